@@ -1,0 +1,3 @@
+from dinn360.cli import main
+
+main(prog_name="python -m dinn360")

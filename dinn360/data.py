@@ -1,0 +1,136 @@
+"""Training crops of panoramas (and of ordinary photographs, warped as a panorama would show them).
+
+Every batch is a pure function of (seed, step): a resumed run sees what an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from dinn360.sphere import Frame
+from engines.errors import UserError
+from engines.images import read_panorama
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """x: HR crops (B,3,S,S) float32 in [0,1]; frame: where each crop lies on its panorama."""
+
+    x: Tensor
+    frame: Frame
+
+
+def list_images(folder: Path | str) -> list[Path]:
+    """Image files below `folder`, sorted. Raises UserError when there is no folder or no image."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: expected a folder of panoramas, found {'a file' if folder.exists() else 'nothing'}")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise UserError(f"{folder}: expected images ({', '.join(sorted(SUFFIXES))}), found none")
+    return paths
+
+
+def read_folder(folder: Path | str, smallest: int, title: str) -> list[NDArray[np.uint8]]:
+    """All readable images of a folder, (H,W,3) uint8. Unreadable and too small ones are named in a warning."""
+    images = []
+    for path in tqdm(list_images(folder), desc=title, unit="image", leave=False):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                image = read_panorama(path)
+        except UserError as error:
+            warnings.warn(f"skipped: {error}", stacklevel=2)
+            continue
+        if min(image.shape[:2]) < smallest:
+            warnings.warn(f"skipped: {path}: expected at least {smallest} pixels a side", stacklevel=2)
+            continue
+        images.append(image)
+    if not images:
+        raise UserError(f"{folder}: no image could be used")
+    return images
+
+
+class Crops:
+    """Random square crops.
+
+    panoramas: ERP images; crops are taken uniformly on the sphere (row density ~ cos latitude, as WS-PSNR weighs)
+        after a random longitude shift, with random horizontal and vertical flips. Never a rotation by 90 degrees:
+        it would break latitude.
+    photographs: plain images; a crop is stretched horizontally by 1/cos(latitude) at a random latitude, so that it
+        looks like the ERP patch it is declared to be. `photograph_share` of all crops come from them (our choice).
+    """
+
+    def __init__(
+        self,
+        panoramas: list[NDArray[np.uint8]],
+        photographs: list[NDArray[np.uint8]],
+        size: int,
+        batch: int,
+        seed: int,
+        photograph_share: float,
+        description: str = "",
+    ) -> None:
+        self.panoramas, self.photographs = panoramas, photographs
+        self.size, self.batch, self.seed = size, batch, seed
+        self.photograph_share = photograph_share if photographs else 0.0
+        self.description = description
+
+    def __call__(self, step: int) -> Batch:
+        rng = np.random.default_rng([self.seed, step])
+        crops, tops, heights = [], [], []
+        for _ in range(self.batch):
+            make = self._photograph if rng.random() < self.photograph_share else self._panorama
+            crop, top, height = make(rng)
+            crops.append(crop)
+            tops.append(top)
+            heights.append(height)
+        return Batch(torch.stack(crops), Frame(False, torch.tensor(tops), torch.tensor(heights)))
+
+    def _flipped(self, crop: Tensor, top: int, height: int, rng: np.random.Generator) -> tuple[Tensor, int, int]:
+        if rng.random() < 0.5:
+            crop = crop.flip(2)
+        if rng.random() < 0.5:
+            crop, top = crop.flip(1), height - top - self.size
+        return crop, top, height
+
+    def _row(self, height: int, rng: np.random.Generator) -> int:
+        """Top row of a crop whose centre is uniform on the sphere."""
+        latitude = math.asin(rng.uniform(-1, 1))
+        centre = (latitude / math.pi + 0.5) * height
+        return int(np.clip(round(centre - self.size / 2), 0, height - self.size))
+
+    def _panorama(self, rng: np.random.Generator) -> tuple[Tensor, int, int]:
+        image = self.panoramas[rng.integers(len(self.panoramas))]
+        height, width = image.shape[:2]
+        top, left = self._row(height, rng), int(rng.integers(width))
+        columns = np.arange(left, left + self.size) % width
+        crop = torch.from_numpy(image[top : top + self.size].take(columns, axis=1)).permute(2, 0, 1).float() / 255
+        return self._flipped(crop, top, height, rng)
+
+    def _photograph(self, rng: np.random.Generator) -> tuple[Tensor, int, int]:
+        image = self.photographs[rng.integers(len(self.photographs))]
+        height = 1024
+        top = self._row(height, rng)
+        latitude = ((top + self.size / 2) / height - 0.5) * math.pi
+        narrow = max(8, round(self.size * math.cos(latitude)))
+        row = int(rng.integers(image.shape[0] - self.size + 1))
+        column = int(rng.integers(image.shape[1] - narrow + 1))
+        pixels = image[row : row + self.size, column : column + narrow]
+        crop = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
+        if narrow != self.size:
+            crop = F.interpolate(crop[None], (self.size, self.size), mode="bicubic", align_corners=False)[0]
+            crop = (crop.clamp(0, 1) * 255).round() / 255
+        return self._flipped(crop, top, height, rng)

@@ -1,0 +1,125 @@
+"""The parts of an affine function: convolution on the sphere, deformable convolution (DConv) and the DST module."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dinn360.ops import deform_conv2d, dst_attention, window_index
+from dinn360.sphere import conv2d
+
+
+def leaky_relu(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.2)
+
+
+class SphereConv2d(nn.Module):
+    """Stride-1, same-size convolution whose columns wrap (sphere.conv2d).
+
+    gain: factor on the Xavier-normal initialisation (slides: Gaussian initialisation; 0.1 as in IRN). 0 starts at zero.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int = 3, gain: float = 0.1) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels_out, channels_in, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(channels_out))
+        nn.init.xavier_normal_(self.weight, gain=gain) if gain else nn.init.zeros_(self.weight)
+
+    def forward(self, x: Tensor, wrap: bool) -> Tensor:
+        return conv2d(x, self.weight, self.bias, wrap)
+
+
+class DConv(nn.Module):
+    """3x3 deformable convolution with one offset group; its offset head starts at zero (our choice: DCNv1).
+
+    At zero offsets it is the plain convolution of the same weights, which is also what `deform=False` computes.
+    """
+
+    def __init__(self, channels: int, offset_kernel: int, max_offset: float, deform: bool) -> None:
+        super().__init__()
+        self.conv = SphereConv2d(channels, channels)
+        self.offset_head = SphereConv2d(channels, 2 * 9, offset_kernel, gain=0.0)
+        self.max_offset = max_offset
+        self.deform = deform
+
+    def forward(self, x: Tensor, wrap: bool) -> Tensor:
+        if not self.deform:
+            return self.conv(x, wrap)
+        offset = self.offset_head(x, wrap).clamp(-self.max_offset, self.max_offset)
+        return deform_conv2d(x, offset, self.conv.weight, self.conv.bias, None, self.max_offset, wrap)
+
+
+class LayerNorm2d(nn.Module):
+    """Layer normalisation over the channels of (B,C,H,W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias)
+        return x.permute(0, 3, 1, 2)
+
+
+def pointwise(channels_in: int, channels_out: int, std: float = 0.02) -> nn.Conv2d:
+    layer = nn.Conv2d(channels_in, channels_out, 1)
+    nn.init.normal_(layer.weight, std=std) if std else nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class DST(nn.Module):
+    """Deformable Swin transformer module (slides, figure caption b; structure after Swin and VSA is our choice).
+
+    The scale head and the offset head read the mean token of each window and tell, per head, where the window's
+    queries are sampled. `shift` displaces the windows (0, or window/2 in every second block).
+    """
+
+    def __init__(self, channels: int, heads: int, window: int, shift: int, mlp_ratio: int, deform: bool) -> None:
+        super().__init__()
+        self.heads, self.window, self.shift, self.deform = heads, window, shift, deform
+        self.norm_attention = LayerNorm2d(channels)
+        self.qkv = pointwise(channels, 3 * channels, std=channels**-0.5)
+        self.scale_head = pointwise(channels, 2 * heads, std=0.0)
+        self.offset_head = pointwise(channels, 2 * heads, std=0.0)
+        self.position_bias = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
+        nn.init.trunc_normal_(self.position_bias, std=0.02)
+        self.out = pointwise(channels, channels)
+        self.norm_mlp = LayerNorm2d(channels)
+        self.mlp_in = pointwise(channels, mlp_ratio * channels, std=channels**-0.5)
+        self.mlp_out = pointwise(mlp_ratio * channels, channels)
+        at = torch.arange(window)
+        place = torch.cartesian_prod(at, at)
+        apart = place[:, None] - place[None] + window - 1
+        self.register_buffer("bias_index", apart[..., 0] * (2 * window - 1) + apart[..., 1], persistent=False)
+        self.bias_index: Tensor
+
+    def bias(self) -> Tensor:
+        """Relative position bias, (heads, window^2, window^2)."""
+        return self.position_bias[self.bias_index].permute(2, 0, 1)
+
+    def window_mean(self, tokens: Tensor, wrap: bool) -> Tensor:
+        """Mean token of each displaced window: (B,C,ceil(H/window),ceil(W/window)).
+
+        Averages half-window cells first: a displacement by half a window is then a step of one cell.
+        """
+        half = self.window // 2
+        cells = F.avg_pool2d(tokens, half, ceil_mode=True, count_include_pad=False)
+        step = self.shift // half
+        rows = window_index(cells.shape[2], 2, step, False, tokens.device)
+        columns = window_index(cells.shape[3], 2, step, wrap, tokens.device)
+        return F.avg_pool2d(cells.index_select(2, rows).index_select(3, columns), 2)
+
+    def forward(self, x: Tensor, wrap: bool) -> Tensor:
+        tokens = self.norm_attention(x)
+        q, k, v = self.qkv(tokens).chunk(3, dim=1)
+        scale = offset = None
+        if self.deform:
+            mean = leaky_relu(self.window_mean(tokens, wrap))
+            scale = self.scale_head(mean)
+            offset = self.window * self.offset_head(mean)
+        attended = dst_attention(q, k, v, scale, offset, self.bias(), self.window, self.shift, wrap)
+        x = x + self.out(attended)
+        return x + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(x))))

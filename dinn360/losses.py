@@ -1,0 +1,73 @@
+"""Algorithm 1 of the slides as one differentiable step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dinn360.model import DINN360
+from dinn360.sphere import Frame
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Means over pixels. hr: l1(x, x^); lr: l2(y, y^); latent: l2(z, z~), None when it was not computed."""
+
+    total: Tensor
+    hr: Tensor
+    lr: Tensor
+    latent: Tensor | None
+
+
+def quantise(y: Tensor) -> Tensor:
+    """Rounds y to the 8-bit grid k/255 of the stored file, clipped to [0,1]; the gradient passes straight through."""
+    return y + ((y.detach().clamp(0, 1) * 255).round() / 255 - y.detach())
+
+
+def reference_lr(x: Tensor, scale: int) -> Tensor:
+    """The guide y^: anti-aliased bicubic of x (B,3,H,W) (IRN's and HCFlow's practice)."""
+    return F.interpolate(x, scale_factor=1 / scale, mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def algorithm_1(
+    network: DINN360,
+    x: Tensor,
+    frame: Frame,
+    weights: tuple[float, float, float],
+    alpha: float,
+    latent: bool,
+    sample: bool,
+) -> Losses:
+    """One step of Algorithm 1 for HR crops x (B,3,H,W).
+
+    weights: lambda_H, lambda_L, lambda_z. alpha: backflow, h <- alpha h~ + (1 - alpha) h before projection; 0 is off.
+    latent: whether to compute the z loss at all. sample: draw z~ from N(0,1), else z~ = 0.
+    c is computed from the rounded y, which is all that a decoder has (our choice; ancestors round, the slides are silent).
+    """
+    split = network.split(x, frame)
+    y = quantise(split.y)
+    prior: list[Tensor | None] = [torch.randn_like(h) if sample else None for h in split.high]
+
+    predicted: list[Tensor] = []
+    image, coarser = y, None
+    for index in range(len(prior) - 1, -1, -1):
+        coarser = network.condition(index, image, coarser, frame)
+        high = network.projections[index].inverse(prior[index], coarser, frame.wrap)
+        predicted.insert(0, high)
+        image = network.merge(image, high.to(image.dtype), index, frame)
+
+    hr = (image - x).abs().mean()
+    lr = (split.y - reference_lr(x, network.config.scale)).square().mean()
+    total = weights[0] * hr + weights[1] * lr
+    latent_loss = None
+    if latent:
+        mixed = [alpha * p + (1 - alpha) * h if alpha else h for p, h in zip(predicted, split.high, strict=True)]
+        latents = network.project(mixed, y, frame, split.kept)
+        values = sum(z.numel() for z in latents)
+        apart = [z if zt is None else z - zt for z, zt in zip(latents, prior, strict=True)]
+        latent_loss = torch.stack([d.float().square().sum() for d in apart]).sum() / values
+        total = total + weights[2] * latent_loss
+    return Losses(total, hr, lr, latent_loss)

@@ -1,0 +1,71 @@
+"""Geometry of equirectangular (ERP) panoramas: what lies beside a pixel, and on which latitude it lies.
+
+Longitude is cyclic, so columns wrap. Rows end at the poles: convolutions see zeros there (our choice; it keeps
+every convolution a single operator whose rows are padded inside).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where on the sphere an image lies.
+
+    wrap: the image spans the full circle of longitude, so its columns are cyclic. A crop has wrap=False.
+    top, height: for a crop, its first row and the rows of the whole panorama, both in HR pixels, int64 (B,).
+        None: the image is the whole panorama and its own row count gives the latitude.
+    """
+
+    wrap: bool = True
+    top: Tensor | None = None
+    height: Tensor | None = None
+
+    def latitude(self, like: Tensor, reduction: int) -> Tensor:
+        """Distortion map c_lat of `like` (B,C,h,w), an image `reduction` times smaller than HR: (B or 1,1,h,1).
+
+        cos((j + 0.5 - N/2) * pi / N) for global row j of N (slides: "distortion map"; formula as in WS-PSNR and
+        OSRT, our choice): 1 on the equator, 0 at the poles.
+        """
+        rows = torch.arange(like.shape[2], device=like.device, dtype=torch.float32)[None] + 0.5
+        if self.top is None or self.height is None:
+            fraction = rows / like.shape[2]
+        else:
+            top = self.top.to(device=like.device, dtype=torch.float32)[:, None] / reduction
+            fraction = (rows + top) / (self.height.to(device=like.device, dtype=torch.float32)[:, None] / reduction)
+        return torch.cos((fraction - 0.5) * math.pi)[:, None, :, None].to(like.dtype)
+
+
+PANORAMA = Frame()
+
+
+def wrap_columns(x: Tensor, margin: int) -> Tensor:
+    """Pads `margin` columns of x (..., W) on both sides from the other end of the circle. 1 <= margin <= W."""
+    return torch.cat([x[..., -margin:], x, x[..., :margin]], dim=-1)
+
+
+def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, wrap: bool) -> Tensor:
+    """A stride-1, same-size convolution on the sphere. x: (B,C,H,W); odd square kernels.
+
+    Columns wrap when `wrap`, else they see zeros as a crop's edge does; rows see zeros beyond the poles.
+    """
+    radius = weight.shape[-1] // 2
+    if radius == 0 or not wrap:
+        return F.conv2d(x, weight, bias, padding=radius)
+    return F.conv2d(wrap_columns(x, radius), weight, bias, padding=(radius, 0))
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Extends x (B,C,H,W) to multiples of `multiple`: rows repeat the last one, columns continue around the circle."""
+    height, width = x.shape[-2:]
+    padded_height = (height + multiple - 1) // multiple * multiple
+    padded_width = (width + multiple - 1) // multiple * multiple
+    rows = torch.arange(padded_height, device=x.device).clamp(max=height - 1)
+    columns = torch.arange(padded_width, device=x.device) % width
+    return x.index_select(2, rows).index_select(3, columns)

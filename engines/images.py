@@ -1,0 +1,194 @@
+"""Panoramas on disk and as tensors: 8-bit RGB arrays (H, W, 3) on one side, float (1, 3, H, W) in [0, 1] on
+the other.
+
+Colour profiles are not applied: the numbers in the file are taken as sRGB, as every published dataset and
+metric does.
+"""
+
+import os
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from engines.errors import UserError
+from engines.files import atomic_path, os_reason
+
+Image8 = NDArray[np.uint8]
+
+# A closed list: Pillow would also open EPS by starting Ghostscript on whatever the file says.
+_FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP", "PPM", "GIF", "JPEG2000", "AVIF")
+# Pillow's decoders raise all of these on damaged files (LookupError: TIFF tags; RuntimeError: AVIF).
+_BROKEN = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    struct.error,
+)
+
+
+def read_panorama(path: Path | str) -> Image8:
+    """Read an image file as 8-bit RGB.
+
+    Grey, palette and CMYK images become RGB, and the EXIF orientation is applied. One `warnings.warn` line
+    tells when something is lost or unusual: an alpha channel is dropped, 16 bits become 8 (rounded, v / 257;
+    TIFF and grey with alpha: the high byte), only the first frame of several is read, or the image is not 2:1
+    as a full 360 x 180 degree equirectangular panorama is (this is allowed: crops are useful too).
+
+    Returns:
+        uint8 (H, W, 3), writeable, C-contiguous.
+
+    Raises:
+        UserError: the file is missing, a folder, not an image of a known format, truncated or corrupt, of
+            floating point or 32-bit samples, or larger than Pillow's limit (about 179 million pixels, 18900 x
+            9450).
+    """
+    path = Path(path)
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns from 89 million pixels on, which a 16384 x 8192 panorama has; its hard limit stays.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with _open(path) as image:
+                notes = _describe_losses(image)
+                rgb = _to_rgb8(image, path)
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise UserError(f"{path}: expected at most {limit} pixels, found more") from error
+    except UnidentifiedImageError as error:
+        found = "an empty file" if path.stat().st_size == 0 else "something else"
+        raise UserError(f"{path}: expected an image (PNG, JPEG, TIFF, WebP, ...), found {found}") from error
+    except MemoryError as error:
+        raise UserError(f"{path}: not enough memory to read this image") from error
+    except _BROKEN as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's refusal, not the decoder's
+            raise UserError(f"{path}: cannot read: {os_reason(error)}") from error
+        raise UserError(f"{path}: the image is truncated or corrupt ({error})") from error
+    height, width = rgb.shape[:2]
+    if width != 2 * height:
+        notes.append(f"expected a 2:1 equirectangular panorama, found {width} x {height}")
+    for note in notes:
+        warnings.warn(f"{path}: {note}", stacklevel=2)
+    return rgb
+
+
+def _open(path: Path) -> ImageFile.ImageFile:
+    Image.init()  # Pillow knows only six formats before this, and fails on the name of any other
+    return Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])
+
+
+def _describe_losses(image: ImageFile.ImageFile) -> list[str]:
+    """List what 8-bit RGB cannot keep of this file. To be asked before loading, which changes the mode."""
+    notes = []
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        notes.append("the alpha channel is dropped")
+    if image.mode.startswith("I") or ";16" in _raw_mode(image):
+        notes.append("16 bits a channel are reduced to 8")
+    if getattr(image, "n_frames", 1) > 1:
+        notes.append("only the first frame is read")
+    return notes
+
+
+def _raw_mode(image: ImageFile.ImageFile) -> str:
+    """Name the layout of the samples in the file, e.g. "RGB;16B"; empty where the decoder does not tell."""
+    arguments = image.tile[0][3] if image.tile else ""
+    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
+
+
+def _to_rgb8(image: ImageFile.ImageFile, path: Path) -> Image8:
+    if image.mode == "F":
+        raise UserError(
+            f"{path}: expected 8- or 16-bit samples, found floating point; tone-map it to 8 bits first"
+        )
+    if image.mode.startswith("I"):
+        samples = np.asarray(ImageOps.exif_transpose(image)).astype(np.int64)
+        if samples.min() < 0 or samples.max() > 65535:
+            raise UserError(f"{path}: expected 8- or 16-bit samples, found 32-bit ones")
+        return np.repeat(_round_to_8_bit(samples)[..., None], 3, axis=2)
+    if image.format == "PNG" and _raw_mode(image) in ("RGB;16B", "RGBA;16B"):
+        return _read_png_16(image, path)
+    # Other 16-bit colour files (TIFF, grey + alpha) keep what Pillow keeps: the high byte.
+    return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def _read_png_16(image: ImageFile.ImageFile, path: Path) -> Image8:
+    """Read a colour PNG of 16 bits a channel in full.
+
+    Pillow keeps only the high byte (it truncates: 385 = 1.498 * 257 and 511 both become 1). Decoding the same
+    bytes as if they were little-endian gives the low byte, and the two together the sample.
+    """
+    with _open(path) as swapped:
+        swapped.tile = [tile._replace(args=str(tile.args).replace("16B", "16L")) for tile in swapped.tile]
+        low = np.asarray(ImageOps.exif_transpose(swapped))[..., :3]
+    high = np.asarray(ImageOps.exif_transpose(image))[..., :3]
+    return _round_to_8_bit(high.astype(np.int64) * 256 + low)
+
+
+def _round_to_8_bit(samples: NDArray[np.int64]) -> Image8:
+    """Map 0..65535 onto 0..255 so that white stays white: round(v / 257), no ties possible (257 is odd)."""
+    return ((samples + 128) // 257).astype(np.uint8)
+
+
+def write_png(path: Path | str, image: Image8) -> None:
+    """Write uint8 (H, W, 3) RGB as a PNG, whole or not at all.
+
+    Only PNG is written: a low-resolution panorama must stay lossless, or the inverse pass cannot restore the
+    detail.
+
+    Raises:
+        UserError: the name does not end in .png, or the file cannot be written.
+        ValueError: `image` is not a non-empty uint8 (H, W, 3).
+    """
+    _check_image8(image)
+    if Path(path).suffix.lower() != ".png":
+        raise UserError(f"{path}: expected a name that ends in .png (images are kept lossless)")
+    with atomic_path(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(image)).save(os.fspath(temporary), format="PNG")
+
+
+def to_tensor(image: Image8) -> NDArray[np.float32]:
+    """Turn uint8 (H, W, 3) into float32 (1, 3, H, W) in [0, 1], each value k / 255.
+
+    Raises:
+        ValueError: `image` is not a non-empty uint8 (H, W, 3).
+    """
+    _check_image8(image)
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1)[None])
+    return planes.astype(np.float32) / np.float32(255)
+
+
+def to_image(x: NDArray[np.floating]) -> Image8:
+    """Turn a floating (1, 3, H, W) or (3, H, W) tensor in [0, 1] into uint8 (H, W, 3).
+
+    Values are scaled by 255, rounded half to even and clipped to 0..255; `to_image(to_tensor(a))` is `a`.
+
+    Raises:
+        UserError: some values are NaN or infinite (a network's output that overflowed).
+        ValueError: the shape or dtype is another.
+    """
+    planes = x[0] if x.ndim == 4 and x.shape[0] == 1 else x
+    if (
+        planes.ndim != 3
+        or planes.shape[0] != 3
+        or planes.size == 0
+        or not np.issubdtype(x.dtype, np.floating)
+    ):
+        raise ValueError(f"expected a floating tensor (1, 3, H, W) or (3, H, W), found {x.dtype} {x.shape}")
+    broken = planes.size - np.count_nonzero(np.isfinite(planes))
+    if broken:
+        raise UserError(f"expected finite pixel values, found {broken} of {planes.size} NaN or infinite")
+    # float16 has 11 bits of precision: 255 * x must not be rounded twice
+    scaled = np.rint(planes.astype(np.float32, copy=False) * np.float32(255))
+    return np.ascontiguousarray(np.clip(scaled, 0, 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+def _check_image8(image: NDArray[np.uint8]) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"expected a non-empty uint8 image (H, W, 3), found {image.dtype} {image.shape}")

@@ -1,0 +1,72 @@
+"""What several tests share: real panoramas and small ONNX graphs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import settings
+from onnx import TensorProto, helper
+
+from engines.images import Image8, read_panorama
+
+# A busy machine is no bug, so no example has a deadline.
+settings.register_profile("dinn360", deadline=None)
+settings.load_profile("dinn360")
+
+ASSETS = Path(__file__).parents[1] / "assets"
+
+
+@pytest.fixture(scope="session")
+def forest() -> Image8:
+    """Trees and gravel, 512 x 1024: the hardest of the shipped panoramas."""
+    return read_panorama(ASSETS / "forest.png")
+
+
+@pytest.fixture(scope="session")
+def courtyard() -> Image8:
+    """Brick and roof beams, 512 x 1024."""
+    return read_panorama(ASSETS / "courtyard.png")
+
+
+GraphMaker = Callable[..., Path]
+
+
+@pytest.fixture
+def make_graph(tmp_path: Path) -> GraphMaker:
+    """Save a small graph with the contract of an exported one and return its path.
+
+    `down` is a ceil-mode box mean rounded to the 8-bit grid, `up` repeats pixels; both by a factor of 2.
+    """
+
+    def make(kind: str = "down", name: str | None = None, metadata: dict[str, str] | None = None) -> Path:
+        source, result = ("hr", "lr") if kind == "down" else ("lr", "hr")
+        if kind == "down":
+            pool = {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}
+            nodes = [
+                helper.make_node("AveragePool", [source], ["mean"], **pool),
+                helper.make_node("Mul", ["mean", "peak"], ["scaled"]),
+                helper.make_node("Round", ["scaled"], ["rounded"]),
+                helper.make_node("Div", ["rounded", "peak"], [result]),
+            ]
+        else:
+            nodes = [helper.make_node("Resize", [source, "", "scales"], [result], mode="nearest")]
+        weights = [
+            helper.make_tensor("peak", TensorProto.FLOAT, [], [255.0]),
+            helper.make_tensor("scales", TensorProto.FLOAT, [4], np.array([1, 1, 2, 2], np.float32)),
+        ]
+        graph = helper.make_graph(
+            nodes,
+            kind,
+            [helper.make_tensor_value_info(source, TensorProto.FLOAT, ["batch", 3, "height", "width"])],
+            [helper.make_tensor_value_info(result, TensorProto.FLOAT, ["batch", 3, None, None])],
+            initializer=[weights[0] if kind == "down" else weights[1]],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
+        helper.set_model_props(model, {"scale": "2"} if metadata is None else metadata)
+        path = tmp_path / (name or f"{kind}.onnx")
+        onnx.save(model, path)
+        return path
+
+    return make

@@ -1,0 +1,155 @@
+"""The storeys: each imports only from those below, and a device gets by without torch and onnx."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ASSETS, GraphMaker
+
+ROOT = Path(__file__).parents[1]
+BELOW = {
+    "export": {"dinn360", "engines", "plugins"},
+    "dinn360": {"engines", "plugins"},
+    "engines": {"plugins"},
+    "plugins": set(),
+}
+NOT_ON_A_DEVICE = {"torch", "torchvision", "onnx", "onnxscript"}
+COMMAND_LINE = {"cli.py", "__main__.py"}
+RUNTIMES = {"onnxruntime", "tensorrt", "tensorrt_rtx"}
+
+
+def violations(source: str, storey: str, name: str) -> list[str]:
+    """List the imports that file `name` of `storey` must not have."""
+    forbidden = set(BELOW) - BELOW[storey] - {storey}
+    if storey in ("engines", "plugins"):
+        forbidden |= NOT_ON_A_DEVICE
+    if storey == "engines" and name not in COMMAND_LINE:
+        forbidden.add("click")
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            modules = [node.module or ""]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in (
+            "__import__",
+            "importlib.import_module",
+        ):
+            modules = [
+                a.value for a in node.args[:1] if isinstance(a, ast.Constant) and isinstance(a.value, str)
+            ]
+        else:
+            continue
+        found += [module for module in modules if module.split(".")[0] in forbidden]
+    return found
+
+
+def sources(storey: str) -> list[Path]:
+    return sorted((ROOT / storey).rglob("*.py"))
+
+
+@pytest.mark.parametrize("storey", BELOW)
+def test_arrows_point_down(storey: str) -> None:
+    found = {str(p.relative_to(ROOT)): violations(p.read_text(), storey, p.name) for p in sources(storey)}
+    assert {path: modules for path, modules in found.items() if modules} == {}
+
+
+def test_the_rule_sees_something() -> None:
+    assert len(sources("engines")) > 4 and len(sources("dinn360")) > 2
+
+
+@pytest.mark.parametrize(
+    ("source", "storey", "name", "expected"),
+    [
+        ("import torch.nn as nn", "engines", "a.py", ["torch.nn"]),
+        ("def f():\n    from onnx import helper", "engines", "a.py", ["onnx"]),
+        ("import importlib\nimportlib.import_module('torch')", "engines", "a.py", ["torch"]),
+        ("import onnxruntime", "engines", "a.py", []),
+        ("import click", "engines", "session.py", ["click"]),
+        ("import click", "engines", "cli.py", []),
+        ("from dinn360.model import DINN360", "engines", "a.py", ["dinn360.model"]),
+        ("import export", "dinn360", "a.py", ["export"]),
+        ("from engines import images\nimport torch", "dinn360", "a.py", []),
+        ("from . import sphere", "dinn360", "a.py", []),
+    ],
+)
+def test_the_rule_itself(source: str, storey: str, name: str, expected: list[str]) -> None:
+    assert violations(source, storey, name) == expected
+
+
+BLOCK = """
+import importlib, sys
+
+class Block:
+    def __init__(self, names):
+        self.names = names
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in self.names:
+            raise ImportError(f"{name} is not on the device")
+
+sys.meta_path.insert(0, Block(sys.argv[1].split(",")))
+"""
+
+
+def run_blocked(blocked: set[str], body: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python where the packages in `blocked` cannot be imported."""
+    command = [sys.executable, "-c", BLOCK + body, ",".join(sorted(blocked)), *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def module_names(command_line: bool) -> list[str]:
+    paths = [
+        p for p in sources("engines") if p.name != "__main__.py" and (p.name in COMMAND_LINE) == command_line
+    ]
+    return [".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in paths]
+
+
+IMPORT_ALL = "[importlib.import_module(name) for name in sys.argv[2:]]"
+
+
+def test_engines_import_without_torch_onnx_and_any_runtime() -> None:
+    done = run_blocked(NOT_ON_A_DEVICE | RUNTIMES | {"click"}, IMPORT_ALL, *module_names(command_line=False))
+    assert done.returncode == 0, done.stderr
+
+
+def test_engines_command_lines_import_without_torch_and_onnx() -> None:
+    done = run_blocked(NOT_ON_A_DEVICE | RUNTIMES, IMPORT_ALL, *module_names(command_line=True))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(NOT_ON_A_DEVICE - {"torchvision"}))
+def test_the_block_blocks(name: str) -> None:
+    done = run_blocked(NOT_ON_A_DEVICE, IMPORT_ALL, name)
+    assert done.returncode != 0 and f"{name} is not on the device" in done.stderr
+
+
+def test_a_panorama_is_rescaled_without_torch_and_onnx(make_graph: GraphMaker, tmp_path: Path) -> None:
+    body = """
+from engines.images import read_panorama, write_png
+from engines.rescale import downscale_image
+from engines.session import open_session
+_, _, graph, source, target = sys.argv
+with open_session(graph, threads=1) as session:
+    write_png(target, downscale_image(session, read_panorama(source)))
+assert not {"torch", "onnx"} & set(sys.modules)
+"""
+    target = tmp_path / "lr.png"
+    blocked = NOT_ON_A_DEVICE | {"click", "tensorrt", "tensorrt_rtx"}
+    done = run_blocked(blocked, body, str(make_graph()), str(ASSETS / "courtyard.png"), str(target))
+    assert done.returncode == 0, done.stderr
+    assert target.stat().st_size > 10_000
+
+
+def test_without_a_runtime_the_message_names_the_package(make_graph: GraphMaker) -> None:
+    body = """
+from engines.errors import UserError
+from engines.session import open_session
+try:
+    open_session(sys.argv[2])
+except UserError as error:
+    print(error)
+"""
+    done = run_blocked(RUNTIMES, body, str(make_graph()))
+    assert "needs the package onnxruntime, which is not installed" in done.stdout, done.stderr
