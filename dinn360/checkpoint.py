@@ -9,8 +9,7 @@ Files ending in .safetensors hold the same, with config and provenance as JSON i
 from __future__ import annotations
 
 import json
-import pickle
-import zipfile
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,14 +52,18 @@ def load_tensors(path: Path) -> Any:
     if path.is_dir():
         raise UserError(f"{path}: expected a checkpoint file, found a folder")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle protocol of files that are no checkpoints
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
     except OSError as error:
         raise UserError(f"{path}: cannot read: {os_reason(error)}") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+    except Exception as error:  # the unpickler raises IndexError, AttributeError and more on damaged bytes
         detail = str(error).split("\n")[0][:120] or type(error).__name__
-        raise UserError(f"{path}: not a readable checkpoint (truncated, corrupt or of another kind): {detail}") from None
+        raise UserError(
+            f"{path}: not a readable checkpoint (truncated, corrupt or of another kind): {detail}"
+        ) from None
 
 
 def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
@@ -86,12 +89,16 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     content = _load_safetensors(path) if path.suffix == ".safetensors" else load_tensors(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise UserError(f"{path}: expected a {FORMAT} file, found {'no format field' if found is None else found!r}")
+        found = "no format field" if found is None else repr(found)
+        raise UserError(f"{path}: expected a {FORMAT} file, found {found}")
     if content.get("version") != VERSION:
         raise UserError(f"{path}: expected checkpoint version {VERSION}, found {content.get('version')!r}")
     config, weights, provenance = (content.get(name) for name in ("config", "weights", "provenance"))
     if not (isinstance(config, dict) and isinstance(weights, dict) and isinstance(provenance, dict)):
-        raise UserError(f"{path}: expected the fields config, weights and provenance, found {sorted(content)}")
+        fields = sorted(map(str, content))
+        raise UserError(f"{path}: expected the fields config, weights and provenance, found {fields}")
+    if not all(isinstance(n, str) and isinstance(t, Tensor) for n, t in weights.items()):
+        raise UserError(f"{path}: expected weights to hold tensors by name, found something else")
     try:
         return Checkpoint(ModelConfig.from_dict(config), weights, provenance)
     except UserError as error:
@@ -102,6 +109,8 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
     try:
         with safe_open(str(path), framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("dinn360", "{}"))
+            if not isinstance(header, dict):
+                raise UserError(f"{path}: expected a {FORMAT} file, found no format field")
             return {**header, "weights": {name: file.get_tensor(name) for name in file.keys()}}
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None

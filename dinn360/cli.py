@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +13,32 @@ import click
 import torch
 
 from dinn360.checkpoint import load_checkpoint
+from dinn360.commands import Group
 from dinn360.config import PRESETS, preset
 from dinn360.data import Crops, list_images, read_folder
+from dinn360.info import describe
+from dinn360.memory import keep_freed_memory
+from dinn360.model import DINN360
 from dinn360.train import TrainConfig, Trainer
 from dinn360.validate import Validation
 from engines.errors import UserError
+from engines.images import read_panorama, to_image, to_tensor, write_png
 
 
-class Group(click.Group):
-    """Shows a UserError as one line and exits with 2; no traceback for a user's mistake."""
+class Size(click.ParamType):
+    """WIDTHxHEIGHT, as in 3840x1920: a tuple (width, height)."""
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except UserError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(2)
+    name = "WxH"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", value)
+        if match is None:
+            self.fail(f"expected WIDTHxHEIGHT such as 3840x1920, found {value!r}", param, ctx)
+        return int(match[1]), int(match[2])
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,6 +51,7 @@ def train_options(command: Any) -> Any:
     for field in reversed(dataclasses.fields(TrainConfig)):
         name = "--" + field.name.replace("_", "-")
         default: Any = field.default
+        kind: Any
         if isinstance(default, bool):
             name, kind = f"{name}/--no-{name[2:]}", None
         elif isinstance(default, str):
@@ -52,11 +66,13 @@ def train_options(command: Any) -> Any:
 @click.option("--preset", "preset_name", type=click.Choice(PRESETS), default="edge", show_default=True)
 @click.option("--scale", type=int, default=4, show_default=True, help="2, 4 or 8.")
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of ERP panoramas.")
-@click.option("--photographs", type=click.Path(path_type=Path), help="Folder of ordinary photographs to mix in.")
+@click.option(
+    "--photographs", type=click.Path(path_type=Path), help="Folder of ordinary photographs to mix in."
+)
 @click.option("--val", type=click.Path(path_type=Path), help="Folder of panoramas to validate on.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
-@click.option("--threads", type=int, default=None, help="CPU threads (default: all cores).")
+@click.option("--threads", type=click.IntRange(min=1), default=None, help="CPU threads (default: all cores).")
 @train_options
 def train(
     preset_name: str,
@@ -70,6 +86,7 @@ def train(
     **settings: Any,
 ) -> None:
     """Train a network with Algorithm 1 of the slides."""
+    keep_freed_memory()
     config = TrainConfig(**settings)
     model = preset(preset_name, scale)
     if config.crop % scale:
@@ -88,8 +105,79 @@ def train(
     description = f"{len(panoramas)} panoramas ({', '.join(names[:40])})" + (
         f" and {len(photos)} photographs" if photos else ""
     )
-    crops = Crops(panoramas, photos, config.crop, config.batch, config.seed, config.photograph_share, description)
+    crops = Crops(
+        panoramas, photos, config.crop, config.batch, config.seed, config.photograph_share, description
+    )
     trainer = Trainer(model, config, crops, Validation(val, scale) if val else None, out)
     if resume:
         trainer.resume()
     trainer.run()
+
+
+@main.command()
+@click.option("--preset", "preset_name", type=click.Choice(PRESETS), default="edge", show_default=True)
+@click.option("--scale", type=int, default=4, show_default=True, help="2, 4 or 8.")
+@click.option("--ckpt", type=click.Path(path_type=Path), help="Describe this checkpoint instead of a preset.")
+@click.option(
+    "--size", type=Size(), default="3840x1920", show_default=True, help="HR image to estimate memory for."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(preset_name: str, scale: int, ckpt: Path | None, size: tuple[int, int], as_json: bool) -> None:
+    """Print parameters, MAC per pixel, receptive field and memory."""
+    checkpoint = load_checkpoint(ckpt) if ckpt else None
+    figures = describe(checkpoint.config if checkpoint else preset(preset_name, scale), size)
+    provenance = checkpoint.provenance if checkpoint else None
+    if as_json:
+        click.echo(json.dumps({**figures.to_dict(), "provenance": provenance}, indent=2))
+        return
+    click.echo(figures.text())
+    for name, value in (provenance or {}).items():
+        click.echo(f"{name:<16} {value}")
+
+
+def _network(ckpt: Path, target: Path) -> DINN360:
+    """The network of a checkpoint; complains about the output first, before minutes of work."""
+    if target.suffix.lower() != ".png":
+        raise UserError(f"{target}: expected a name that ends in .png (images are kept lossless)")
+    if not target.parent.is_dir():
+        raise UserError(f"{target}: cannot write: the folder {target.parent} does not exist")
+    network = load_checkpoint(ckpt).build()
+    network.freeze_inverses()
+    return network
+
+
+CKPT = click.option("--ckpt", type=click.Path(path_type=Path), required=True, help="Checkpoint file.")
+
+
+@main.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@CKPT
+def downscale(source: Path, target: Path, ckpt: Path) -> None:
+    """Downscale the panorama SOURCE to the PNG file TARGET, in PyTorch."""
+    network = _network(ckpt, target)
+    image = read_panorama(source)
+    with torch.inference_mode():
+        y = network.downscale(torch.from_numpy(to_tensor(image)))
+    write_png(target, to_image(y.numpy()))
+
+
+@main.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@CKPT
+@click.option("--size", type=Size(), help="Size of the original, where it is no multiple of the scale.")
+def upscale(source: Path, target: Path, ckpt: Path, size: tuple[int, int] | None) -> None:
+    """Upscale the image SOURCE (best: one that `downscale` made) to the PNG file TARGET, in PyTorch."""
+    network = _network(ckpt, target)
+    image = read_panorama(source)
+    height, width = image.shape[:2]
+    scale = network.config.scale
+    if size and (math.ceil(size[0] / scale), math.ceil(size[1] / scale)) != (width, height):
+        raise UserError(
+            f"--size: {size[0]}x{size[1]} at scale {scale} has an LR image of {math.ceil(size[0] / scale)}x"
+            f"{math.ceil(size[1] / scale)}, found {width}x{height} in {source}"
+        )
+    with torch.inference_mode():
+        x = network.upscale(torch.from_numpy(to_tensor(image)), size=(size[1], size[0]) if size else None)
+    write_png(target, to_image(x.numpy()))

@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dinn360.ops import deform_conv2d, dst_attention, window_index
-from dinn360.sphere import conv2d
+from dinn360.ops import deform_conv2d, dst_attention, sphere_conv2d, window_index
 
 
 def leaky_relu(x: Tensor) -> Tensor:
@@ -27,7 +26,7 @@ class SphereConv2d(nn.Module):
         nn.init.xavier_normal_(self.weight, gain=gain) if gain else nn.init.zeros_(self.weight)
 
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
-        return conv2d(x, self.weight, self.bias, wrap)
+        return sphere_conv2d(x, self.weight, self.bias, wrap)
 
 
 class DConv(nn.Module):

@@ -1,7 +1,7 @@
 """The two deformable operators, each one function, one `torch.library` operator and one plain reference.
 
 An exporter sees `dinn360::deform_conv2d` and `dinn360::dst_attention` as single nodes; eager PyTorch, autograd and
-torch.compile see their composed definition below, which samples all taps by one `grid_sample` and multiplies by one
+torch.compile run their composed definition below, which samples all taps by one `grid_sample` and multiplies by one
 matrix product. Sampling coordinates are never below fp32: at 16 bits they would step by whole pixels on wide panoramas.
 
 Both act on the sphere: with `wrap` the column of a sample is taken modulo W, so no padded copy is part of the schema.
@@ -9,12 +9,23 @@ Both act on the sphere: with `wrap` the column of a sample is taken modulo W, so
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dinn360.sphere import conv2d, cyclic
+
 NAMESPACE = "dinn360"
-_library = torch.library.Library(NAMESPACE, "DEF")
+
+
+def sphere_conv2d(x: Tensor, weight: Tensor, bias: Tensor, wrap: bool) -> Tensor:
+    """sphere.conv2d as one node for exporters (slices of symbolic width make a trace slow). x: (B,C,H,W)."""
+    return torch.ops.dinn360.sphere_conv2d(x, weight, bias, wrap) if torch.compiler.is_exporting() else conv2d(
+        x, weight, bias, wrap
+    )
 
 
 def deform_conv2d(
@@ -28,7 +39,8 @@ def deform_conv2d(
     mask: None or (B,G*k*k,H,W). Samples beyond the first and last row are zero; columns wrap or, without `wrap`,
     are zero outside too. Returns (B,O,H,W) in the dtype of x.
     """
-    return torch.ops.dinn360.deform_conv2d(x, offset, weight, bias, mask, max_offset, wrap)
+    run = torch.ops.dinn360.deform_conv2d if torch.compiler.is_exporting() else _deform_conv2d
+    return run(x, offset, weight, bias, mask, max_offset, wrap)
 
 
 def dst_attention(
@@ -53,17 +65,8 @@ def dst_attention(
     is filled with the last row and with the columns that continue around the circle (or the last one).
     Returns (B,C,H,W) in the dtype of q.
     """
-    return torch.ops.dinn360.dst_attention(q, k, v, scale, offset, bias, window, shift, wrap)
-
-
-_library.define(
-    "deform_conv2d(Tensor x, Tensor offset, Tensor weight, Tensor bias, Tensor? mask, float max_offset, bool wrap)"
-    " -> Tensor"
-)
-_library.define(
-    "dst_attention(Tensor q, Tensor k, Tensor v, Tensor? scale, Tensor? offset, Tensor bias, int window, int shift,"
-    " bool wrap) -> Tensor"
-)
+    run = torch.ops.dinn360.dst_attention if torch.compiler.is_exporting() else _dst_attention
+    return run(q, k, v, scale, offset, bias, window, shift, wrap)
 
 
 def _sample(image: Tensor, rows: Tensor, columns: Tensor, wrap: bool, padding_mode: str) -> Tensor:
@@ -110,8 +113,8 @@ def _deform_conv2d(
 def window_index(size: int, window: int, shift: int, wrap: bool, device: torch.device) -> Tensor:
     """Source pixel of each position of the displaced windows along one axis, int64 (ceil(size/window)*window,)."""
     padded = (size + window - 1) // window * window
-    index = (torch.arange(padded, device=device) + shift) % padded
-    return index % size if wrap else index.clamp(max=size - 1)
+    index = cyclic(torch.arange(padded, device=device) + shift, padded)
+    return cyclic(index, size) if wrap else index.clamp(max=size - 1)
 
 
 def _regions(size: int, window: int, shift: int, masked: bool, device: torch.device) -> Tensor:
@@ -162,8 +165,8 @@ def _dst_attention(
     out = out.reshape(batch, channels, down * window, across * window)
     if aligned:
         return out
-    row = (torch.arange(height, device=q.device) - shift) % rows.shape[0]
-    column = (torch.arange(width, device=q.device) - shift) % columns.shape[0]
+    row = cyclic(torch.arange(height, device=q.device) - shift, rows.shape[0])
+    column = cyclic(torch.arange(width, device=q.device) - shift, columns.shape[0])
     return out.index_select(2, row).index_select(3, column)
 
 
@@ -188,5 +191,48 @@ def _deformed_queries(
     return sampled.reshape(batch * down * across, heads, window * window, depth)
 
 
-_library.impl("deform_conv2d", _deform_conv2d, "CompositeImplicitAutograd")
-_library.impl("dst_attention", _dst_attention, "CompositeImplicitAutograd")
+def _register(name: str, schema: str, composed: Callable[..., Tensor], fake: Callable[..., Tensor]) -> None:
+    """Makes `composed` the operator dinn360::name, opaque to tracers.
+
+    Its gradient recomputes the composed definition; eager code calls that definition directly and keeps what it needs.
+    """
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.places = [i for i, value in enumerate(inputs) if isinstance(value, Tensor)]
+        ctx.others = [None if isinstance(value, Tensor) else value for value in inputs]
+        ctx.save_for_backward(*(inputs[i] for i in ctx.places))
+
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        inputs = list(ctx.others)
+        for place, tensor in zip(ctx.places, ctx.saved_tensors, strict=True):
+            inputs[place] = tensor.detach().requires_grad_(ctx.needs_input_grad[place])
+        wanted = [place for place in ctx.places if ctx.needs_input_grad[place]]
+        with torch.enable_grad():
+            grads = torch.autograd.grad(composed(*inputs), [inputs[place] for place in wanted], grad, allow_unused=True)
+        found = dict(zip(wanted, grads, strict=True))
+        return tuple(found.get(place) for place in range(len(inputs)))
+
+    operator = torch.library.custom_op(f"{NAMESPACE}::{name}", composed, mutates_args=(), schema=schema)
+    operator.register_fake(fake)
+    operator.register_autograd(backward, setup_context=setup_context)
+
+
+_register(
+    "sphere_conv2d",
+    "(Tensor x, Tensor weight, Tensor bias, bool wrap) -> Tensor",
+    conv2d,
+    lambda x, weight, *_: x.new_empty(x.shape[0], weight.shape[0], x.shape[2], x.shape[3]),
+)
+_register(
+    "deform_conv2d",
+    "(Tensor x, Tensor offset, Tensor weight, Tensor bias, Tensor? mask, float max_offset, bool wrap) -> Tensor",
+    _deform_conv2d,
+    lambda x, offset, weight, *_: x.new_empty(x.shape[0], weight.shape[0], x.shape[2], x.shape[3]),
+)
+_register(
+    "dst_attention",
+    "(Tensor q, Tensor k, Tensor v, Tensor? scale, Tensor? offset, Tensor bias, int window, int shift, bool wrap)"
+    " -> Tensor",
+    _dst_attention,
+    lambda q, *_: q.new_empty(q.shape),
+)

@@ -45,6 +45,11 @@ class Frame:
 PANORAMA = Frame()
 
 
+def cyclic(index: Tensor, size: int) -> Tensor:
+    """index modulo size, int64. The divisor is a tensor: ONNX export has no remainder by a symbolic number."""
+    return index.remainder(torch.full((), size, dtype=index.dtype, device=index.device))
+
+
 def wrap_columns(x: Tensor, margin: int) -> Tensor:
     """Pads `margin` columns of x (..., W) on both sides from the other end of the circle. 1 <= margin <= W."""
     return torch.cat([x[..., -margin:], x, x[..., :margin]], dim=-1)
@@ -67,5 +72,5 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     padded_height = (height + multiple - 1) // multiple * multiple
     padded_width = (width + multiple - 1) // multiple * multiple
     rows = torch.arange(padded_height, device=x.device).clamp(max=height - 1)
-    columns = torch.arange(padded_width, device=x.device) % width
+    columns = cyclic(torch.arange(padded_width, device=x.device), width)
     return x.index_select(2, rows).index_select(3, columns)

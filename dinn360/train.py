@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
+import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -142,10 +145,13 @@ class Trainer:
         return Checkpoint(self.model, dict(self.average), provenance)
 
     def run(self) -> None:
-        """Trains to config.steps; validates and saves at intervals. Ctrl-C saves and ends."""
+        """Trains to config.steps; validates and saves at intervals. Ctrl-C ends the step, saves and returns."""
         log = _Log(self.out / "train.csv", ["step", "loss", "hr", "lr", "latent", "rate", "norm", "seconds"])
-        with tqdm(total=self.config.steps, initial=self.step, unit="step", dynamic_ncols=True) as bar:
-            while self.step < self.config.steps:
+        with (
+            _Interrupt() as interrupt,
+            tqdm(total=self.config.steps, initial=self.step, unit="step", dynamic_ncols=True) as bar,
+        ):
+            while self.step < self.config.steps and not interrupt.requested:
                 started = time.perf_counter()
                 row = self._step()
                 self.step += 1
@@ -154,7 +160,8 @@ class Trainer:
                 bar.set_postfix(hr=f"{row[1]:.4f}", lr=f"{row[2]:.5f}", best=f"{self.best:.2f}", refresh=False)
                 if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
                     self._validate(bar)
-                if self.step % self.config.save_every == 0 or self.step == self.config.steps:
+                last = self.step == self.config.steps or interrupt.requested
+                if self.step % self.config.save_every == 0 or last:
                     self.save_state()
 
     def _step(self) -> list[float]:
@@ -207,6 +214,27 @@ class Trainer:
         if figures.get("ws_psnr_y", float("inf")) > self.best:
             self.best = figures.get("ws_psnr_y", self.best)
             save_checkpoint(self.out / "best.pth", checkpoint)
+
+
+class _Interrupt:
+    """Notes a first Ctrl-C instead of breaking off in the middle of a step; a second one breaks off."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> _Interrupt:
+        self.main = threading.current_thread() is threading.main_thread()  # only there are handlers allowed
+        if self.main:
+            self.before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        signal.signal(signal.SIGINT, self.before)
+
+    def __exit__(self, *_: object) -> None:
+        if self.main:
+            signal.signal(signal.SIGINT, self.before)
 
 
 class _Log:

@@ -1,0 +1,197 @@
+"""What a network costs: parameters, multiply-accumulates, receptive field and memory. Nothing is computed:
+the network runs on PyTorch's meta device, which knows shapes only, so that every size is instant.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from dinn360.condition import RRDB
+from dinn360.config import ModelConfig
+from dinn360.invertible import AffineFunction
+from dinn360.layers import DST, DConv, SphereConv2d
+from dinn360.model import DINN360
+
+# Rows and columns of the image that MACs are counted on: multiples of every scale times every usual window,
+# so that no padding is counted.
+COUNTED = (128, 256)
+
+
+@dataclass(frozen=True)
+class Info:
+    """Figures of one network. Per-pixel figures are for an HR pixel, sizes are in bytes.
+
+    parameters: by part (I_D, G_SC, I_P). macs: by direction. receptive_field: radius, by direction.
+    weights: the fp32 parameters. peak: the live tensors, weights included, at `size` (width, height), by
+    direction.
+    """
+
+    preset: str
+    scale: int
+    parameters: dict[str, int]
+    macs: dict[str, float]
+    receptive_field: dict[str, int]
+    size: tuple[int, int]
+    weights: int
+    peak: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """All parameters."""
+        return sum(self.parameters.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON."""
+        return {**asdict(self), "size": list(self.size), "total_parameters": self.total}
+
+    def text(self) -> str:
+        """The figures as lines, with what they mean."""
+        parts = ", ".join(f"{name} {count:,}" for name, count in self.parameters.items())
+        width, height = self.size
+        down, up = self.macs["downscale"], self.macs["upscale"]
+        gib = {name: value / 2**30 for name, value in self.peak.items()}
+        return "\n".join(
+            [
+                f"network          {self.preset} x{self.scale}",
+                f"parameters       {self.total:,} ({parts})",
+                f"MAC per HR pixel downscale {down:,.0f}, upscale {up:,.0f}",
+                "                 (convolutions, matrix products and bilinear sampling; not elementwise work)",
+                f"receptive field  downscale {self.receptive_field['downscale']}, upscale "
+                f"{self.receptive_field['upscale']} HR pixels to each side",
+                "                 (upper bound; where DST places its queries is learned and has no bound)",
+                f"memory           weights {self.weights / 2**20:.1f} MiB; at {width}x{height}, fp32:"
+                f" downscale {gib['downscale']:.2f} GiB, upscale {gib['upscale']:.2f} GiB",
+                "                 (peak of live tensors in PyTorch, without the work space of its kernels)",
+            ]
+        )
+
+
+def describe(config: ModelConfig, size: tuple[int, int] = (3840, 1920)) -> Info:
+    """The figures of a network of `config`; memory for an HR image of `size` (width, height)."""
+    with torch.device("meta"):
+        network = DINN360(config).eval()
+        network.freeze_inverses()
+    parts = {"I_D": network.deformable, "G_SC": network.conditions, "I_P": network.projections}
+    weights = sum(tensor.nbytes for tensor in network.state_dict().values())
+    peak = {name: weights + _peak_bytes(run) for name, run in _runs(network, size[1], size[0]).items()}
+    pixels = COUNTED[0] * COUNTED[1]
+    return Info(
+        preset=config.preset,
+        scale=config.scale,
+        parameters={name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
+        macs={name: count_macs(run) / pixels for name, run in _runs(network, *COUNTED).items()},
+        receptive_field=receptive_field(network),
+        size=size,
+        weights=weights,
+        peak=peak,
+    )
+
+
+def _runs(network: DINN360, height: int, width: int) -> dict[str, Callable[[], Tensor]]:
+    """Both directions for one HR image of a size."""
+    scale = network.config.scale
+    x = torch.empty(1, 3, height, width, device="meta")
+    y = torch.empty(1, 3, math.ceil(height / scale), math.ceil(width / scale), device="meta")
+    return {"downscale": lambda: network.downscale(x), "upscale": lambda: network.upscale(y)}
+
+
+def _sampling_flops(image: Any, grid: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    """A bilinear sample is four multiply-accumulates a channel, which PyTorch's counter does not know.
+
+    For DConv (k*k taps of C channels) that is 4*C*k*k an output position, for DST 4*C a query position.
+    """
+    return 8 * int(math.prod(out_shape))
+
+
+def count_macs(run: Callable[[], Any]) -> int:
+    """Multiply-accumulates of convolutions, matrix products and bilinear sampling in `run`."""
+    samplers = {torch.ops.aten.grid_sampler_2d: _sampling_flops}
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=samplers) as counter:
+        run()
+    return int(counter.get_total_flops()) // 2
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Adds up the memory of tensors made under it, and takes off what is freed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        for tensor in tree_leaves(result):
+            if not isinstance(tensor, Tensor):
+                continue
+            storage = tensor.untyped_storage()
+            if storage._cdata in given or storage._cdata in self._known:
+                continue  # a view
+            self._known.add(storage._cdata)
+            self.live += storage.nbytes()
+            weakref.finalize(storage, self._free, storage._cdata, storage.nbytes())
+        self.peak = max(self.peak, self.live)
+        return result
+
+    def _free(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size
+
+
+def _peak_bytes(run: Callable[[], Any]) -> int:
+    memory = _LiveBytes()
+    with torch.no_grad(), memory:
+        run()
+    return memory.peak
+
+
+def receptive_field(network: DINN360) -> dict[str, int]:
+    """How far from a pixel another one can change it, in HR pixels to each side, for each direction.
+
+    An upper bound from the radii of convolutions, max_offset and windows, added along the longest path. The
+    place of DST's queries is left out: scale and offset heads are not bounded.
+    """
+    down = up = 0
+    for index in range(len(network.config.levels)):
+        pixel = 2 ** (index + 1)
+        blocks: Any = network.deformable[index]
+        condition: Any = network.conditions[index]
+        projection: Any = network.projections[index]
+        invertible = sum(_affine(block.phi) + _affine(block.rho_eta) for block in blocks)
+        trunk = 1  # `first`; the latitude head has 1x1 convolutions only
+        if condition.content_head is not None:
+            trunk += 1 + sum(15 if isinstance(block, RRDB) else 2 for block in condition.content_head)
+        down += pixel * invertible + pixel // 2
+        up += pixel * (invertible + trunk + 1 + 2 * len(projection.blocks)) + pixel // 2
+    return {"downscale": down, "upscale": up}
+
+
+def _affine(function: AffineFunction) -> int:
+    """Radius of an affine function in pixels of its level."""
+    parts = (function.first, *function.dconvs, function.dst, function.merge, function.last)
+    return sum(_radius(part) for part in parts)
+
+
+def _radius(part: nn.Module | None) -> int:
+    if isinstance(part, SphereConv2d):
+        return int(part.weight.shape[-1]) // 2
+    if isinstance(part, DConv):
+        return max(
+            _radius(part.conv) + (math.ceil(part.max_offset) if part.deform else 0), _radius(part.offset_head)
+        )
+    if isinstance(part, DST):
+        return int(part.window) - 1  # any key of the window, whose mean also steers the heads
+    return 0

@@ -1,0 +1,73 @@
+"""Command line of the export: python -m export onnx | check | demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dinn360.commands import Group
+
+LOWERINGS = ("standard", "primitive", "plugin")
+PATH = click.Path(path_type=Path)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """From a checkpoint to the graphs that go onto devices."""
+
+
+@main.command("onnx")
+@click.option("--ckpt", type=PATH, required=True, help="Checkpoint (.pth or .safetensors).")
+@click.option("--out", type=PATH, help="Folder of the graphs; default: build/ and the checkpoint's name.")
+@click.option("--ops", type=click.Choice(LOWERINGS), default="standard", show_default=True)
+@click.option("--opset", type=int, default=19, show_default=True)
+def to_onnx(ckpt: Path, out: Path | None, ops: str, opset: int) -> None:
+    """Write down.onnx (hr -> lr) and up.onnx (lr -> hr).
+
+    standard uses ONNX DeformConv; primitive only elementary operators; plugin our custom nodes.
+    """
+    from export.onnx import export_checkpoint
+
+    exported = export_checkpoint(ckpt, out or Path("build") / ckpt.stem, ops, opset)  # type: ignore[arg-type]
+    for direction, path in (("down", exported.down), ("up", exported.up)):
+        size = path.stat().st_size / 1e6
+        click.echo(f"{path}  {exported.nodes[direction]} nodes, {size:.1f} MB, ops {ops}, opset {opset}")
+
+
+@main.command()
+@click.option("--ckpt", type=PATH, required=True)
+@click.option("--onnx", "folder", type=PATH, required=True, help="Folder with down.onnx and up.onnx.")
+@click.option("--image", type=PATH, required=True, help="A panorama.")
+@click.option("--tolerance", type=float, default=1e-4, show_default=True, help="Largest absolute difference.")
+@click.pass_context
+def check(ctx: click.Context, ckpt: Path, folder: Path, image: Path, tolerance: float) -> None:
+    """Compare every runtime that is present with PyTorch fp32 on one panorama; exit 1 beyond the tolerance."""
+    from engines.images import read_panorama
+    from export.parity import compare, table, within
+
+    rows = compare(ckpt, folder, read_panorama(image))
+    click.echo(table(rows, tolerance))
+    ctx.exit(0 if within(rows, tolerance) else 1)
+
+
+@main.command()
+@click.option("--ckpt", type=PATH, default=Path("checkpoints/x4.pth"), show_default=True)
+@click.option("--image", type=PATH, default=Path("assets/courtyard.png"), show_default=True)
+@click.option("--out", type=PATH, default=Path("out/demo"), show_default=True)
+@click.option("--ops", type=click.Choice(LOWERINGS[:2]), default="standard", show_default=True)
+@click.pass_context
+def demo(ctx: click.Context, ckpt: Path, image: Path, out: Path, ops: str) -> None:
+    """Export, downscale and upscale one panorama through ONNX Runtime, and compare."""
+    from export.demo import run
+    from export.parity import TOLERANCE, table, within
+
+    result = run(ckpt, image, out, ops)  # type: ignore[arg-type]
+    click.echo(f"Quality on {image}")
+    click.echo(result.quality + "\n")
+    click.echo("Parity with PyTorch")
+    click.echo(table(result.parity, TOLERANCE) + "\n")
+    click.echo("Files")
+    for name, path in result.files.items():
+        click.echo(f"  {name:<16} {path}")
+    ctx.exit(0 if within(result.parity) else 1)

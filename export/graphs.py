@@ -1,0 +1,40 @@
+"""The two modules that are traced: one input, one output, and nothing that the direction does not need."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from dinn360.model import DINN360
+
+
+class Downscale(nn.Module):
+    """hr (B,3,H,W) in [0,1] -> lr (B,3,ceil(H/s),ceil(W/s)), not rounded: the writer of the 8-bit file rounds.
+
+    Holds I_D only; G_SC and I_P stay behind.
+    """
+
+    source, result = "hr", "lr"
+
+    def __init__(self, network: DINN360) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, hr: Tensor) -> Tensor:
+        return self.network.downscale(hr)
+
+
+class Upscale(nn.Module):
+    """lr (B,3,h,w) in [0,1] -> hr (B,3,s*h,s*w), clamped to [0,1]; z = 0, inverse 1x1 matrices stored."""
+
+    source, result = "lr", "hr"
+
+    def __init__(self, network: DINN360) -> None:
+        super().__init__()
+        network.freeze_inverses()
+        self.network = network
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return self.network.upscale(lr).clamp(0, 1)
+
+
+GRAPHS: dict[str, type[Downscale] | type[Upscale]] = {"down": Downscale, "up": Upscale}

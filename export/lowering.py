@@ -1,0 +1,149 @@
+"""One traced graph, three lowerings of its deformable operators.
+
+plugin:    the nodes stay as they are; a plugin library computes them.
+standard:  DeformConv2d becomes ONNX DeformConv between a wrap and a crop; DSTAttention its primitive definition.
+primitive: both become their primitive definitions; nothing but elementary operators is left.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import onnx
+import onnx.inliner
+import onnxscript.optimizer
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+
+from export.operators import DEFORM_CONV_2D, DOMAIN
+from export.primitives import Kind, kind_of, primitive
+
+Lowering = Literal["standard", "primitive", "plugin"]
+LOWERINGS: tuple[Lowering, ...] = get_args(Lowering)
+
+
+def lower(model: ModelProto, to: Lowering) -> ModelProto:
+    """A copy of the traced `model` with its operators lowered. Its inputs, outputs and weights are the same."""
+    result = ModelProto()
+    result.CopyFrom(model)
+    if to == "plugin":
+        return result
+    if to == "standard":
+        _use_deform_conv(result.graph)
+    _attach_primitives(result)
+    result = onnx.inliner.inline_local_functions(result)
+    for index in reversed(range(len(result.opset_import))):
+        if result.opset_import[index].domain == DOMAIN:
+            del result.opset_import[index]
+    return onnxscript.optimizer.optimize(result, input_size_limit=1024, output_size_limit=64 * 1024)
+
+
+def _attach_primitives(model: ModelProto) -> None:
+    """Adds the primitive definition of every custom node as a function, and points the node to it."""
+    shapes = _weight_shapes(model.graph)
+    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    functions: dict[Kind, onnx.FunctionProto] = {}
+    for node in model.graph.node:
+        if node.domain != DOMAIN:
+            continue
+        kernel = offset_channels = 0
+        if node.op_type == DEFORM_CONV_2D.name:
+            kernel = shapes[node.input[2]][-1]
+            offset_channels = _offset_channels(model.graph, node)
+        kind = kind_of(node, kernel, offset_channels)
+        if kind not in functions:
+            functions[kind] = primitive(kind, opset)
+        node.overload = kind.overload
+    model.functions.extend(functions.values())
+
+
+def _weight_shapes(graph: GraphProto) -> dict[str, list[int]]:
+    return {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+
+
+def _offset_channels(graph: GraphProto, node: NodeProto) -> int:
+    """Channels of a DeformConv2d's offset: those of the value, which the trace knows."""
+    for value in graph.value_info:
+        if value.name == node.input[1]:
+            return value.type.tensor_type.shape.dim[1].dim_value
+    raise ValueError(f"{node.name}: the trace has no shape for {node.input[1]}")
+
+
+def _use_deform_conv(graph: GraphProto) -> None:
+    """Replaces each DeformConv2d by DeformConv.
+
+    Longitude: x is extended by `margin` columns on both sides of the circle, more than a sample can reach, and the
+    offsets by zeros; the result is cropped. Rows need nothing: DeformConv, too, reads zeros beyond them.
+    """
+    shapes = _weight_shapes(graph)
+    constants: dict[str, np.ndarray] = {}
+    nodes: list[NodeProto] = []
+    for node in graph.node:
+        if node.op_type != DEFORM_CONV_2D.name or node.domain != DOMAIN:
+            nodes.append(node)
+            continue
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        kernel = shapes[node.input[2]][-1]
+        groups = _offset_channels(graph, node) // (2 * kernel * kernel)
+        radius = kernel // 2
+        margin = int(np.ceil(attributes["max_offset"])) + radius + 1 if attributes["wrap"] else radius
+        nodes.extend(_deform_conv(node, kernel, groups, radius, margin, bool(attributes["wrap"]), constants))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+
+
+def _deform_conv(
+    node: NodeProto,
+    kernel: int,
+    groups: int,
+    radius: int,
+    margin: int,
+    wrap: bool,
+    constants: dict[str, np.ndarray],
+) -> list[NodeProto]:
+    x, offset, weight, bias, *mask = node.input
+    name = node.output[0]
+
+    def constant(value: int | list[int]) -> str:
+        array = np.array(value, dtype=np.int64)
+        label = "int64_" + "_".join(map(str, array.reshape(-1))) + ("_scalar" if array.ndim == 0 else "")
+        constants[label.replace("-", "m")] = array
+        return label.replace("-", "m")
+
+    rows = [radius, radius]
+    if not wrap:
+        pads = [radius, radius, radius, radius]
+        inputs = [x, weight, offset, bias, *mask]
+        return [
+            helper.make_node(
+                "DeformConv", inputs, [name], node.name, kernel_shape=[kernel, kernel], pads=pads, offset_group=groups
+            )
+        ]
+    nodes = [
+        helper.make_node("Shape", [x], [f"{name}_width"], start=3, end=4),
+        helper.make_node("Squeeze", [f"{name}_width"], [f"{name}_width_s"]),
+        helper.make_node("Add", [f"{name}_width_s", constant(margin)], [f"{name}_stop"]),
+        helper.make_node("Range", [constant(-margin), f"{name}_stop", constant(1)], [f"{name}_range"]),
+        helper.make_node("Mod", [f"{name}_range", f"{name}_width_s"], [f"{name}_columns"]),
+        helper.make_node("Gather", [x, f"{name}_columns"], [f"{name}_wrapped"], axis=3),
+    ]
+    beside = margin - radius
+    padded = []
+    for value in [offset, *mask]:
+        pads_name = constant([beside, beside])
+        nodes.append(helper.make_node("Pad", [value, pads_name, "", constant([3])], [f"{name}_{len(padded)}_padded"]))
+        padded.append(f"{name}_{len(padded)}_padded")
+    nodes.append(
+        helper.make_node(
+            "DeformConv",
+            [f"{name}_wrapped", weight, padded[0], bias, *padded[1:]],
+            [f"{name}_wide"],
+            node.name,
+            kernel_shape=[kernel, kernel],
+            pads=[rows[0], 0, rows[1], 0],
+            offset_group=groups,
+        )
+    )
+    ends = [f"{name}_wide", constant([beside]), constant([-beside]), constant([3])]
+    return [*nodes, helper.make_node("Slice", ends, [name])]

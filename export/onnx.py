@@ -1,0 +1,162 @@
+"""Checkpoint to down.onnx and up.onnx: one trace a graph, lowered, checked and labelled."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import ModelProto
+from torch.export import Dim
+from tqdm import tqdm
+
+from dinn360 import __version__
+from dinn360.checkpoint import Checkpoint, load_checkpoint
+from dinn360.model import DINN360
+from engines.errors import UserError
+from engines.files import atomic_path, os_reason, sha256_of
+from export.graphs import GRAPHS
+from export.lowering import Lowering, lower
+from export.operators import register_schemas, translations
+
+OPSETS = (19, 20, 21, 22)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The two files and how they were made."""
+
+    down: Path
+    up: Path
+    lowering: Lowering
+    nodes: dict[str, int]
+
+
+def trace(network: DINN360, direction: str, opset: int) -> ModelProto:
+    """Traces one direction ("down" or "up") with every deformable operator as a single custom node.
+
+    Batch, H and W are free. The example has odd parts so that no size specialises; a batch of two keeps batch free.
+    """
+    graph = GRAPHS[direction](network).eval()
+    scale = network.config.scale
+    example = torch.rand(2, 3, 33 * scale, 65 * scale) if direction == "down" else torch.rand(2, 3, 36, 68)
+    dynamic = {graph.source: {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}}
+    with torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            opset_version=opset,
+            input_names=[graph.source],
+            output_names=[graph.result],
+            dynamic_shapes=dynamic,
+            custom_translation_table=translations(),  # type: ignore[arg-type]
+            optimize=True,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    _name_dimensions(model, direction, scale)
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the exporter's own notes (torchvision is absent, ...) off the terminal; errors still raise."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _name_dimensions(model: ModelProto, direction: str, scale: int) -> None:
+    """Gives the free dimensions readable names: batch, height, width; the other side's are expressions of them."""
+    names = ["batch", "channels", "height", "width"]
+    free = {}
+    for dim, name in zip(model.graph.input[0].type.tensor_type.shape.dim, names, strict=True):
+        if dim.dim_param:
+            free[dim.dim_param] = dim.dim_param = name
+    result = model.graph.output[0].type.tensor_type.shape.dim
+    for dim, name in zip(result, names, strict=True):
+        if dim.HasField("dim_value"):
+            continue
+        size = f"ceil({name}/{scale})" if direction == "down" else f"{scale}*{name}"
+        dim.dim_param = "batch" if name == "batch" else size
+
+
+def metadata(checkpoint: Checkpoint, digest: str, direction: str, lowering: Lowering) -> dict[str, str]:
+    """What a graph says of itself in `metadata_props`."""
+    return {
+        "producer": "dinn360",
+        "producer_version": __version__,
+        "direction": direction,
+        "scale": str(checkpoint.config.scale),
+        "preset": checkpoint.config.preset,
+        "config": json.dumps(checkpoint.config.to_dict(), sort_keys=True),
+        "checkpoint_sha256": digest,
+        "ops": lowering,
+        "precision": "fp32",
+    }
+
+
+def label(model: ModelProto, values: dict[str, str]) -> None:
+    model.producer_name, model.producer_version = "dinn360", __version__
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, values)
+
+
+def check(model: ModelProto) -> None:
+    """onnx.checker with full shape inference; the custom operators' schemas are known."""
+    register_schemas()
+    onnx.checker.check_model(model, full_check=True)
+
+
+def export_checkpoint(ckpt: Path, out: Path, lowering: Lowering = "standard", opset: int = 19) -> Exported:
+    """Writes out/down.onnx and out/up.onnx, each whole or not at all.
+
+    Raises UserError for a bad checkpoint, an opset that is not supported, or a folder that cannot be written.
+    """
+    if opset not in OPSETS:
+        raise UserError(f"--opset: expected one of {OPSETS}, found {opset}")
+    checkpoint = load_checkpoint(ckpt)
+    network = checkpoint.build()
+    make_folder(out)
+    digest = sha256_of(ckpt)
+    paths, nodes = {}, {}
+    with tqdm(total=6, unit="step", leave=False) as bar:
+        for direction in GRAPHS:
+            bar.set_description(f"{direction}: trace")
+            traced = trace(network, direction, opset)
+            bar.update()
+            bar.set_description(f"{direction}: lower to {lowering}")
+            model = lower(traced, lowering)
+            label(model, metadata(checkpoint, digest, direction, lowering))
+            bar.update()
+            bar.set_description(f"{direction}: check and write")
+            check(model)
+            paths[direction], nodes[direction] = out / f"{direction}.onnx", len(model.graph.node)
+            with atomic_path(paths[direction]) as temporary:
+                onnx.save(model, str(temporary))
+            bar.update()
+    return Exported(paths["down"], paths["up"], lowering, nodes)
+
+
+def make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UserError(f"--out {path}: expected a folder, found a file") from None
+    except OSError as error:
+        raise UserError(f"--out {path}: cannot create the folder: {os_reason(error)}") from None
+

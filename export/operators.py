@@ -1,0 +1,135 @@
+"""The ONNX schemas of the deformable operators (domain dinn360) and their translation from PyTorch.
+
+This is the contract of the plugin libraries. Beside the documented attributes every node carries `plugin_namespace`
+and `plugin_version`: with both as explicit strings every TensorRT parser resolves the plugin the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx.defs
+import onnxscript
+import torch
+from onnx import AttributeProto
+from onnx.defs import OpSchema
+from onnxscript.values import Op, Opset
+
+DOMAIN = "dinn360"
+VERSION = 1
+PLUGIN = {"plugin_namespace": "", "plugin_version": "1"}
+
+_standard = onnxscript.opset19
+_FLOATS = ["tensor(float)", "tensor(float16)", "tensor(double)"]
+
+
+def _parameter(name: str, description: str, optional: bool = False) -> OpSchema.FormalParameter:
+    option = OpSchema.FormalParameterOption.Optional if optional else OpSchema.FormalParameterOption.Single
+    return OpSchema.FormalParameter(name, "T", description, param_option=option)
+
+
+def _attribute(name: str, kind: Any, description: str) -> OpSchema.Attribute:
+    return OpSchema.Attribute(name, kind, description, required=True)
+
+
+_PLUGIN_ATTRIBUTES = [
+    _attribute("plugin_namespace", AttributeProto.STRING, "namespace of the TensorRT plugin creator"),
+    _attribute("plugin_version", AttributeProto.STRING, "version of the TensorRT plugin creator"),
+]
+
+DEFORM_CONV_2D = OpSchema(
+    "DeformConv2d",
+    DOMAIN,
+    VERSION,
+    doc="Deformable convolution (DCNv1; DCNv2 with mask), stride 1, same size, on the sphere. Rows outside the image "
+    "are zero; with wrap=1 columns are taken modulo W, with wrap=0 they are zero outside. Sampling coordinates are "
+    "fp32 whatever T is.",
+    inputs=[
+        _parameter("x", "(B,C,H,W)"),
+        _parameter("offset", "(B,2*G*k*k,H,W): [group, tap, (row, column)] in pixels, within max_offset"),
+        _parameter("weight", "(O,C,k,k), k odd"),
+        _parameter("bias", "(O)"),
+        _parameter("mask", "(B,G*k*k,H,W), default 1", optional=True),
+    ],
+    outputs=[_parameter("y", "(B,O,H,W)")],
+    type_constraints=[("T", _FLOATS, "data type")],
+    attributes=[
+        _attribute("max_offset", AttributeProto.FLOAT, "bound on |offset|, guaranteed by the producer"),
+        _attribute("wrap", AttributeProto.INT, "1: columns are cyclic"),
+        *_PLUGIN_ATTRIBUTES,
+    ],
+)
+
+DST_ATTENTION = OpSchema(
+    "DSTAttention",
+    DOMAIN,
+    VERSION,
+    doc="Window attention with deformable queries. The query of pixel p of a window with centre m is sampled at "
+    "p + (p - m) * scale + offset (pixels, bilinear; rows clamped, columns modulo W or clamped); without scale and "
+    "offset it is the token at p. Windows are displaced by shift; the displaced window that joins the last and first "
+    "rows (and columns, with wrap=0) is masked into its parts. The last window of an H or W that is no multiple of "
+    "window is filled with the last row, and with the columns that continue around the circle (wrap=0: the last one). "
+    "Coordinates and softmax are fp32 whatever T is.",
+    inputs=[
+        _parameter("q", "(B,C,H,W), C = heads * d"),
+        _parameter("k", "(B,C,H,W)"),
+        _parameter("v", "(B,C,H,W)"),
+        _parameter("bias", "(heads,window^2,window^2), relative position bias"),
+        _parameter("scale", "(B,2*heads,ceil(H/window),ceil(W/window)): [head, (row, column)]", optional=True),
+        _parameter("offset", "as scale, in pixels", optional=True),
+    ],
+    outputs=[_parameter("y", "(B,C,H,W)")],
+    type_constraints=[("T", _FLOATS, "data type")],
+    attributes=[
+        _attribute("heads", AttributeProto.INT, "attention heads"),
+        _attribute("window", AttributeProto.INT, "window side in pixels, even"),
+        _attribute("shift", AttributeProto.INT, "displacement of the windows, down and right"),
+        _attribute("wrap", AttributeProto.INT, "1: columns are cyclic"),
+        *_PLUGIN_ATTRIBUTES,
+    ],
+)
+
+SCHEMAS = (DEFORM_CONV_2D, DST_ATTENTION)
+_opset = Opset(DOMAIN, VERSION)
+
+
+def register_schemas() -> None:
+    """Makes onnx.checker and shape inference know the operators (once per process)."""
+    for schema in SCHEMAS:
+        if not onnx.defs.has(schema.name, VERSION, DOMAIN):
+            onnx.defs.register_schema(schema)
+
+
+def _sphere_conv2d(x: Any, weight: Any, bias: Any, wrap: bool) -> Any:
+    size = weight.shape[-1]
+    radius = int(size) // 2
+    if radius and wrap:
+        before = _standard.Slice(x, [-radius], [2**31], [3])
+        after = _standard.Slice(x, [0], [radius], [3])
+        return _standard.Conv(_standard.Concat(before, x, after, axis=3), weight, bias, pads=[radius, 0, radius, 0])
+    return _standard.Conv(x, weight, bias, pads=[radius] * 4)
+
+
+def _deform_conv2d(x: Any, offset: Any, weight: Any, bias: Any, mask: Any, max_offset: float, wrap: bool) -> Any:
+    node = Op(_opset, DEFORM_CONV_2D.name, DEFORM_CONV_2D)
+    inputs = [x, offset, weight, bias] + ([] if mask is None else [mask])
+    return node(*inputs, max_offset=float(max_offset), wrap=int(wrap), **PLUGIN)
+
+
+def _dst_attention(
+    q: Any, k: Any, v: Any, scale: Any, offset: Any, bias: Any, window: int, shift: int, wrap: bool
+) -> Any:
+    node = Op(_opset, DST_ATTENTION.name, DST_ATTENTION)
+    inputs = [q, k, v, bias] + ([] if scale is None else [scale, offset])
+    heads = int(bias.shape[0])
+    return node(*inputs, heads=heads, window=int(window), shift=int(shift), wrap=int(wrap), **PLUGIN)
+
+
+def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """custom_translation_table for torch.onnx.export."""
+    return {
+        torch.ops.dinn360.sphere_conv2d.default: _sphere_conv2d,
+        torch.ops.dinn360.deform_conv2d.default: _deform_conv2d,
+        torch.ops.dinn360.dst_attention.default: _dst_attention,
+    }

@@ -1,0 +1,79 @@
+"""Small networks for the tests, with weights that leave nothing at zero."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dinn360.config import LevelConfig, ModelConfig
+from dinn360.model import DINN360
+
+_LEVEL = LevelConfig(
+    blocks=1,
+    width=8,
+    heads=2,
+    dst="eta",
+    projections=1,
+    projection_width=8,
+    content_blocks=1,
+    content_width=8,
+    latitude_width=2,
+)
+
+
+def tiny(scale: int = 2, **changes: Any) -> ModelConfig:
+    """Every part of the architecture with hardly any weights; `changes` are ModelConfig fields."""
+    levels = (replace(_LEVEL, dst="none"),) * (scale.bit_length() - 2) + (
+        replace(_LEVEL, dst="both", blocks=2),
+    )
+    values: dict[str, Any] = {
+        "levels": levels,
+        "window": 4,
+        "dconvs": 1,
+        "merge_conv": False,
+        "offset_kernel": 1,
+        "content_block": "residual",
+        **changes,
+    }
+    return ModelConfig(scale=scale, **values)
+
+
+def randomise(network: DINN360, seed: int, std: float = 0.05) -> DINN360:
+    """Fills every parameter that starts at zero with seeded normals, so that no layer is an identity.
+
+    Offset heads, scale heads, couplings, biases and Gaussians all become active. Returns the network in eval
+    mode.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if not parameter.any():
+                pixels = (
+                    10 if "dconvs" in name and "offset_head" in name else 1
+                )  # half a pixel, not a twentieth
+                parameter.copy_(pixels * std * torch.randn(parameter.shape, generator=generator))
+    return network.eval()
+
+
+def build(config: ModelConfig, seed: int = 0, std: float = 0.05) -> DINN360:
+    """A network with seeded, nowhere trivial weights."""
+    torch.manual_seed(seed)
+    return randomise(DINN360(config), seed, std)
+
+
+def picture(height: int, width: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A smooth random image with some noise, (1,3,H,W) in [0,1], cyclic in its columns."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.arange(height, dtype=torch.float64)[:, None] / height
+    columns = torch.arange(width, dtype=torch.float64) / width
+    x = torch.zeros(1, 3, height, width, dtype=torch.float64)
+    for channel in range(3):
+        for _ in range(4):
+            a, b, phase = torch.rand(3, generator=generator, dtype=torch.float64)
+            wave = 6.2832 * (4 * a * rows + torch.round(1 + 3 * b) * columns + phase)
+            x[0, channel] += 0.1 * torch.sin(wave)
+    noise = torch.rand(x.shape, generator=generator, dtype=torch.float64) - 0.5
+    return (0.5 + x + 0.2 * noise).clamp(0, 1).to(dtype)

@@ -1,0 +1,401 @@
+"""Training: crops that know their latitude, Algorithm 1, and runs that resume exactly."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from networks import build, randomise, tiny
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dinn360.checkpoint import load_checkpoint
+from dinn360.cli import main
+from dinn360.data import Batch, Crops
+from dinn360.layers import DST, DConv
+from dinn360.losses import Losses, algorithm_1, quantise, reference_lr
+from dinn360.memory import keep_freed_memory
+from dinn360.train import TrainConfig, Trainer
+from dinn360.validate import Validation
+from engines.errors import UserError
+from engines.images import Image8, write_png
+
+SHORT = TrainConfig(
+    steps=6, batch=2, crop=16, lr=2e-3, warmup=2, latent_interval=2, save_every=3, validate_every=100
+)
+
+
+def make(out: Path, image: Image8, config: TrainConfig = SHORT, **changes: Any) -> Trainer:
+    crops = Crops([image], [], config.crop, config.batch, config.seed, 0.0, "forest")
+    return Trainer(tiny(2, **changes), config, crops, None, out)
+
+
+def tensors(trainer: Trainer) -> dict[str, Tensor]:
+    """All that a run consists of, by name."""
+    found = {f"network.{name}": tensor for name, tensor in trainer.network.state_dict().items()}
+    found |= {f"average.{name}": tensor for name, tensor in trainer.average.items()}
+    for index, state in trainer.optimiser.state_dict()["state"].items():
+        found |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
+    return found
+
+
+class BrokenOffError(Exception):
+    pass
+
+
+def stop_at(trainer: Trainer, step: int, how: Exception | None = None) -> None:
+    """Makes the run break off (or receive Ctrl-C) when it asks for the crops of `step`."""
+    crops = trainer.crops
+
+    def asked(at: int) -> Batch:
+        if at == step and how is not None:
+            raise how
+        if at == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return crops(at)
+
+    asked.description = crops.description  # type: ignore[attr-defined]
+    trainer.crops = asked  # type: ignore[assignment]
+
+
+# --- crops
+
+
+def numbered(height: int, width: int) -> NDArray[np.uint8]:
+    """A panorama whose pixels say where they are: row, low digit and high digit of the column."""
+    row, column = np.mgrid[:height, :width]
+    return np.stack([row, column % 256, column // 256], axis=2).astype(np.uint8)
+
+
+def test_crops_lie_where_they_say() -> None:
+    height, width, size = 200, 400, 24
+    crops = Crops([numbered(height, width)], [], size, 6, 7, 0.5)
+    seen = set()
+    for step in range(12):
+        batch = crops(step)
+        assert batch.x.shape == (6, 3, size, size) and batch.x.dtype == torch.float32 and not batch.frame.wrap
+        assert batch.frame.top is not None and batch.frame.height is not None
+        for crop, top, total in zip(batch.x, batch.frame.top, batch.frame.height, strict=True):
+            values = (crop * 255).round().long()
+            rows, columns = values[0, :, 0], values[1, 0] + 256 * values[2, 0]
+            assert int(total) == height
+            declared = torch.arange(int(top), int(top) + size)
+            upside_down = bool(rows[0] > rows[-1])
+            # turned over, a row takes the latitude of its mirror image
+            assert torch.equal(rows, height - 1 - declared if upside_down else declared)
+            step_right = (columns[1:] - columns[:-1]) % width
+            mirrored = int(step_right[0]) != 1
+            assert bool((step_right == (width - 1 if mirrored else 1)).all())
+            seen.add((upside_down, mirrored))
+            across = int(columns.max() - columns.min()) > size
+            seen.add(("across the seam", across))
+    assert len(seen) == 6
+
+
+def test_crops_are_taken_uniformly_on_the_sphere() -> None:
+    crops = Crops([numbered(256, 512)], [], 8, 200, 0, 0.0)
+    frame = crops(0).frame
+    assert frame.top is not None
+    latitude = ((frame.top + 4.0) / 256 - 0.5) * math.pi
+    # half of the sphere's area lies within 30 degrees of the equator; uniform rows would give a third
+    assert float((latitude.abs() < math.pi / 6).float().mean()) == pytest.approx(0.5, abs=0.08)
+
+
+def test_crops_depend_on_seed_and_step_alone(forest: Image8) -> None:
+    first, second = (Crops([forest], [forest], 16, 3, 5, 0.5) for _ in range(2))
+    first(0)
+    for a, b in ((first(4), second(4)),):
+        assert torch.equal(a.x, b.x) and a.frame.top is not None and b.frame.top is not None
+        assert torch.equal(a.frame.top, b.frame.top)
+    assert not torch.equal(first(4).x, first(5).x)
+    assert not torch.equal(first(4).x, Crops([forest], [forest], 16, 3, 6, 0.5)(4).x)
+
+
+def test_photographs_are_stretched_towards_the_poles() -> None:
+    stripes = np.zeros((64, 256, 3), np.uint8)
+    stripes[:, ::2] = 255  # one pixel wide: any stretching blurs or widens them
+    crops = Crops([], [stripes], 32, 40, 0, 1.0)
+    batch = crops(0)
+    assert batch.frame.top is not None and batch.frame.height is not None
+    changes = ((batch.x[:, 0, 0, 1:] > 0.5) != (batch.x[:, 0, 0, :-1] > 0.5)).sum(1)
+    latitude = ((batch.frame.top + 16) / batch.frame.height - 0.5) * math.pi
+    taken = (32 * torch.cos(latitude)).round().clamp(min=8)  # columns, stretched to 32; eight at least
+    assert bool(((changes - (taken - 1)).abs() <= 1).all()) and int(changes.min()) < 10 < 28 < int(
+        changes.max()
+    )
+    assert float(batch.x.min()) >= 0 and float(batch.x.max()) <= 1
+
+
+# --- Algorithm 1
+
+
+def algorithm(alpha: float, lambda_z: float = 1.0, latent: bool = True) -> tuple[Losses, dict[str, Tensor]]:
+    """Losses and gradients of one step on a fixed batch."""
+    network = build(tiny(4))
+    x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    frame = Crops([numbered(200, 400)], [], 16, 2, 0, 0.0)(0).frame
+    torch.manual_seed(1)
+    losses = algorithm_1(network, x, frame, (1.0, 0.05, lambda_z), alpha, latent, True)
+    losses.total.backward()
+    return losses, {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+
+
+def test_backflow_reaches_only_the_latent_loss() -> None:
+    without, with_ = algorithm(0.0), algorithm(0.5)
+    assert torch.equal(without[0].hr, with_[0].hr) and torch.equal(without[0].lr, with_[0].lr)
+    assert without[0].latent is not None and not torch.equal(without[0].latent, with_[0].latent)
+    assert any(not torch.allclose(without[1][name], with_[1][name]) for name in without[1])
+    without, with_ = algorithm(0.0, lambda_z=0.0), algorithm(0.5, lambda_z=0.0)
+    assert all(torch.equal(without[1][name], with_[1][name]) for name in without[1])
+
+
+def test_the_latent_loss_can_be_left_out() -> None:
+    losses, gradients = algorithm(0.5, latent=False)
+    assert losses.latent is None
+    torch.testing.assert_close(losses.total, losses.hr + 0.05 * losses.lr)
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients.values())
+
+
+def test_every_parameter_learns() -> None:
+    network = build(tiny(4))
+    _, gradients = algorithm(0.1)
+    assert set(gradients) == {name for name, _ in network.named_parameters()}
+    assert [name for name, gradient in gradients.items() if not gradient.any()] == []
+
+
+def test_rounding_is_to_the_8_bit_grid_and_invisible_to_the_gradient() -> None:
+    y = torch.tensor([-0.2, 0.1, 0.5001, 1.3], requires_grad=True)
+    rounded = quantise(y)
+    assert torch.allclose(rounded, torch.tensor([0.0, 26 / 255, 128 / 255, 1.0]), atol=1e-6)
+    rounded.sum().backward()
+    assert y.grad is not None and torch.equal(y.grad, torch.ones(4))
+
+
+def test_the_guide_of_a_flat_image_is_flat() -> None:
+    assert torch.allclose(reference_lr(torch.full((1, 3, 16, 16), 0.3), 4), torch.full((1, 3, 4, 4), 0.3))
+
+
+# --- runs
+
+
+def test_the_loss_falls(tmp_path: Path, courtyard: Image8) -> None:
+    """From weights that garble the image. (A fresh network is a box mean, which takes long to surpass.)"""
+    config = replace(SHORT, steps=30, crop=32, deform_from=0.5)
+    trainer = make(tmp_path, courtyard, config)
+    randomise(trainer.network, 0, std=0.02).train()
+    fixed = Crops([courtyard], [], 32, 8, 99, 0.0)(0)
+
+    def loss() -> float:
+        with torch.no_grad():
+            return float(algorithm_1(trainer.network, fixed.x, fixed.frame, (1, 0, 0), 0, False, False).hr)
+
+    before = loss()
+    trainer.run()
+    assert loss() < 0.4 * before and trainer.skipped == 0 and trainer.step == 30
+    rows = list(csv.DictReader((tmp_path / "train.csv").open()))
+    assert [int(row["step"]) for row in rows] == list(range(1, 31))
+    assert [math.isnan(float(row["latent"])) for row in rows[:4]] == [False, True, False, True]
+    checkpoint = load_checkpoint(tmp_path / "last.pth")
+    assert checkpoint.provenance["steps"] == 30 and checkpoint.provenance["data"] == "forest"
+    for name, tensor in checkpoint.build().state_dict().items():
+        assert torch.equal(tensor, trainer.average[name])
+
+
+@pytest.mark.parametrize("how", [BrokenOffError(), None], ids=["broken off", "Ctrl-C"])
+def test_a_resumed_run_is_the_uninterrupted_run(
+    tmp_path: Path, forest: Image8, how: Exception | None
+) -> None:
+    config = replace(SHORT, sample_latent=True, deform_from=0.5)
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    whole = make(tmp_path / "whole", forest, config)
+    whole.run()
+    first = make(tmp_path / "parts", forest, config)
+    if how is None:
+        stop_at(first, 3)
+        first.run()
+        assert first.step == 4  # the step is finished, then saved
+    else:
+        stop_at(first, 4, how)
+        with pytest.raises(BrokenOffError):
+            first.run()
+    torch.manual_seed(12345)  # whatever happened in between
+    second = make(tmp_path / "parts", forest, config)
+    second.resume()
+    assert second.step == (4 if how is None else 3)
+    second.run()
+    expected, found = tensors(whole), tensors(second)
+    assert expected.keys() == found.keys()
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+
+
+def test_the_samples_matter_to_the_run(tmp_path: Path, forest: Image8) -> None:
+    """The control: a run that lost its random state is another run."""
+    config = replace(SHORT, sample_latent=True)
+    first, second = make(tmp_path, forest, config), make(tmp_path, forest, config)
+    for trainer in (first, second):
+        for _ in range(3):
+            trainer._step()
+            torch.manual_seed(trainer is first)
+    a, b = tensors(first), tensors(second)
+    assert any(not torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_damaged_state_falls_back_to_the_one_before(tmp_path: Path, forest: Image8) -> None:
+    make(tmp_path, forest).run()
+    whole = (tmp_path / "state.pth").read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", whole[:-100], b"hello"):
+        (tmp_path / "state.pth").write_bytes(damaged)
+        again = make(tmp_path, forest)
+        again.resume()
+        assert again.step == 3
+    (tmp_path / "state.pth").unlink()
+    again = make(tmp_path, forest)
+    again.resume()
+    assert again.step == 3
+    (tmp_path / "state.previous.pth").write_bytes(b"")
+    with pytest.raises(UserError, match="--resume: .*state.pth: no such"):
+        make(tmp_path, forest).resume()
+
+
+def test_a_run_of_another_network_is_not_resumed(tmp_path: Path, forest: Image8) -> None:
+    make(tmp_path, forest).save_state()
+    with pytest.raises(UserError, match="another model config"):
+        make(tmp_path, forest, dst=False).resume()
+
+
+def test_deformation_is_switched_on_late(tmp_path: Path, forest: Image8) -> None:
+    trainer = make(tmp_path, forest, replace(SHORT, deform_from=0.5))
+    parts = [m for m in trainer.network.modules() if isinstance(m, DConv | DST)]
+    heads = [p for n, p in trainer.network.named_parameters() if "offset_head" in n or "scale_head" in n]
+    assert len(parts) > 2 and len(heads) > 4
+    for step in range(6):
+        trainer.step = step
+        trainer._step()
+        assert {part.deform for part in parts} == {step >= 3}
+        assert any(bool(head.any()) for head in heads) == (step >= 3)
+    never = make(tmp_path, forest, replace(SHORT, deform_from=0.0), deform=False)
+    never._step()
+    assert not any(m.deform for m in never.network.modules() if isinstance(m, DConv | DST))
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path: Path, forest: Image8) -> None:
+    trainer = make(tmp_path, forest)
+    trainer._step()
+    before = {name: tensor.clone() for name, tensor in tensors(trainer).items()}
+    crops = trainer.crops
+    trainer.crops = lambda step: Batch(crops(step).x * float("nan"), crops(step).frame)  # type: ignore[assignment]
+    trainer._step()
+    assert trainer.skipped == 1
+    after = tensors(trainer)
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+    trainer.crops = crops
+    trainer._step()
+    assert trainer.skipped == 1 and all(bool(tensor.isfinite().all()) for tensor in tensors(trainer).values())
+
+
+def test_bf16_trains(tmp_path: Path, forest: Image8) -> None:
+    trainer = make(tmp_path, forest, replace(SHORT, precision="bf16", deform_from=0.0))
+    row = trainer._step()
+    assert trainer.skipped == 0 and math.isfinite(row[0])
+    exact = make(tmp_path, forest, replace(SHORT, deform_from=0.0))._step()
+    assert row[1] == pytest.approx(exact[1], rel=0.05)
+    assert {p.dtype for p in trainer.network.parameters()} == {torch.float32}
+
+
+def test_validation_keeps_the_best(tmp_path: Path, forest: Image8) -> None:
+    (tmp_path / "val").mkdir()
+    write_png(tmp_path / "val" / "a.png", np.ascontiguousarray(forest[200:264, :128]))
+    trainer = make(tmp_path, forest, replace(SHORT, steps=4, validate_every=2))
+    trainer.validation = Validation(tmp_path / "val", 2)
+    trainer.run()
+    rows = list(csv.DictReader((tmp_path / "val.csv").open()))
+    assert [int(row["step"]) for row in rows] == [2, 4]
+    figures = load_checkpoint(tmp_path / "best.pth").provenance["figures"]
+    assert figures["ws_psnr_y"] == pytest.approx(max(float(row["ws_psnr_y"]) for row in rows), abs=1e-3)
+    assert trainer.best == figures["ws_psnr_y"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("steps", 0), ("crop", 0), ("alpha", 1.5), ("deform_from", -0.1), ("batch", -1)]
+)
+def test_a_wrong_setting_is_refused(name: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"--{name.replace('_', '-')}: expected"):
+        TrainConfig(**{name: value})
+
+
+def test_the_rate_warms_up_and_fades() -> None:
+    config = TrainConfig(steps=100, lr=1.0, warmup=10, decay=0.2)
+    rates = [config.lr_at(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and rates[50] == 1 and rates[-1] == pytest.approx(0.05)
+    assert rates[:10] == sorted(rates[:10]) and rates[80:] == sorted(rates[80:], reverse=True)
+
+
+def test_keeping_freed_memory_says_whether_it_did() -> None:
+    assert keep_freed_memory() in (True, False)
+
+
+# --- the command
+
+
+@pytest.fixture
+def data(tmp_path: Path, forest: Image8) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_png(folder / "a.png", np.ascontiguousarray(forest[200:264, :128]))
+    return folder
+
+
+def train(*arguments: object) -> tuple[int, str]:
+    """Exit code and stderr of the train command."""
+    small = ["--scale", 2, "--crop", 16, "--batch", 1, "--steps", 4, "--threads", 1]
+    done = CliRunner().invoke(main, ["train", *map(str, [*small, *arguments])])
+    return done.exit_code, done.stderr
+
+
+def test_the_command_trains_and_resumes(tmp_path: Path, data: Path) -> None:
+    threads = torch.get_num_threads()
+    out = tmp_path / "run"
+    try:
+        assert train("--data", data, "--photographs", data, "--val", data, "--out", out)[0] == 0
+        assert load_checkpoint(out / "best.pth").config.preset == "edge"
+        code, message = train("--data", data, "--out", out)
+        assert code == 2 and "--resume" in message.splitlines()[-1]
+        assert train("--data", data, "--out", out, "--resume", "--steps", 5)[0] == 0
+        assert load_checkpoint(out / "last.pth").provenance["steps"] == 5
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--scale", 3], "--scale"),
+        (["--crop", 15], "--crop"),
+        (["--alpha", 2], "--alpha"),
+        (["--preset", "huge"], "--preset"),
+        (["--steps", "many"], "--steps"),
+        (["--threads", 0], "--threads"),
+        (["--resume"], "--resume"),
+        (["--data", "/nowhere"], "/nowhere"),
+        (["--crop", 400], "no image could be used"),
+        (["--out", "/dev/null/x"], "/dev/null/x"),
+    ],
+)
+def test_a_mistake_ends_in_one_line(tmp_path: Path, data: Path, arguments: list[object], words: str) -> None:
+    threads = torch.get_num_threads()
+    try:
+        code, message = train("--data", data, "--out", tmp_path / "run", *arguments)
+    finally:
+        torch.set_num_threads(threads)
+    errors = [line for line in message.splitlines() if line.startswith("error: ")]
+    assert code == 2 and len(errors) == 1 and words in errors[0] and "Traceback" not in message
