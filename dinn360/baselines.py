@@ -56,9 +56,7 @@ def resize(
         raise ValueError(f"expected a size (height, width) of at least 1 x 1, found {size}")
     if method not in _PILLOW:
         raise ValueError(f"expected a method of {', '.join(_PILLOW)}, found {method!r}")
-    return (
-        _resize_pillow(image, size, method, wrap) if antialias else _resize_fixed(image, size, method, wrap)
-    )
+    return _resize_pillow(image, size, method, wrap) if antialias else _resize_fixed(image, size, method, wrap)
 
 
 def bicubic_round_trip(image: Image8, scale: int, wrap: bool = True) -> Image8:

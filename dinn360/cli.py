@@ -30,9 +30,7 @@ class Size(click.ParamType):
 
     name = "WxH"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         if isinstance(value, tuple):
             return value
         match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", value)
@@ -66,9 +64,7 @@ def train_options(command: Any) -> Any:
 @click.option("--preset", "preset_name", type=click.Choice(PRESETS), default="edge", show_default=True)
 @click.option("--scale", type=int, default=4, show_default=True, help="2, 4 or 8.")
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of ERP panoramas.")
-@click.option(
-    "--photographs", type=click.Path(path_type=Path), help="Folder of ordinary photographs to mix in."
-)
+@click.option("--photographs", type=click.Path(path_type=Path), help="Folder of ordinary photographs to mix in.")
 @click.option("--val", type=click.Path(path_type=Path), help="Folder of panoramas to validate on.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
@@ -105,9 +101,7 @@ def train(
     description = f"{len(panoramas)} panoramas ({', '.join(names[:40])})" + (
         f" and {len(photos)} photographs" if photos else ""
     )
-    crops = Crops(
-        panoramas, photos, config.crop, config.batch, config.seed, config.photograph_share, description
-    )
+    crops = Crops(panoramas, photos, config.crop, config.batch, config.seed, config.photograph_share, description)
     trainer = Trainer(model, config, crops, Validation(val, scale) if val else None, out)
     if resume:
         trainer.resume()
@@ -118,9 +112,7 @@ def train(
 @click.option("--preset", "preset_name", type=click.Choice(PRESETS), default="edge", show_default=True)
 @click.option("--scale", type=int, default=4, show_default=True, help="2, 4 or 8.")
 @click.option("--ckpt", type=click.Path(path_type=Path), help="Describe this checkpoint instead of a preset.")
-@click.option(
-    "--size", type=Size(), default="3840x1920", show_default=True, help="HR image to estimate memory for."
-)
+@click.option("--size", type=Size(), default="3840x1920", show_default=True, help="HR image to estimate memory for.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(preset_name: str, scale: int, ckpt: Path | None, size: tuple[int, int], as_json: bool) -> None:
     """Print parameters, MAC per pixel, receptive field and memory."""

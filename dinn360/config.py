@@ -153,7 +153,9 @@ def _edge(scale: int) -> ModelConfig:
         latitude_width=8,
     )
     levels = {
-        2: (replace(fine, blocks=4, dst="eta", projections=4, projection_width=24, content_blocks=2, content_width=24),),
+        2: (
+            replace(fine, blocks=4, dst="eta", projections=4, projection_width=24, content_blocks=2, content_width=24),
+        ),
         4: (fine, coarse),
         8: (fine, replace(fine, width=24, content_width=24), replace(coarse, projections=3, content_blocks=3)),
     }

@@ -65,7 +65,7 @@ class Info:
                 f"network          {self.preset} x{self.scale}",
                 f"parameters       {self.total:,} ({parts})",
                 f"MAC per HR pixel downscale {down:,.0f}, upscale {up:,.0f}",
-                "                 (convolutions, matrix products and bilinear sampling; not elementwise work)",
+                "                 (convolutions, matrix products, bilinear sampling; no elementwise work)",
                 f"receptive field  downscale {self.receptive_field['downscale']}, upscale "
                 f"{self.receptive_field['upscale']} HR pixels to each side",
                 "                 (upper bound; where DST places its queries is learned and has no bound)",
@@ -189,9 +189,7 @@ def _radius(part: nn.Module | None) -> int:
     if isinstance(part, SphereConv2d):
         return int(part.weight.shape[-1]) // 2
     if isinstance(part, DConv):
-        return max(
-            _radius(part.conv) + (math.ceil(part.max_offset) if part.deform else 0), _radius(part.offset_head)
-        )
+        return max(_radius(part.conv) + (math.ceil(part.max_offset) if part.deform else 0), _radius(part.offset_head))
     if isinstance(part, DST):
         return int(part.window) - 1  # any key of the window, whose mean also steers the heads
     return 0

@@ -23,8 +23,10 @@ NAMESPACE = "dinn360"
 
 def sphere_conv2d(x: Tensor, weight: Tensor, bias: Tensor, wrap: bool) -> Tensor:
     """sphere.conv2d as one node for exporters (slices of symbolic width make a trace slow). x: (B,C,H,W)."""
-    return torch.ops.dinn360.sphere_conv2d(x, weight, bias, wrap) if torch.compiler.is_exporting() else conv2d(
-        x, weight, bias, wrap
+    return (
+        torch.ops.dinn360.sphere_conv2d(x, weight, bias, wrap)
+        if torch.compiler.is_exporting()
+        else conv2d(x, weight, bias, wrap)
     )
 
 

@@ -124,18 +124,12 @@ def dst_attention(
                             else:
                                 s, o = scale[b, 2 * head : 2 * head + 2], offset[b, 2 * head : 2 * head + 2]
                                 r = row + (i - middle) * float(s[0, down, across]) + float(o[0, down, across])
-                                c = (
-                                    column
-                                    + (j - middle) * float(s[1, down, across])
-                                    + float(o[1, down, across])
-                                )
+                                c = column + (j - middle) * float(s[1, down, across]) + float(o[1, down, across])
                                 r = min(max(r, 0.0), height - 1.0)
                                 c = c if wrap else min(max(c, 0.0), width - 1.0)
                                 token = bilinear(query[b, mine], r, c, wrap)
                             scores = key_Ld @ token / math.sqrt(depth) + biases[head, i * window + j]
-                            for key, (r_past, c_past) in enumerate(
-                                (r[1], c[1]) for r in rows for c in columns
-                            ):
+                            for key, (r_past, c_past) in enumerate((r[1], c[1]) for r in rows for c in columns):
                                 if r_past != row_past or (c_past != column_past and not wrap):
                                     scores[key] = -math.inf
                             out[b, mine, row, column] = scores.softmax(0) @ value_Ld

@@ -104,9 +104,7 @@ def _raw_mode(image: ImageFile.ImageFile) -> str:
 
 def _to_rgb8(image: ImageFile.ImageFile, path: Path) -> Image8:
     if image.mode == "F":
-        raise UserError(
-            f"{path}: expected 8- or 16-bit samples, found floating point; tone-map it to 8 bits first"
-        )
+        raise UserError(f"{path}: expected 8- or 16-bit samples, found floating point; tone-map it to 8 bits first")
     if image.mode.startswith("I"):
         samples = np.asarray(ImageOps.exif_transpose(image)).astype(np.int64)
         if samples.min() < 0 or samples.max() > 65535:
@@ -174,12 +172,7 @@ def to_image(x: NDArray[np.floating]) -> Image8:
         ValueError: the shape or dtype is another.
     """
     planes = x[0] if x.ndim == 4 and x.shape[0] == 1 else x
-    if (
-        planes.ndim != 3
-        or planes.shape[0] != 3
-        or planes.size == 0
-        or not np.issubdtype(x.dtype, np.floating)
-    ):
+    if planes.ndim != 3 or planes.shape[0] != 3 or planes.size == 0 or not np.issubdtype(x.dtype, np.floating):
         raise ValueError(f"expected a floating tensor (1, 3, H, W) or (3, H, W), found {x.dtype} {x.shape}")
     broken = planes.size - np.count_nonzero(np.isfinite(planes))
     if broken:

@@ -106,13 +106,9 @@ class Session(ABC):
         for spec in self.inputs:
             array = arrays[spec.name]
             if not isinstance(array, np.ndarray):
-                raise UserError(
-                    f"{self.path}: input {spec.name}: expected a numpy array, found {type(array).__name__}"
-                )
+                raise UserError(f"{self.path}: input {spec.name}: expected a numpy array, found {type(array).__name__}")
             fits = array.dtype == spec.dtype and array.ndim == len(spec.shape)
-            if not fits or not all(
-                _fits(want, have) for want, have in zip(spec.shape, array.shape, strict=True)
-            ):
+            if not fits or not all(_fits(want, have) for want, have in zip(spec.shape, array.shape, strict=True)):
                 found = f"{array.dtype} ({', '.join(map(str, array.shape))})"
                 raise UserError(f"{self.path}: input {spec.name}: expected {spec}, found {found}")
 
@@ -149,9 +145,7 @@ def open_session(path: Path | str, threads: int | None = None, provider: str | N
     if path.suffix.lower() != ".onnx":
         raise UserError(f"{path}: expected a file that ends in .onnx, found {path.suffix or 'no suffix'!r}")
     if not os.path.isfile(path):
-        raise UserError(
-            f"{path}: expected an ONNX file, found {'a folder' if os.path.isdir(path) else 'no such file'}"
-        )
+        raise UserError(f"{path}: expected an ONNX file, found {'a folder' if os.path.isdir(path) else 'no such file'}")
     return OnnxRuntimeSession(path, threads, provider)
 
 
@@ -162,9 +156,7 @@ class OnnxRuntimeSession(Session):
         try:
             import onnxruntime  # here, not above: a device with TensorRT only has no ONNX Runtime
         except ImportError as error:
-            raise UserError(
-                f"{path}: an .onnx file needs the package onnxruntime, which is not installed"
-            ) from error
+            raise UserError(f"{path}: an .onnx file needs the package onnxruntime, which is not installed") from error
         wanted = _choose_provider(provider, onnxruntime.get_available_providers())
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised; ONNX Runtime would print it as well
@@ -188,14 +180,10 @@ class OnnxRuntimeSession(Session):
             raise ValueError(f"{self.path}: the session is closed")
         names = [spec.name for spec in self.outputs]
         try:
-            values = self._native.run(
-                names, {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-            )
+            values = self._native.run(names, {name: np.ascontiguousarray(array) for name, array in arrays.items()})
         except Exception as error:  # as above
             shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-            raise UserError(
-                f"{self.path}: ONNX Runtime cannot run the graph on {shapes}: {_reason(error)}"
-            ) from error
+            raise UserError(f"{self.path}: ONNX Runtime cannot run the graph on {shapes}: {_reason(error)}") from error
         return dict(zip(names, values, strict=True))
 
     def close(self) -> None:
@@ -207,9 +195,7 @@ def _choose_provider(provider: str | None, available: list[str]) -> str:
     if wanted not in _PROVIDERS.values():
         raise UserError(f"provider: expected {' or '.join(_PROVIDERS)}, found {provider!r}")
     if wanted not in available:
-        raise UserError(
-            f"provider: expected one of {_list(available)}, found {wanted} (it comes with onnxruntime-gpu)"
-        )
+        raise UserError(f"provider: expected one of {_list(available)}, found {wanted} (it comes with onnxruntime-gpu)")
     return str(wanted)
 
 

@@ -113,4 +113,3 @@ def _titled(picture: Image8, title: str) -> Image8:
     canvas.paste(Image.fromarray(picture), (0, 16))
     ImageDraw.Draw(canvas).text((4, 2), title, fill=(255, 255, 255))
     return np.asarray(canvas)
-

@@ -159,4 +159,3 @@ def make_folder(path: Path) -> None:
         raise UserError(f"--out {path}: expected a folder, found a file") from None
     except OSError as error:
         raise UserError(f"--out {path}: cannot create the folder: {os_reason(error)}") from None
-

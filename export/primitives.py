@@ -16,6 +16,7 @@ from onnx import FunctionProto, NodeProto, parser
 
 from export.operators import DEFORM_CONV_2D, DOMAIN, DST_ATTENTION, VERSION
 
+
 @dataclass(frozen=True)
 class Kind:
     """What tells two nodes of one operator apart in their primitive form."""

@@ -26,9 +26,7 @@ _LEVEL = LevelConfig(
 
 def tiny(scale: int = 2, **changes: Any) -> ModelConfig:
     """Every part of the architecture with hardly any weights; `changes` are ModelConfig fields."""
-    levels = (replace(_LEVEL, dst="none"),) * (scale.bit_length() - 2) + (
-        replace(_LEVEL, dst="both", blocks=2),
-    )
+    levels = (replace(_LEVEL, dst="none"),) * (scale.bit_length() - 2) + (replace(_LEVEL, dst="both", blocks=2),)
     values: dict[str, Any] = {
         "levels": levels,
         "window": 4,
@@ -51,9 +49,7 @@ def randomise(network: DINN360, seed: int, std: float = 0.05) -> DINN360:
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if not parameter.any():
-                pixels = (
-                    10 if "dconvs" in name and "offset_head" in name else 1
-                )  # half a pixel, not a twentieth
+                pixels = 10 if "dconvs" in name and "offset_head" in name else 1  # half a pixel, not a twentieth
                 parameter.copy_(pixels * std * torch.randn(parameter.shape, generator=generator))
     return network.eval()
 

@@ -37,9 +37,7 @@ def violations(source: str, storey: str, name: str) -> list[str]:
             "__import__",
             "importlib.import_module",
         ):
-            modules = [
-                a.value for a in node.args[:1] if isinstance(a, ast.Constant) and isinstance(a.value, str)
-            ]
+            modules = [a.value for a in node.args[:1] if isinstance(a, ast.Constant) and isinstance(a.value, str)]
         else:
             continue
         found += [module for module in modules if module.split(".")[0] in forbidden]
@@ -100,9 +98,7 @@ def run_blocked(blocked: set[str], body: str, *arguments: str) -> subprocess.Com
 
 
 def module_names(command_line: bool) -> list[str]:
-    paths = [
-        p for p in sources("engines") if p.name != "__main__.py" and (p.name in COMMAND_LINE) == command_line
-    ]
+    paths = [p for p in sources("engines") if p.name != "__main__.py" and (p.name in COMMAND_LINE) == command_line]
     return [".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in paths]
 
 

@@ -22,9 +22,7 @@ SUFFIXES = [".pth", ".safetensors"]
 
 def example(scale: int = 2) -> Checkpoint:
     network = build(tiny(scale))
-    return Checkpoint(
-        network.config, network.state_dict(), {"data": "forest", "steps": 3, "figures": {"a": 1.5}}
-    )
+    return Checkpoint(network.config, network.state_dict(), {"data": "forest", "steps": 3, "figures": {"a": 1.5}})
 
 
 def content(**changes: Any) -> dict[str, Any]:
@@ -163,9 +161,7 @@ def test_another_content_is_refused(tmp_path: Path, values: Any, words: tuple[st
     assert str(path) in message and all(word in message for word in words)
 
 
-@pytest.mark.parametrize(
-    "header", ["[]", "{", '{"format": "other"}', json.dumps({"format": FORMAT, "version": 9})]
-)
+@pytest.mark.parametrize("header", ["[]", "{", '{"format": "other"}', json.dumps({"format": FORMAT, "version": 9})])
 def test_another_safetensors_header_is_refused(tmp_path: Path, header: str) -> None:
     path = tmp_path / "x.safetensors"
     save_file({"a": torch.zeros(1)}, path, metadata={"dinn360": header})

@@ -93,9 +93,7 @@ def test_mistakes_end_in_one_line(tmp_path: Path, folder: Path, panorama: Path, 
     assert set(tmp_path.rglob("*")) == before
 
 
-def test_an_output_that_cannot_be_written_leaves_nothing(
-    tmp_path: Path, folder: Path, panorama: Path
-) -> None:
+def test_an_output_that_cannot_be_written_leaves_nothing(tmp_path: Path, folder: Path, panorama: Path) -> None:
     (tmp_path / "out.png").mkdir()
     before = set(tmp_path.rglob("*"))
     message = refused("downscale", panorama, tmp_path / "out.png", "--ckpt", folder / "x2.pth")

@@ -11,10 +11,7 @@ from engines.files import atomic_path, sha256_of
 
 
 def test_user_error_is_one_line() -> None:
-    assert (
-        str(UserError("model.onnx: expected\na graph,\r\nfound none"))
-        == "model.onnx: expected a graph, found none"
-    )
+    assert str(UserError("model.onnx: expected\na graph,\r\nfound none")) == "model.onnx: expected a graph, found none"
 
 
 def test_atomic_path_replaces_the_old_file(tmp_path: Path) -> None:
@@ -29,9 +26,7 @@ def test_atomic_path_replaces_the_old_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
-def test_atomic_path_keeps_the_old_file_when_the_block_fails(
-    tmp_path: Path, failure: type[BaseException]
-) -> None:
+def test_atomic_path_keeps_the_old_file_when_the_block_fails(tmp_path: Path, failure: type[BaseException]) -> None:
     target = tmp_path / "lr.png"
     target.write_text("old")
     with pytest.raises(failure), atomic_path(target) as temporary:
@@ -41,9 +36,7 @@ def test_atomic_path_keeps_the_old_file_when_the_block_fails(
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_the_bytes_are_on_disk_before_the_name_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_bytes_are_on_disk_before_the_name_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("fsync"), fsync(fd)))

@@ -54,9 +54,7 @@ def test_grey_palette_and_cmyk_become_rgb(tmp_path: Path, forest: Image8) -> Non
     palette.save(tmp_path / "palette.png")
     assert np.array_equal(read_panorama(tmp_path / "palette.png"), np.asarray(palette.convert("RGB")))
     Image.fromarray(forest).convert("CMYK").save(tmp_path / "cmyk.tif")
-    assert np.array_equal(
-        read_panorama(tmp_path / "cmyk.tif"), forest
-    )  # without black ink the way back is exact
+    assert np.array_equal(read_panorama(tmp_path / "cmyk.tif"), forest)  # without black ink the way back is exact
 
 
 def test_alpha_is_dropped_with_a_warning(tmp_path: Path, forest: Image8) -> None:

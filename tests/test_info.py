@@ -97,8 +97,6 @@ def test_the_command_prints_text_and_json() -> None:
     assert text.exit_code == 0, text.output
     for word in ("parameters", "MAC per HR pixel", "receptive field", "memory", "256x128"):
         assert word in text.output
-    done = CliRunner().invoke(
-        main, ["info", "--preset", "edge", "--scale", "4", "--size", "256x128", "--json"]
-    )
+    done = CliRunner().invoke(main, ["info", "--preset", "edge", "--scale", "4", "--size", "256x128", "--json"])
     values = json.loads(done.output)
     assert values["scale"] == 4 and values["macs"]["downscale"] <= 16_000 and values["size"] == [256, 128]

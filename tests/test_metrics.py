@@ -52,9 +52,7 @@ def test_psnr_by_hand() -> None:
     b[..., 0] = 5  # mean squared error 25 / 3
     assert psnr(a, b) == pytest.approx(10 * math.log10(255**2 * 3 / 25))
     assert psnr(a, np.full_like(a, 255)) == pytest.approx(0)
-    assert psnr(np.uint8([[250]]), np.uint8([[10]])) == pytest.approx(
-        20 * math.log10(255 / 240)
-    )  # no wrap-around
+    assert psnr(np.uint8([[250]]), np.uint8([[10]])) == pytest.approx(20 * math.log10(255 / 240))  # no wrap-around
 
 
 def test_ws_psnr_counts_the_poles_less() -> None:
@@ -64,9 +62,7 @@ def test_ws_psnr_counts_the_poles_less() -> None:
     pole_weight, equator_weight = 0.3826834, 0.9238795
     total = 2 * (pole_weight + equator_weight)
     assert ws_psnr(a, pole) == pytest.approx(10 * math.log10(255**2 * total / (pole_weight * 100)), abs=1e-5)
-    assert ws_psnr(a, equator) == pytest.approx(
-        10 * math.log10(255**2 * total / (equator_weight * 100)), abs=1e-5
-    )
+    assert ws_psnr(a, equator) == pytest.approx(10 * math.log10(255**2 * total / (equator_weight * 100)), abs=1e-5)
 
 
 def test_ssim_of_two_flat_images_by_hand() -> None:
@@ -93,9 +89,7 @@ def test_ssim_agrees_with_scikit_image(forest: Image8) -> None:
     a = forest[100:228, 200:456]
     b = bicubic_round_trip(a, 4)
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
-    mean, full = metrics.structural_similarity(
-        a.astype(float), b.astype(float), channel_axis=2, full=True, **options
-    )
+    mean, full = metrics.structural_similarity(a.astype(float), b.astype(float), channel_axis=2, full=True, **options)
     ours = ssim_map(a, b)
     assert np.abs(ours - full).max() < 1e-9
     assert ours[5:-5, 5:-5].mean() == pytest.approx(mean)  # scikit-image averages the crop

@@ -245,9 +245,7 @@ def test_deform_conv2d_gradients(wrap: bool, masked: bool) -> None:
 def test_dst_attention_gradients(wrap: bool) -> None:
     a = attention_inputs(1, 2, 1, 3, 5, 2, 0.7, seed=7)
     inputs = tuple(value.requires_grad_() for value in a.values())
-    assert torch.autograd.gradcheck(
-        lambda *tensors: ops.dst_attention(*tensors, 2, 1, wrap), inputs, fast_mode=True
-    )
+    assert torch.autograd.gradcheck(lambda *tensors: ops.dst_attention(*tensors, 2, 1, wrap), inputs, fast_mode=True)
 
 
 class BothOperators(nn.Module):
@@ -275,16 +273,12 @@ def test_torch_export_sees_one_node_an_operator() -> None:
 def test_sampling_positions_stay_exact_in_bf16() -> None:
     """On a map of 4096 columns a 16-bit position would be off by up to 16 pixels at the right end."""
     width = 4096
-    ramp = (torch.arange(width) % 16).float().expand(
-        1, 1, 2, width
-    ) / 16  # exact in bf16, steep for a position
+    ramp = (torch.arange(width) % 16).float().expand(1, 1, 2, width) / 16  # exact in bf16, steep for a position
     offset = torch.full((1, 18, 2, width), 0.5)
     weight, bias = torch.zeros(1, 1, 3, 3), torch.zeros(1)
     weight[..., 1, 1] = 1
     exact = ops.deform_conv2d(ramp.double(), offset.double(), weight.double(), bias.double(), None, 3.0, True)
-    short = ops.deform_conv2d(
-        ramp.bfloat16(), offset.bfloat16(), weight.bfloat16(), bias.bfloat16(), None, 3.0, True
-    )
+    short = ops.deform_conv2d(ramp.bfloat16(), offset.bfloat16(), weight.bfloat16(), bias.bfloat16(), None, 3.0, True)
     assert short.dtype == torch.bfloat16
     error = (short.double() - exact).abs()
     left, right = error[..., : width // 4].max(), error[..., -width // 4 :].max()

@@ -54,14 +54,10 @@ def test_odd_sizes_come_back(make_graph: GraphMaker, forest: Image8) -> None:
 
 def test_the_wrong_direction(make_graph: GraphMaker, forest: Image8) -> None:
     with open_session(make_graph("up"), threads=1) as up:
-        with pytest.raises(
-            UserError, match=r"up\.onnx: expected a downscaling graph .* found an upscaling one"
-        ):
+        with pytest.raises(UserError, match=r"up\.onnx: expected a downscaling graph .* found an upscaling one"):
             downscale_image(up, forest)
     with open_session(make_graph("down"), threads=1) as down:
-        with pytest.raises(
-            UserError, match=r"expected an upscaling graph \(lr -> hr\), found a downscaling one"
-        ):
+        with pytest.raises(UserError, match=r"expected an upscaling graph \(lr -> hr\), found a downscaling one"):
             upscale_image(down, forest)
 
 
@@ -125,9 +121,7 @@ def test_what_the_runtime_cannot_run(tmp_path: Path, capfd: pytest.CaptureFixtur
         tmp_path / "a.onnx",
     )
     with open_session(tmp_path / "a.onnx", threads=1) as session:
-        with pytest.raises(
-            UserError, match=r"a\.onnx: ONNX Runtime cannot run the graph on hr \(4,\)"
-        ) as caught:
+        with pytest.raises(UserError, match=r"a\.onnx: ONNX Runtime cannot run the graph on hr \(4,\)") as caught:
             session.run(hr=np.zeros(4, np.float32))
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")  # the message is the caller's to print, once
@@ -162,12 +156,8 @@ def test_a_truncated_graph(make_graph: GraphMaker) -> None:
 def test_plugin_operators_need_their_library(tmp_path: Path) -> None:
     path = tmp_path / "dinn360:Folder(1)" / "up.onnx"
     path.parent.mkdir()
-    tensors = [
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, "h", "w"])] for name in ("lr", "hr")
-    ]
-    graph = helper.make_graph(
-        [helper.make_node("DeformConv", ["lr"], ["hr"], domain="dinn360")], "g", *tensors
-    )
+    tensors = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, "h", "w"])] for name in ("lr", "hr")]
+    graph = helper.make_graph([helper.make_node("DeformConv", ["lr"], ["hr"], domain="dinn360")], "g", *tensors)
     opsets = [helper.make_opsetid("", 19), helper.make_opsetid("dinn360", 1)]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
     with pytest.raises(UserError, match="--ops plugin .* dinn360:DeformConv .* use --ops standard"):

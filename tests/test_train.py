@@ -29,9 +29,7 @@ from dinn360.validate import Validation
 from engines.errors import UserError
 from engines.images import Image8, write_png
 
-SHORT = TrainConfig(
-    steps=6, batch=2, crop=16, lr=2e-3, warmup=2, latent_interval=2, save_every=3, validate_every=100
-)
+SHORT = TrainConfig(steps=6, batch=2, crop=16, lr=2e-3, warmup=2, latent_interval=2, save_every=3, validate_every=100)
 
 
 def make(out: Path, image: Image8, config: TrainConfig = SHORT, **changes: Any) -> Trainer:
@@ -129,9 +127,7 @@ def test_photographs_are_stretched_towards_the_poles() -> None:
     changes = ((batch.x[:, 0, 0, 1:] > 0.5) != (batch.x[:, 0, 0, :-1] > 0.5)).sum(1)
     latitude = ((batch.frame.top + 16) / batch.frame.height - 0.5) * math.pi
     taken = (32 * torch.cos(latitude)).round().clamp(min=8)  # columns, stretched to 32; eight at least
-    assert bool(((changes - (taken - 1)).abs() <= 1).all()) and int(changes.min()) < 10 < 28 < int(
-        changes.max()
-    )
+    assert bool(((changes - (taken - 1)).abs() <= 1).all()) and int(changes.min()) < 10 < 28 < int(changes.max())
     assert float(batch.x.min()) >= 0 and float(batch.x.max()) <= 1
 
 
@@ -211,9 +207,7 @@ def test_the_loss_falls(tmp_path: Path, courtyard: Image8) -> None:
 
 
 @pytest.mark.parametrize("how", [BrokenOffError(), None], ids=["broken off", "Ctrl-C"])
-def test_a_resumed_run_is_the_uninterrupted_run(
-    tmp_path: Path, forest: Image8, how: Exception | None
-) -> None:
+def test_a_resumed_run_is_the_uninterrupted_run(tmp_path: Path, forest: Image8, how: Exception | None) -> None:
     config = replace(SHORT, sample_latent=True, deform_from=0.5)
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()

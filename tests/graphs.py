@@ -1,0 +1,57 @@
+"""Exported graphs for the tests, each made once a session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dinn360.checkpoint import Checkpoint, save_checkpoint
+from dinn360.config import preset
+from dinn360.model import DINN360
+from export.lowering import LOWERINGS, lower
+from export.onnx import check, label, metadata, trace
+from tests.networks import randomise
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network with seeded weights in all its layers, and its graphs: folder/<ops>/{down,up}.onnx."""
+
+    network: DINN360
+    ckpt: Path
+    folder: Path
+
+    @property
+    def scale(self) -> int:
+        return self.network.config.scale
+
+
+def export_case(name: str, scale: int, folder: Path) -> Case:
+    import onnx
+
+    from engines.files import sha256_of
+
+    torch.manual_seed(scale)
+    network = DINN360(preset(name, scale)).eval()
+    randomise(network, seed=scale)
+    ckpt = folder / f"{name}_x{scale}.pth"
+    checkpoint = Checkpoint(network.config, network.state_dict(), {"data": "random weights of a test"})
+    save_checkpoint(ckpt, checkpoint)
+    for direction in ("down", "up"):
+        traced = trace(network, direction, 19)
+        for ops in LOWERINGS:
+            model = lower(traced, ops)
+            label(model, metadata(checkpoint, sha256_of(ckpt), direction, ops))
+            check(model)
+            (folder / ops).mkdir(exist_ok=True)
+            onnx.save(model, str(folder / ops / f"{direction}.onnx"))
+    return Case(network, ckpt, folder)
+
+
+def panorama_like(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Smooth random images with detail, float32 in [0,1]: (B,3,H,W)."""
+    rng = np.random.default_rng(seed)
+    return rng.random(shape, dtype=np.float32)

@@ -1,0 +1,140 @@
+"""The parts by themselves, where the laws of the whole network are too weak to see a mistake."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from networks import tiny
+from torch import Tensor, nn
+
+from dinn360.invertible import ChannelMixing, Haar, IDBlock, IPBlock, Projection
+from dinn360.layers import DST, DConv, SphereConv2d
+from dinn360.reference import window_pixels
+from dinn360.sphere import pad_to_multiple
+
+
+def strong(module: nn.Module, seed: int = 0, std: float = 0.5) -> nn.Module:
+    """Large seeded weights everywhere, fp64."""
+    generator = torch.Generator().manual_seed(seed)
+    module = module.double()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(std * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return module
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("width", "wrap"), [(12, True), (12, False), (10, True)])
+@pytest.mark.parametrize("shift", [0, 2])
+def test_the_mean_token_is_that_of_the_displaced_window(shift: int, width: int, wrap: bool) -> None:
+    dst = DST(2, 1, 4, shift, 2, True)
+    tokens = random(1, 2, 8, width)
+    rows, columns = window_pixels(8, 4, shift, False), window_pixels(width, 4, shift, wrap)
+    expected = torch.zeros(1, 2, 2, 3, dtype=torch.float64)
+    for i, window_rows in enumerate(rows):
+        for j, window_columns in enumerate(columns):
+            places = [tokens[:, :, r[0], c[0]] for r in window_rows for c in window_columns]
+            expected[:, :, i, j] = torch.stack(places).mean(0)
+    torch.testing.assert_close(dst.window_mean(tokens, wrap), expected)
+
+
+@pytest.mark.parametrize("shift", [0, 4])
+def test_a_dst_module_rolls_with_its_windows(shift: int) -> None:
+    dst = strong(DST(4, 2, 8, shift, 2, True))
+    x = random(1, 4, 9, 24)
+    with torch.no_grad():
+        out = dst(x, True)
+        torch.testing.assert_close(dst(x.roll(8, 3), True), out.roll(8, 3), atol=1e-9, rtol=0)
+        assert not torch.allclose(dst(x.roll(4, 3), True), out.roll(4, 3), atol=0.01)
+        assert not torch.allclose(dst(x.roll(8, 3), False), dst(x, False).roll(8, 3), atol=0.01)
+
+
+def test_scale_and_offset_heads_move_the_queries() -> None:
+    dst = strong(DST(4, 2, 8, 0, 2, True))
+    assert isinstance(dst, DST)
+    x = random(1, 4, 16, 16)
+    with torch.no_grad():
+        full = dst(x, True)
+        for head in (dst.scale_head, dst.offset_head):
+            weight, bias = head.weight.clone(), None if head.bias is None else head.bias.clone()
+            head.weight.zero_()
+            assert head.bias is not None and bias is not None
+            head.bias.zero_()
+            assert (dst(x, True) - full).abs().max() > 0.01
+            head.weight.copy_(weight)
+            head.bias.copy_(bias)
+
+
+def test_a_dconv_is_bounded_and_rolls_by_any_column() -> None:
+    dconv = strong(DConv(4, 3, 2.0, True), std=3.0)
+    x = random(1, 4, 5, 11)
+    with torch.no_grad():
+        out = dconv(x, True)
+        torch.testing.assert_close(dconv(x.roll(3, 3), True), out.roll(3, 3), atol=1e-8, rtol=0)
+        changed = x.clone()
+        changed[..., 5] += 1
+        differs = (dconv(changed, False) - dconv(x, False)).abs().amax((0, 1, 2)) > 1e-9
+    # kernel 1 + max_offset 2 to each side
+    assert differs.nonzero().min() >= 2 and differs.nonzero().max() <= 8
+
+
+def test_a_convolution_sees_across_the_seam_and_zeros_beyond_the_poles() -> None:
+    conv = SphereConv2d(1, 1)
+    x = torch.zeros(1, 1, 3, 5)
+    x[0, 0, 0, 0] = 1
+    with torch.no_grad():
+        conv.weight.fill_(1)
+        seen = conv(x, True)[0, 0]
+        assert seen.tolist() == [[1, 1, 0, 0, 1], [1, 1, 0, 0, 1], [0, 0, 0, 0, 0]]
+        assert conv(x, False)[0, 0].tolist() == [[1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 0, 0, 0]]
+
+
+def test_haar_keeps_the_mean_and_comes_back() -> None:
+    x = torch.tensor([[[[1.0, 2], [3, 6]]]])
+    assert Haar()(x).flatten().tolist() == [3.0, -1.0, -1.5, 0.5]
+    x = random(2, 3, 6, 8)
+    bands = Haar()(x)
+    torch.testing.assert_close(bands[:, :3], torch.nn.functional.avg_pool2d(x, 2))
+    torch.testing.assert_close(Haar().inverse(bands), x)
+
+
+@pytest.mark.parametrize("wrap", [True, False])
+def test_each_block_is_inverted(wrap: bool) -> None:
+    config = tiny(2)
+    x, condition = random(1, 12, 6, 10), random(1, 5, 6, 10, seed=1)
+    with torch.no_grad():
+        for index in range(2):
+            block = strong(IDBlock(12, config.levels[0], config, index), std=0.2)
+            assert isinstance(block, IDBlock)
+            assert (block(x, wrap) - x).abs().max() > 0.1
+            torch.testing.assert_close(block.inverse(block(x, wrap), wrap), x, atol=1e-9, rtol=0)
+        for part in (IPBlock(9, 5, 8), Projection(9, 5, config.levels[0])):
+            strong(part, std=0.3)
+            z = part(x[:, :9], condition, wrap)
+            assert (z - x[:, :9]).abs().max() > 0.1
+            torch.testing.assert_close(part.inverse(z, condition, wrap), x[:, :9], atol=1e-8, rtol=0)
+            assert (part(x[:, :9], condition + 1, wrap) - z).abs().max() > 0.01
+
+
+def test_without_a_latent_the_projection_predicts_from_the_condition() -> None:
+    part = strong(Projection(9, 5, tiny(2).levels[0]), std=0.3)
+    assert isinstance(part, Projection)
+    condition = random(1, 5, 6, 10)
+    with torch.no_grad():
+        zeros = torch.zeros(1, 9, 6, 10, dtype=torch.float64)
+        torch.testing.assert_close(part.inverse(None, condition, True), part.inverse(zeros, condition, True))
+
+
+def test_mixing_starts_as_a_rotation() -> None:
+    mixing = ChannelMixing(7)
+    torch.testing.assert_close(mixing.weight @ mixing.weight.T, torch.eye(7), atol=1e-5, rtol=0)
+
+
+def test_padding_repeats_the_last_row_and_goes_on_around_the_circle() -> None:
+    x = torch.arange(6.0).reshape(1, 1, 2, 3)
+    assert pad_to_multiple(x, 4)[0, 0].tolist() == [[0, 1, 2, 0], [3, 4, 5, 3], [3, 4, 5, 3], [3, 4, 5, 3]]
+    assert torch.equal(pad_to_multiple(x, 1), x)
+    assert pad_to_multiple(x[..., :1, :1], 8).shape == (1, 1, 8, 8)

@@ -1,0 +1,105 @@
+"""Every runtime computes what PyTorch computes, in fp32 to 1e-4, at any size, from one exported file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from dinn360.baselines import resize
+from dinn360.checkpoint import load_checkpoint
+from engines.images import Image8, read_panorama, to_tensor
+from engines.session import open_session
+from export.graphs import Downscale, Upscale
+from export.onnx import export_checkpoint
+from export.parity import TOLERANCE, compare, difference, table, within
+from tests.graphs import Case, export_case
+
+ROOT = Path(__file__).parents[1]
+CASES = [("edge", 2), ("edge", 4), ("edge", 8), ("base", 2)]
+Array = NDArray[np.float32]
+
+
+@pytest.fixture(scope="session", params=CASES, ids=lambda case: f"{case[0]}-x{case[1]}")
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    name, scale = request.param
+    return export_case(name, scale, tmp_path_factory.mktemp(f"{name}_x{scale}"))
+
+
+def pieces(forest: Image8, courtyard: Image8, scale: int) -> list[Array]:
+    """Real panoramas at several sizes: round ones, odd ones, smaller than a window of the coarsest level, a batch of 2."""
+    sizes = [(32 * scale, 64 * scale), (25 * scale + 1, 49 * scale - 1), (5 * scale - 1, 9 * scale + 1)]
+    singles = [to_tensor(resize(forest, size)) for size in sizes]
+    pair = [to_tensor(resize(image, (11 * scale + 2, 23 * scale + 1))) for image in (forest, courtyard)]
+    return [*singles, np.concatenate(pair)]
+
+
+@pytest.mark.parametrize("ops", ["standard", "primitive"])
+def test_graphs_equal_torch_at_every_size(case: Case, ops: str, forest: Image8, courtyard: Image8) -> None:
+    down, up = Downscale(case.network).eval(), Upscale(case.network).eval()
+    folder = case.folder / ops
+    with open_session(folder / "down.onnx", 2) as first, open_session(folder / "up.onnx", 2) as second:
+        for x in pieces(forest, courtyard, case.scale):
+            with torch.inference_mode():
+                y = down(torch.from_numpy(x)).numpy()
+                # Not the network's own LR image: with random weights its reconstruction would be clipped flat.
+                lr = np.clip(x[..., :: case.scale, :: case.scale], 0, 1).astype(np.float32)
+                restored = up(torch.from_numpy(lr)).numpy()
+            assert difference(first.run(hr=x)["lr"], y)[0] <= TOLERANCE, x.shape
+            assert difference(second.run(lr=np.ascontiguousarray(lr))["hr"], restored)[0] <= TOLERANCE, x.shape
+            assert ((restored > 0) & (restored < 1)).mean() > 0.3, "a clipped output would hide differences"
+
+
+def test_deformation_is_part_of_what_is_compared(case: Case, forest: Image8) -> None:
+    """Without it the outputs differ by far more than the tolerance, so that parity means something."""
+    x = torch.from_numpy(to_tensor(resize(forest, (16 * case.scale, 32 * case.scale))))
+    with torch.inference_mode():
+        deformed = case.network.downscale(x)
+        case.network.set_deformation(False)
+        plain = case.network.downscale(x)
+        case.network.set_deformation(True)
+    assert (deformed - plain).abs().max() > 20 * TOLERANCE
+
+
+def test_the_released_checkpoint_on_a_real_panorama(tmp_path: Path) -> None:
+    """What `python -m export check` prints for checkpoints/x4.pth, on a panorama that it was not trained on."""
+    ckpt = ROOT / "checkpoints" / "x4.pth"
+    exported = export_checkpoint(ckpt, tmp_path)
+    rows = compare(ckpt, tmp_path, read_panorama(ROOT / "assets" / "courtyard.png"))
+    assert {(row.graph, row.reference) for row in rows} == {(g, r) for g in ("down", "up") for r in (True, False)}
+    assert within(rows), table(rows, TOLERANCE)
+    reference = next(row for row in rows if row.reference)
+    assert all(abs(row.ws_psnr_y - reference.ws_psnr_y) < 0.01 for row in rows)
+    assert exported.down.stat().st_size < exported.up.stat().st_size
+
+
+def test_a_foreign_image_is_upscaled_as_by_super_resolution(forest: Image8) -> None:
+    """An LR image that bicubic made, not our downscale: the result is a plausible panorama, not noise."""
+    from dinn360.metrics import luma, ws_psnr
+    from dinn360.validate import round_trip
+    from engines.images import to_image
+
+    network = load_checkpoint(ROOT / "checkpoints" / "x4.pth").build()
+    image = forest[:, :512]
+    small = resize(image, (128, 128), wrap=False)
+    with torch.inference_mode():
+        x = to_image(network.upscale(torch.from_numpy(to_tensor(small))).numpy())
+    foreign = ws_psnr(luma(x), luma(image))
+    own = ws_psnr(luma(round_trip(network, image)[1]), luma(image))
+    nearest = ws_psnr(luma(small.repeat(4, 0).repeat(4, 1)), luma(image))
+    assert nearest - 3 < foreign < own
+
+
+def test_differences_are_judged() -> None:
+    good = np.zeros((1, 3, 2, 2), np.float32)
+    assert difference(good, good) == (0.0, 0.0, np.inf)
+    bad = good.copy()
+    bad[0, 0, 0, 0] = 0.5
+    worst, mean, psnr = difference(bad, good)
+    assert (worst, mean) == (0.5, 0.5 / 12)
+    assert psnr == pytest.approx(-10 * np.log10(0.25 / 12))
+    bad[0, 0, 0, 0] = np.nan
+    assert difference(bad, good)[0] == np.inf
