@@ -1,4 +1,4 @@
-"""Command line of the network: python -m dinn360 train | info | downscale | upscale."""
+"""Command line of the network: python -m dinn360 train | evaluate | info | downscale | upscale."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import torch
 from dinn360.checkpoint import load_checkpoint
 from dinn360.commands import Group
 from dinn360.config import PRESETS, preset
-from dinn360.data import Crops, list_images, read_folder
+from dinn360.data import Crops, read_folder
 from dinn360.info import describe
 from dinn360.memory import keep_freed_memory
 from dinn360.model import DINN360
 from dinn360.train import TrainConfig, Trainer
-from dinn360.validate import Validation
+from dinn360.validate import Validation, as_dict, mean, table
 from engines.errors import UserError
 from engines.images import read_panorama, to_image, to_tensor, write_png
 
@@ -96,12 +96,19 @@ def train(
     if not resume and (out / "state.pth").exists():
         raise UserError(f"--out {out}: holds a run already; continue it with --resume or name another folder")
     panoramas = read_folder(data, config.crop, "panoramas")
-    photos = read_folder(photographs, config.crop, "photographs") if photographs else []
-    names = [path.name for path in list_images(data)]
-    description = f"{len(panoramas)} panoramas ({', '.join(names[:40])})" + (
+    photos = read_folder(photographs, config.crop, "photographs") if photographs else {}
+    description = f"{len(panoramas)} panoramas ({', '.join(list(panoramas)[:40])})" + (
         f" and {len(photos)} photographs" if photos else ""
     )
-    crops = Crops(panoramas, photos, config.crop, config.batch, config.seed, config.photograph_share, description)
+    crops = Crops(
+        list(panoramas.values()),
+        list(photos.values()),
+        config.crop,
+        config.batch,
+        config.seed,
+        config.photograph_share,
+        description,
+    )
     trainer = Trainer(model, config, crops, Validation(val, scale) if val else None, out)
     if resume:
         trainer.resume()
@@ -125,6 +132,22 @@ def info(preset_name: str, scale: int, ckpt: Path | None, size: tuple[int, int],
     click.echo(figures.text())
     for name, value in (provenance or {}).items():
         click.echo(f"{name:<16} {value}")
+
+
+@main.command()
+@click.option("--ckpt", type=click.Path(path_type=Path), required=True)
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of ERP panoramas.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def evaluate(ckpt: Path, data: Path, as_json: bool) -> None:
+    """Rescale every panorama of a folder through an 8-bit LR image; print the figures, bicubic beside them."""
+    network = load_checkpoint(ckpt).build()
+    rows = list(Validation(data, network.config.scale).each(network))
+    if as_json:
+        click.echo(
+            json.dumps({**{n: as_dict(f) for n, f in rows}, "mean": as_dict(mean([f for _, f in rows]))}, indent=2)
+        )
+    else:
+        click.echo(table(rows))
 
 
 def _network(ckpt: Path, target: Path) -> DINN360:

@@ -1,4 +1,4 @@
-"""G_SC: the condition c = [c_con, c_lat] of the projection, from what a decoder knows (slides; structure our choice)."""
+"""G_SC: the condition c = [c_con, c_lat] of the projection, from what a decoder knows (structure: our choice)."""
 
 from __future__ import annotations
 
@@ -61,6 +61,7 @@ class Condition(nn.Module):
 
     def __init__(self, kept: int, level: LevelConfig, coarser: Condition | None, config: ModelConfig) -> None:
         super().__init__()
+        self.channels: int = level.content_width * config.content_head + level.latitude_width * config.latitude_head
         width, latitude = level.content_width, level.latitude_width
         self.raise_coarser = None
         if coarser is not None:
@@ -79,7 +80,6 @@ class Condition(nn.Module):
             self.latitude_head = nn.ModuleList(
                 [SphereConv2d(width + 1, 2 * latitude, 1, gain=1.0), SphereConv2d(2 * latitude, latitude, 1, gain=1.0)]
             )
-        self.channels = width * config.content_head + latitude * config.latitude_head
 
     def forward(self, kept: Tensor, coarser: Tensor | None, latitude: Tensor, wrap: bool) -> Tensor:
         if self.raise_coarser is not None and coarser is not None:

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from dinn360.sphere import Frame
 from engines.errors import UserError
-from engines.images import read_panorama
+from engines.images import Image8, read_panorama
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+
+PHOTOGRAPH_ROWS = 1024  # rows of the panorama that a photograph's crop is declared to be part of
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,9 @@ def list_images(folder: Path | str) -> list[Path]:
     return paths
 
 
-def read_folder(folder: Path | str, smallest: int, title: str) -> list[NDArray[np.uint8]]:
-    """All readable images of a folder, (H,W,3) uint8. Unreadable and too small ones are named in a warning."""
-    images = []
+def read_folder(folder: Path | str, smallest: int, title: str) -> dict[str, Image8]:
+    """All readable images of a folder by name, (H,W,3) uint8. Unreadable and too small ones are named in a warning."""
+    images = {}
     for path in tqdm(list_images(folder), desc=title, unit="image", leave=False):
         try:
             with warnings.catch_warnings():
@@ -57,7 +59,7 @@ def read_folder(folder: Path | str, smallest: int, title: str) -> list[NDArray[n
         if min(image.shape[:2]) < smallest:
             warnings.warn(f"skipped: {path}: expected at least {smallest} pixels a side", stacklevel=2)
             continue
-        images.append(image)
+        images[str(path.relative_to(folder))] = image
     if not images:
         raise UserError(f"{folder}: no image could be used")
     return images
@@ -75,8 +77,8 @@ class Crops:
 
     def __init__(
         self,
-        panoramas: list[NDArray[np.uint8]],
-        photographs: list[NDArray[np.uint8]],
+        panoramas: Sequence[Image8],
+        photographs: Sequence[Image8],
         size: int,
         batch: int,
         seed: int,
@@ -113,7 +115,7 @@ class Crops:
         return int(np.clip(round(centre - self.size / 2), 0, height - self.size))
 
     def _panorama(self, rng: np.random.Generator) -> tuple[Tensor, int, int]:
-        image = self.panoramas[rng.integers(len(self.panoramas))]
+        image = self.panoramas[int(rng.integers(len(self.panoramas)))]
         height, width = image.shape[:2]
         top, left = self._row(height, rng), int(rng.integers(width))
         columns = np.arange(left, left + self.size) % width
@@ -121,8 +123,8 @@ class Crops:
         return self._flipped(crop, top, height, rng)
 
     def _photograph(self, rng: np.random.Generator) -> tuple[Tensor, int, int]:
-        image = self.photographs[rng.integers(len(self.photographs))]
-        height = 1024
+        image = self.photographs[int(rng.integers(len(self.photographs)))]
+        height = max(PHOTOGRAPH_ROWS, self.size)
         top = self._row(height, rng)
         latitude = ((top + self.size / 2) / height - 0.5) * math.pi
         narrow = max(8, round(self.size * math.cos(latitude)))

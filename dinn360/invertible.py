@@ -6,6 +6,9 @@ HCFlow (IP); the affine functions are those of the slides, built from DConv and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -196,6 +199,6 @@ class Projection(nn.Module):
     def inverse(self, z: Tensor | None, condition: Tensor, wrap: bool) -> Tensor:
         mean, scale = self.gaussian(condition, wrap).chunk(2, dim=1)
         h = mean if z is None else z * torch.exp(_bounded(scale)) + mean
-        for block in reversed(self.blocks):
+        for block in reversed(cast(Sequence[IPBlock], self.blocks)):
             h = block.inverse(h, condition, wrap)
         return h

@@ -65,7 +65,8 @@ class LayerNorm2d(nn.Module):
 def pointwise(channels_in: int, channels_out: int, std: float = 0.02) -> nn.Conv2d:
     layer = nn.Conv2d(channels_in, channels_out, 1)
     nn.init.normal_(layer.weight, std=std) if std else nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
 
 

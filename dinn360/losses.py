@@ -45,7 +45,7 @@ def algorithm_1(
 
     weights: lambda_H, lambda_L, lambda_z. alpha: backflow, h <- alpha h~ + (1 - alpha) h before projection; 0 is off.
     latent: whether to compute the z loss at all. sample: draw z~ from N(0,1), else z~ = 0.
-    c is computed from the rounded y, which is all that a decoder has (our choice; ancestors round, the slides are silent).
+    c is computed from the rounded y, which is all that a decoder has (our choice, as the ancestors).
     """
     split = network.split(x, frame)
     y = quantise(split.y)
@@ -55,7 +55,7 @@ def algorithm_1(
     image, coarser = y, None
     for index in range(len(prior) - 1, -1, -1):
         coarser = network.condition(index, image, coarser, frame)
-        high = network.projections[index].inverse(prior[index], coarser, frame.wrap)
+        high = network.projection(index).inverse(prior[index], coarser, frame.wrap)
         predicted.insert(0, high)
         image = network.merge(image, high.to(image.dtype), index, frame)
 

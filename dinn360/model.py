@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -50,12 +50,20 @@ class DINN360(nn.Module):
             self.deformable.append(nn.ModuleList(IDBlock(total, level, config, i) for i in range(level.blocks)))
             self.projections.append(Projection(total - kept, conditions[index].channels, level))
 
+    def blocks(self, index: int) -> Sequence[IDBlock]:
+        """The ID blocks of level `index`, in forward order."""
+        return cast(Sequence[IDBlock], self.deformable[index])
+
+    def projection(self, index: int) -> Projection:
+        """I_P of level `index`."""
+        return cast(Projection, self.projections[index])
+
     def split(self, x: Tensor, frame: Frame = PANORAMA) -> Split:
         """I_D: x (B,3,H,W), H and W multiples of the scale, to (y, h of each level, kept part of each level)."""
         high, kept = [], []
-        for index, blocks in enumerate(self.deformable):
+        for index in range(len(self.config.levels)):
             x = self.haar(x)
-            for block in blocks:
+            for block in self.blocks(index):
                 x = block(x, frame.wrap)
             _, passed = self.config.level_channels(index)
             x, split_off = x[:, :passed], x[:, passed:]
@@ -66,7 +74,7 @@ class DINN360(nn.Module):
     def merge(self, kept: Tensor, high: Tensor, index: int, frame: Frame = PANORAMA) -> Tensor:
         """I_D^-1 of level `index`: what the level was given."""
         x = torch.cat([kept, high], dim=1)
-        for block in reversed(self.deformable[index]):  # type: ignore[arg-type]
+        for block in reversed(self.blocks(index)):
             x = block.inverse(x, frame.wrap)
         return self.haar.inverse(x)
 
@@ -94,7 +102,7 @@ class DINN360(nn.Module):
         x, coarser = y, None
         for index in range(len(self.config.levels) - 1, -1, -1):
             coarser = self.condition(index, x, coarser, frame)
-            high = self.projections[index].inverse(latents[index], coarser, frame.wrap)
+            high = self.projection(index).inverse(latents[index], coarser, frame.wrap)
             x = self.merge(x, high.to(x.dtype), index, frame)
         return x if size is None else x[..., : size[0], : size[1]]
 
@@ -109,7 +117,7 @@ class DINN360(nn.Module):
         x, coarser = y, None
         for index in range(len(self.config.levels) - 1, -1, -1):
             coarser = self.condition(index, x, coarser, frame)
-            latents.insert(0, self.projections[index](high[index], coarser, frame.wrap))
+            latents.insert(0, self.projection(index)(high[index], coarser, frame.wrap))
             if index:
                 x = kept[index - 1] if kept is not None else self.merge(x, high[index], index, frame)
         return latents

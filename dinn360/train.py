@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import os
 import signal
@@ -22,7 +23,7 @@ from dinn360.config import ModelConfig
 from dinn360.data import Crops
 from dinn360.losses import algorithm_1
 from dinn360.model import DINN360
-from dinn360.validate import Validation
+from dinn360.validate import Validation, as_dict
 from engines.errors import UserError
 from engines.files import atomic_path
 
@@ -33,11 +34,11 @@ STATE_FORMAT = "dinn360-training"
 class TrainConfig:
     """How to train. No value is public: lambdas and alpha after HCFlow and the slides' symbols, the rest our choice.
 
-    lambda_h, lambda_l, lambda_z: loss weights (means). alpha: backflow ratio during the first `backflow` share of steps.
+    lambda_h, lambda_l, lambda_z: loss weights (means). alpha: backflow ratio in the first `backflow` share of steps.
     latent_interval: the z loss is computed every n-th step with n-fold weight (it costs a third of a step).
     sample_latent: draw z~ ~ N(0,1) in training; False trains the z = 0 decoder that is deployed.
     lr: Adam's peak; linear warmup over `warmup` steps, constant, then linear to zero over the last `decay` share.
-    deform_from: share of steps after which offsets are switched on (before, the same weights run as plain convolutions).
+    deform_from: share of steps after which offsets are on (before, the same weights run as plain convolutions).
     average: decay of the exponential average of the weights, which is what is validated and released.
     precision: bf16 runs convolutions and matrix products in bf16, couplings and coordinates in fp32.
     """
@@ -202,10 +203,10 @@ class Trainer:
     def _validate(self, bar: tqdm) -> None:
         figures: dict[str, float] = {}
         if self.validation is not None:
-            network = DINN360(self.model)
+            network = copy.deepcopy(self.network)  # a fresh one would draw from the random stream of the run
             network.load_state_dict(self.average)
             network.set_deformation(self.model.deform and self.step >= self.config.deform_from * self.config.steps)
-            figures = self.validation(network)
+            figures = as_dict(self.validation(network))
             log = _Log(self.out / "val.csv", ["step", *figures])
             log.write([self.step, *figures.values()])
             bar.write("  ".join([f"step {self.step}"] + [f"{name} {value:.3f}" for name, value in figures.items()]))

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dinn360.baselines import bicubic_round_trip, resize
 from dinn360.data import read_folder
 from dinn360.metrics import luma, psnr, ws_psnr
 from dinn360.model import DINN360
-from engines.images import to_image, to_tensor
-
-Image = NDArray[np.uint8]
+from engines.images import Image8, to_image, to_tensor
 
 
-def round_trip(network: DINN360, image: Image) -> tuple[Image, Image]:
+@dataclass(frozen=True)
+class Figures:
+    """Of one panorama or, as means, of several; all in dB.
+
+    ws_psnr_y, ws_psnr_rgb: 8-bit reconstruction against the original. bicubic_y, bicubic_rgb: the same for
+    anti-aliased bicubic down, 8-bit rounding, bicubic up. lr_psnr: the LR image against anti-aliased bicubic.
+    gain_y: ws_psnr_y - bicubic_y.
+    """
+
+    ws_psnr_y: float
+    ws_psnr_rgb: float
+    bicubic_y: float
+    bicubic_rgb: float
+    lr_psnr: float
+    gain_y: float
+
+
+def round_trip(network: DINN360, image: Image8) -> tuple[Image8, Image8]:
     """HR image (H,W,3) uint8 to its 8-bit LR image and its 8-bit reconstruction, of the same size as the input."""
     with torch.inference_mode():
         lr = to_image(network.downscale(torch.from_numpy(to_tensor(image))).numpy())
@@ -26,23 +42,45 @@ def round_trip(network: DINN360, image: Image) -> tuple[Image, Image]:
     return lr, to_image(x.numpy())
 
 
+def mean(rows: list[Figures]) -> Figures:
+    return Figures(*np.mean([astuple(row) for row in rows], axis=0).tolist())
+
+
 class Validation:
-    """Mean figures over a folder: ws_psnr_y, ws_psnr_rgb of the reconstruction, lr_psnr of the LR image against
-    anti-aliased bicubic, gain_y over the bicubic round trip (all dB)."""
+    """A folder of panoramas, read once, with its bicubic figures. Calling it with a network gives the mean Figures."""
 
     def __init__(self, folder: Path, scale: int) -> None:
-        self.scale = scale
         self.images = read_folder(folder, 8 * scale, "validation images")
-        self.bicubic_y = [ws_psnr(luma(bicubic_round_trip(image, scale)), luma(image)) for image in self.images]
+        bicubic = [(image, bicubic_round_trip(image, scale)) for image in self.images.values()]
+        self.bicubic_y = [ws_psnr(luma(restored), luma(image)) for image, restored in bicubic]
+        self.bicubic_rgb = [ws_psnr(restored, image) for image, restored in bicubic]
 
-    def __call__(self, network: DINN360) -> dict[str, float]:
+    def __call__(self, network: DINN360) -> Figures:
+        return mean([figures for _, figures in self.each(network)])
+
+    def each(self, network: DINN360) -> Iterator[tuple[str, Figures]]:
+        """Name and Figures of every panorama, in the order of names."""
         network = network.eval()
         network.freeze_inverses()
-        rows = []
-        for image, bicubic_y in zip(tqdm(self.images, "validate", leave=False), self.bicubic_y, strict=True):
+        bar = tqdm(self.images.items(), "validate", leave=False, unit="image")
+        for (name, image), bicubic_y, bicubic_rgb in zip(bar, self.bicubic_y, self.bicubic_rgb, strict=True):
             lr, hr = round_trip(network, image)
             y = ws_psnr(luma(hr), luma(image))
             guide = resize(image, (lr.shape[0], lr.shape[1]), "bicubic")
-            rows.append([y, ws_psnr(hr, image), psnr(lr, guide), y - bicubic_y])
-        mean = np.mean(rows, axis=0)
-        return dict(zip(["ws_psnr_y", "ws_psnr_rgb", "lr_psnr", "gain_y"], map(float, mean), strict=True))
+            rgb = ws_psnr(hr, image)
+            yield name, Figures(y, rgb, bicubic_y, bicubic_rgb, psnr(lr, guide), y - bicubic_y)
+
+
+def table(rows: list[tuple[str, Figures]]) -> str:
+    """A Markdown table, one row a panorama, their mean and standard deviation last."""
+    titles = ["WS-PSNR Y", "WS-PSNR RGB", "bicubic Y", "bicubic RGB", "LR to bicubic", "gain Y"]
+    values = np.array([astuple(figures) for _, figures in rows])
+    lines = [["panorama", *titles], ["---"] * (len(titles) + 1)]
+    lines += [[name, *(f"{v:.2f}" for v in row)] for (name, _), row in zip(rows, values, strict=True)]
+    centre, spread = values.mean(axis=0), values.std(axis=0)
+    lines.append(["**mean ± std**", *(f"{m:.2f} ± {s:.2f}" for m, s in zip(centre, spread, strict=True))])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def as_dict(figures: Figures) -> dict[str, float]:
+    return {field.name: round(asdict(figures)[field.name], 4) for field in fields(Figures)}

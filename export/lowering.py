@@ -129,7 +129,7 @@ def _deform_conv(
         helper.make_node("Gather", [x, f"{name}_columns"], [f"{name}_wrapped"], axis=3),
     ]
     beside = margin - radius
-    padded = []
+    padded: list[str] = []
     for value in [offset, *mask]:
         pads_name = constant([beside, beside])
         nodes.append(helper.make_node("Pad", [value, pads_name, "", constant([3])], [f"{name}_{len(padded)}_padded"]))

@@ -57,7 +57,7 @@ def trace(network: DINN360, direction: str, opset: int) -> ModelProto:
             input_names=[graph.source],
             output_names=[graph.result],
             dynamic_shapes=dynamic,
-            custom_translation_table=translations(),  # type: ignore[arg-type]
+            custom_translation_table=translations(),
             optimize=True,
             verbose=False,
         )

@@ -101,12 +101,17 @@ def register_schemas() -> None:
             onnx.defs.register_schema(schema)
 
 
+def _ints(*values: int) -> Any:
+    """A list that the traced operator turns into an int64 tensor."""
+    return list(values)
+
+
 def _sphere_conv2d(x: Any, weight: Any, bias: Any, wrap: bool) -> Any:
     size = weight.shape[-1]
     radius = int(size) // 2
     if radius and wrap:
-        before = _standard.Slice(x, [-radius], [2**31], [3])
-        after = _standard.Slice(x, [0], [radius], [3])
+        before = _standard.Slice(x, _ints(-radius), _ints(2**31), _ints(3))
+        after = _standard.Slice(x, _ints(0), _ints(radius), _ints(3))
         return _standard.Conv(_standard.Concat(before, x, after, axis=3), weight, bias, pads=[radius, 0, radius, 0])
     return _standard.Conv(x, weight, bias, pads=[radius] * 4)
 

@@ -35,11 +35,11 @@ def kind_of(node: NodeProto, kernel: int, offset_channels: int) -> Kind:
     if node.op_type == DEFORM_CONV_2D.name:
         groups = offset_channels // (2 * kernel * kernel)
         masked = int(len(node.input) > 4)
-        values = (("kernel", kernel), ("groups", groups), ("masked", masked), ("wrap", attributes["wrap"]))
+        values = {"kernel": kernel, "groups": groups, "masked": masked, "wrap": int(attributes["wrap"])}
     else:
-        names = ("heads", "window", "shift", "wrap")
-        values = (*((name, attributes[name]) for name in names), ("deform", int(len(node.input) > 4)))
-    return Kind(node.op_type, values)
+        values = {name: int(attributes[name]) for name in ("heads", "window", "shift", "wrap")}
+        values["deform"] = int(len(node.input) > 4)
+    return Kind(node.op_type, tuple(values.items()))
 
 
 def primitive(kind: Kind, opset: int) -> FunctionProto:
@@ -186,7 +186,7 @@ def _deform_conv_2d(kernel: int, groups: int, masked: int, wrap: int) -> str:
         row_next = Add (row_floor, one)"""
         + _inside("r0", "row_floor", "height_last")
         + _inside("r1", "row_next", "height_last")
-        + f"""
+        + """
         b0_free = Sub (one, row_part)
         b0_plain = Mul (b0_free, r0_inside)
         b1_plain = Mul (row_part, r1_inside)
@@ -267,7 +267,7 @@ def _dst_attention(heads: int, window: int, shift: int, wrap: int, deform: int) 
         + _windows("k")
         + _windows("v")
         + (_deformed_queries(window, wrap) if deform else _windows("q"))
-        + f"""
+        + """
         k_turned = Transpose <perm = [0, 1, 3, 2]> (k_windows)
         products = MatMul (q_windows, k_turned)
         depth_f = CastLike (depth, q)
@@ -276,7 +276,7 @@ def _dst_attention(heads: int, window: int, shift: int, wrap: int, deform: int) 
         scores_plain = Mul (products, factor)
         scores_biased = Add (scores_plain, bias)"""
         + (_masked(wrap) if shift else "\n        scores = Identity (scores_biased)")
-        + f"""
+        + """
         attention = Softmax <axis = -1> (scores)
         attended = MatMul (attention, v_windows)
         attended_shape = Concat <axis = 0> (batch, row_windows, column_windows, heads, window, window, depth)
@@ -286,7 +286,7 @@ def _dst_attention(heads: int, window: int, shift: int, wrap: int, deform: int) 
         padded = Reshape (attended_BCHW, padded_shape)
         rows_back = Gather <axis = 2> (padded, row_back)
         y = Gather <axis = 3> (rows_back, column_back)
-        }}"""
+        }"""
     )
 
 

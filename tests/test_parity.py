@@ -30,7 +30,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def pieces(forest: Image8, courtyard: Image8, scale: int) -> list[Array]:
-    """Real panoramas at several sizes: round ones, odd ones, smaller than a window of the coarsest level, a batch of 2."""
+    """Real panoramas at several sizes: round ones, odd ones, smaller than a window, a batch of 2."""
     sizes = [(32 * scale, 64 * scale), (25 * scale + 1, 49 * scale - 1), (5 * scale - 1, 9 * scale + 1)]
     singles = [to_tensor(resize(forest, size)) for size in sizes]
     pair = [to_tensor(resize(image, (11 * scale + 2, 23 * scale + 1))) for image in (forest, courtyard)]
