@@ -12,7 +12,8 @@ from typing import Literal, get_args
 import numpy as np
 import onnx
 import onnx.inliner
-import onnxscript.optimizer
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 from export.operators import DEFORM_CONV_2D, DOMAIN
@@ -35,7 +36,25 @@ def lower(model: ModelProto, to: Lowering) -> ModelProto:
     for index in reversed(range(len(result.opset_import))):
         if result.opset_import[index].domain == DOMAIN:
             del result.opset_import[index]
-    return onnxscript.optimizer.optimize(result, input_size_limit=1024, output_size_limit=64 * 1024)
+    return _tidy(result)
+
+
+def _tidy(model: ModelProto) -> ModelProto:
+    """Shares what the inlined definitions compute alike and drops what nobody reads.
+
+    Linear-time passes only: a general optimiser needs minutes for the primitive form of `base`, and the runtimes fold
+    constants themselves when they load a graph.
+    """
+    graph = ir.from_proto(model)
+    for run in (
+        passes.IdentityEliminationPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.DeduplicateInitializersPass(),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.RemoveUnusedNodesPass(),
+    ):
+        run(graph)
+    return ir.to_proto(graph)
 
 
 def _attach_primitives(model: ModelProto) -> None:
