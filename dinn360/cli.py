@@ -68,6 +68,7 @@ def train_options(command: Any) -> Any:
 @click.option("--val", type=click.Path(path_type=Path), help="Folder of panoramas to validate on.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
+@click.option("--init", type=click.Path(path_type=Path), help="Start from this checkpoint's weights (fine-tuning).")
 @click.option("--threads", type=click.IntRange(min=1), default=None, help="CPU threads (default: all cores).")
 @train_options
 def train(
@@ -78,6 +79,7 @@ def train(
     val: Path | None,
     out: Path,
     resume: bool,
+    init: Path | None,
     threads: int | None,
     **settings: Any,
 ) -> None:
@@ -112,6 +114,8 @@ def train(
     trainer = Trainer(model, config, crops, Validation(val, scale) if val else None, out)
     if resume:
         trainer.resume()
+    elif init:
+        trainer.start_from(load_checkpoint(init))
     trainer.run()
 
 

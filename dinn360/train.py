@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -91,6 +91,13 @@ class Trainer:
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.lr, betas=(0.9, 0.99), foreach=True)
         self.step = self.skipped = 0
         self.best = float("-inf")
+
+    def start_from(self, checkpoint: Checkpoint) -> None:
+        """Takes the weights of a checkpoint of the same architecture; step, optimiser and average begin anew."""
+        if replace(checkpoint.config, preset=self.model.preset) != self.model:
+            raise UserError("--init: the checkpoint is of another architecture; choose its --preset and --scale")
+        self.network.load_state_dict(checkpoint.build().state_dict())
+        self.average = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
 
     def resume(self) -> None:
         """Continues from state.pth, or from the state before it when that one is damaged. UserError when neither is."""

@@ -1,8 +1,8 @@
 """Rescale one panorama through an exported graph: 8-bit image in, 8-bit image out.
 
 The downscaling graph maps `hr` (1, 3, H, W) to `lr`, not rounded (the 8-bit image made here rounds it); the
-upscaling graph maps `lr` to `hr`, clamped to [0, 1]. Both are float32 in [0, 1] and carry their factor as the metadata entry
-`scale`.
+upscaling graph maps `lr` to `hr`, clamped to [0, 1]. Both are float32 in [0, 1] and carry their factor as the
+metadata entry `scale`.
 """
 
 import numpy as np

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from networks import build, tiny
 
 from dinn360.baselines import resize
 from dinn360.checkpoint import Checkpoint, save_checkpoint
@@ -20,7 +21,6 @@ from export.cli import main
 from export.lowering import lower
 from export.onnx import check, trace
 from export.operators import DOMAIN, SCHEMAS
-from tests.networks import build, tiny
 
 ROOT = Path(__file__).parents[1]
 ELEMENTARY = set(
@@ -121,9 +121,9 @@ def test_other_opsets() -> None:
 def test_masked_and_unwrapped_operators_lower_too() -> None:
     """The schema allows more than our network uses: DCNv2 masks, two offset groups, crops (wrap=0), plain queries."""
     import torch
+    from lowered import run_lowered
 
     from dinn360.ops import deform_conv2d, dst_attention
-    from tests.operators import run_lowered
 
     torch.manual_seed(0)
     x, weight, bias = torch.rand(2, 4, 9, 13), torch.randn(3, 4, 3, 3), torch.randn(3)

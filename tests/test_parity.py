@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from exported import Case, export_case
 from numpy.typing import NDArray
 
 from dinn360.baselines import resize
@@ -16,7 +17,6 @@ from engines.session import open_session
 from export.graphs import Downscale, Upscale
 from export.onnx import export_checkpoint
 from export.parity import TOLERANCE, compare, difference, table, within
-from tests.graphs import Case, export_case
 
 ROOT = Path(__file__).parents[1]
 CASES = [("edge", 2), ("edge", 4), ("edge", 8), ("base", 2)]

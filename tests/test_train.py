@@ -18,7 +18,7 @@ from networks import build, randomise, tiny
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dinn360.checkpoint import load_checkpoint
+from dinn360.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dinn360.cli import main
 from dinn360.data import Batch, Crops
 from dinn360.layers import DST, DConv
@@ -393,3 +393,15 @@ def test_a_mistake_ends_in_one_line(tmp_path: Path, data: Path, arguments: list[
         torch.set_num_threads(threads)
     errors = [line for line in message.splitlines() if line.startswith("error: ")]
     assert code == 2 and len(errors) == 1 and words in errors[0] and "Traceback" not in message
+
+
+def test_training_starts_from_a_checkpoint(tmp_path: Path, forest: Image8) -> None:
+    source = build(tiny(2), seed=3)
+    path = tmp_path / "start.pth"
+    save_checkpoint(path, Checkpoint(source.config, source.state_dict(), {}))
+    trainer = make(tmp_path, forest)
+    trainer.start_from(load_checkpoint(path))
+    for name, tensor in source.state_dict().items():
+        assert torch.equal(tensor, trainer.network.state_dict()[name]) and torch.equal(tensor, trainer.average[name])
+    with pytest.raises(UserError, match="another architecture"):
+        make(tmp_path, forest, window=8).start_from(load_checkpoint(path))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from networks import randomise
 
 from dinn360.checkpoint import Checkpoint, save_checkpoint
 from dinn360.config import preset
@@ -15,7 +16,6 @@ from dinn360.model import DINN360
 from engines.files import sha256_of
 from export.lowering import LOWERINGS, lower
 from export.onnx import check, label, metadata, trace
-from tests.networks import randomise
 
 
 @dataclass(frozen=True)
