@@ -1,0 +1,65 @@
+"""Pieces of ONNX text that both definitions are made of."""
+
+from __future__ import annotations
+
+from export.operators import DOMAIN, VERSION
+
+
+def header(operator: str, attributes: list[str], inputs: list[str]) -> str:
+    return (
+        f'<domain: "{DOMAIN}", opset_import: ["" : 19, "{DOMAIN}" : {VERSION}]>\n'
+        f"{operator} <{', '.join(attributes)}> ({', '.join(inputs)}) => (y)\n"
+    )
+
+
+def ints(*values: int) -> str:
+    return "Constant <value_ints: ints = [" + ", ".join(map(str, values)) + "]> ()"
+
+
+def modulo(result: str, value: str, divisor: str) -> str:
+    """result = value modulo divisor for floats, in [0, divisor)."""
+    return f"""
+        {result}_turns = Div ({value}, {divisor})
+        {result}_whole = Floor ({result}_turns)
+        {result}_past = Mul ({result}_whole, {divisor})
+        {result} = Sub ({value}, {result}_past)"""
+
+
+def inside(result: str, value: str, last: str) -> str:
+    """result = value clipped to [0, last]; result_inside = 1.0 where that changed nothing, else 0.0."""
+    return f"""
+        {result}_low = Relu ({value})
+        {result} = Min ({result}_low, {last})
+        {result}_same = Equal ({result}, {value})
+        {result}_inside = Cast <to = 1> ({result}_same)"""
+
+
+def bilinear_corners(image: str, rows: str, count: str, member: str) -> str:
+    """samples = the bilinear mean of the four pixels around each position.
+
+    image: the input that gives the data type. rows: its pixels as a matrix, `count` rows a pixel, of which `member` is
+    wanted (an offset group, a head). Read from the context: r0_i, r1_i, c0_i, c1_i (int64 rows and columns); b0, b1,
+    a0, a1 (their fp32 weights); width; image_start (the first pixel of each batch entry); rest (the int64 [-1]).
+    """
+    corners = "".join(
+        f"""
+        place_{r}{c}_row = Mul (r{r}_i, width)
+        place_{r}{c}_at = Add (place_{r}{c}_row, c{c}_i)
+        place_{r}{c}_in = Add (place_{r}{c}_at, image_start)
+        place_{r}{c}_first = Mul (place_{r}{c}_in, {count})
+        place_{r}{c} = Add (place_{r}{c}_first, {member})
+        pixels_{r}{c} = Gather <axis = 0> ({rows}, place_{r}{c})
+        weight_{r}{c}_f = Mul (b{r}, a{c})
+        weight_{r}{c}_t = CastLike (weight_{r}{c}_f, {image})
+        weight_{r}{c} = Unsqueeze (weight_{r}{c}_t, rest)
+        part_{r}{c} = Mul (pixels_{r}{c}, weight_{r}{c})"""
+        for r in (0, 1)
+        for c in (0, 1)
+    )
+    return (
+        corners
+        + """
+        upper = Add (part_00, part_01)
+        lower = Add (part_10, part_11)
+        samples = Add (upper, lower)"""
+    )
