@@ -61,6 +61,7 @@ def _attach_primitives(model: ModelProto) -> None:
     """Adds the primitive definition of every custom node as a function, and points the node to it."""
     shapes = _weight_shapes(model.graph)
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    element = model.graph.input[0].type.tensor_type.elem_type
     functions: dict[Kind, onnx.FunctionProto] = {}
     for node in model.graph.node:
         if node.domain != DOMAIN:
@@ -69,7 +70,7 @@ def _attach_primitives(model: ModelProto) -> None:
         if node.op_type == DEFORM_CONV_2D.name:
             kernel = shapes[node.input[2]][-1]
             offset_channels = _offset_channels(model.graph, node)
-        kind = kind_of(node, kernel, offset_channels)
+        kind = kind_of(node, kernel, offset_channels, element)
         if kind not in functions:
             functions[kind] = primitive(kind, opset)
         node.overload = kind.overload

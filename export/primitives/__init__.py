@@ -31,8 +31,11 @@ class Kind:
         return "_".join(f"{name}{value}" for name, value in self.values)
 
 
-def kind_of(node: NodeProto, kernel: int, offset_channels: int) -> Kind:
-    """The kind of a DeformConv2d (kernel side and offset channels of its inputs) or DSTAttention node."""
+def kind_of(node: NodeProto, kernel: int, offset_channels: int, element: int) -> Kind:
+    """The kind of a DeformConv2d (kernel side and offset channels of its inputs) or DSTAttention node.
+
+    element: the graph's data type (TensorProto.DataType).
+    """
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     if node.op_type == DEFORM_CONV_2D.name:
         groups = offset_channels // (2 * kernel * kernel)
@@ -41,7 +44,7 @@ def kind_of(node: NodeProto, kernel: int, offset_channels: int) -> Kind:
     else:
         values = {name: int(attributes[name]) for name in ("heads", "window", "shift", "wrap")}
         values["deform"] = int(len(node.input) > 4)
-    return Kind(node.op_type, tuple(values.items()))
+    return Kind(node.op_type, (*values.items(), ("element", element)))
 
 
 def primitive(kind: Kind, opset: int) -> FunctionProto:

@@ -6,7 +6,7 @@ from export.operators import DST_ATTENTION
 from export.primitives.pieces import bilinear_corners, header, ints, modulo
 
 
-def dst_attention(heads: int, window: int, shift: int, wrap: int, deform: int) -> str:
+def dst_attention(heads: int, window: int, shift: int, wrap: int, deform: int, element: int) -> str:
     inputs = ["q", "k", "v", "bias"] + (["scale", "offset"] if deform else [])
     attributes = ["heads", "window", "shift", "wrap", "plugin_namespace", "plugin_version"]
     return (
@@ -31,16 +31,16 @@ def dst_attention(heads: int, window: int, shift: int, wrap: int, deform: int) -
         + _axis("column", "width", wrap)
         + _windows("k")
         + _windows("v")
-        + (_deformed_queries(window, wrap) if deform else _windows("q"))
+        + (_deformed_queries(window, wrap, element) if deform else _windows("q"))
         + """
         k_turned = Transpose <perm = [0, 1, 3, 2]> (k_windows)
         products = MatMul (q_windows, k_turned)
-        depth_f = CastLike (depth, q)
+        depth_f = Cast <to = {element}> (depth)
         depth_root = Sqrt (depth_f)
         factor = Reciprocal (depth_root)
         scores_plain = Mul (products, factor)
         scores_biased = Add (scores_plain, bias)"""
-        + (_masked(wrap) if shift else "\n        scores = Identity (scores_biased)")
+        + (_masked(wrap, element) if shift else "\n        scores = Identity (scores_biased)")
         + """
         attention = Softmax <axis = -1> (scores)
         attended = MatMul (attention, v_windows)
@@ -102,7 +102,7 @@ def _windows(name: str) -> str:
         {name}_windows = Reshape ({name}_turned_7, {name}_shape)"""
 
 
-def _masked(wrap: int) -> str:
+def _masked(wrap: int, element: int) -> str:
     column = "" if wrap else "\n        column_region_shape = Concat <axis = 0> (one_i, column_windows, one_i, window)"
     joined = (
         """
@@ -123,9 +123,9 @@ def _masked(wrap: int) -> str:
         region_key = Reshape (region_window, region_key_shape)
         region_equal = Equal (region_query, region_key)
         region_apart = Not (region_equal)
-        region_apart_t = CastLike (region_apart, q)
+        region_apart_t = Cast <to = {element}> (region_apart)
         blocked_value = Constant <value_floats: floats = [-100.0]> ()
-        blocked_t = CastLike (blocked_value, q)
+        blocked_t = Cast <to = {element}> (blocked_value)
         blocked = Mul (region_apart_t, blocked_t)
         window_count = Mul (row_windows, column_windows)
         scores_split = Concat <axis = 0> (batch, window_count, heads, area, area)
@@ -135,7 +135,7 @@ def _masked(wrap: int) -> str:
         scores = Reshape (scores_masked, scores_joined)"""
 
 
-def _deformed_queries(window: int, wrap: int) -> str:
+def _deformed_queries(window: int, wrap: int, element: int) -> str:
     """q_windows, sampled at the scaled and shifted points. Positions are (B, windows down, across, heads, i, j)."""
     base = ", ".join(f"{i - (window - 1) / 2:.1f}" for i in range(window))
     column = (
@@ -154,7 +154,7 @@ def _deformed_queries(window: int, wrap: int) -> str:
         if wrap
         else "column_low = Relu (column_free)\n        column = Min (column_low, width_last)"
     )
-    corners = bilinear_corners("q", "query_rows", "heads", "head")
+    corners = bilinear_corners(element, "query_rows", "heads", "head")
     return (
         f"""
         batch_s = Squeeze (batch)

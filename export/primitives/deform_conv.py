@@ -6,7 +6,7 @@ from export.operators import DEFORM_CONV_2D
 from export.primitives.pieces import bilinear_corners, header, inside, ints, modulo
 
 
-def deform_conv_2d(kernel: int, groups: int, masked: int, wrap: int) -> str:
+def deform_conv_2d(kernel: int, groups: int, masked: int, wrap: int, element: int) -> str:
     taps, radius = kernel * kernel, kernel // 2
     reach = [t // kernel - radius for t in range(taps)], [t % kernel - radius for t in range(taps)]
     tap_row, tap_column = (", ".join(f"{float(v):.1f}" for v in values) for values in reach)
@@ -42,7 +42,7 @@ def deform_conv_2d(kernel: int, groups: int, masked: int, wrap: int) -> str:
         b0 = Identity (b0_plain)
         b1 = Identity (b1_plain)"""
     )
-    corners = bilinear_corners("x", "rows", "groups", "group")
+    corners = bilinear_corners(element, "rows", "groups", "group")
     inputs = ["x", "offset", "weight", "bias"] + (["mask"] if masked else [])
     attributes = ["max_offset", "wrap", "plugin_namespace", "plugin_version"]
     return (

@@ -34,10 +34,10 @@ def inside(result: str, value: str, last: str) -> str:
         {result}_inside = Cast <to = 1> ({result}_same)"""
 
 
-def bilinear_corners(image: str, rows: str, count: str, member: str) -> str:
+def bilinear_corners(element: int, rows: str, count: str, member: str) -> str:
     """samples = the bilinear mean of the four pixels around each position.
 
-    image: the input that gives the data type. rows: its pixels as a matrix, `count` rows a pixel, of which `member` is
+    element: the data type (TensorProto.DataType). rows: its pixels as a matrix, `count` rows a pixel, of which `member` is
     wanted (an offset group, a head). Read from the context: r0_i, r1_i, c0_i, c1_i (int64 rows and columns); b0, b1,
     a0, a1 (their fp32 weights); width; image_start (the first pixel of each batch entry); rest (the int64 [-1]).
     """
@@ -50,7 +50,7 @@ def bilinear_corners(image: str, rows: str, count: str, member: str) -> str:
         place_{r}{c} = Add (place_{r}{c}_first, {member})
         pixels_{r}{c} = Gather <axis = 0> ({rows}, place_{r}{c})
         weight_{r}{c}_f = Mul (b{r}, a{c})
-        weight_{r}{c}_t = CastLike (weight_{r}{c}_f, {image})
+        weight_{r}{c}_t = Cast <to = {element}> (weight_{r}{c}_f)
         weight_{r}{c} = Unsqueeze (weight_{r}{c}_t, rest)
         part_{r}{c} = Mul (pixels_{r}{c}, weight_{r}{c})"""
         for r in (0, 1)
