@@ -32,7 +32,7 @@ def dst_attention(heads: int, window: int, shift: int, wrap: int, deform: int, e
         + _windows("k")
         + _windows("v")
         + (_deformed_queries(window, wrap, element) if deform else _windows("q"))
-        + """
+        + f"""
         k_turned = Transpose <perm = [0, 1, 3, 2]> (k_windows)
         products = MatMul (q_windows, k_turned)
         depth_f = Cast <to = {element}> (depth)

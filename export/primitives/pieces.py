@@ -37,8 +37,8 @@ def inside(result: str, value: str, last: str) -> str:
 def bilinear_corners(element: int, rows: str, count: str, member: str) -> str:
     """samples = the bilinear mean of the four pixels around each position.
 
-    element: the data type (TensorProto.DataType). rows: its pixels as a matrix, `count` rows a pixel, of which `member` is
-    wanted (an offset group, a head). Read from the context: r0_i, r1_i, c0_i, c1_i (int64 rows and columns); b0, b1,
+    element: the data type (TensorProto.DataType). rows: the image as a matrix, `count` rows a pixel, of which `member`
+    is wanted (an offset group, a head). Read from the context: r0_i, r1_i, c0_i, c1_i (int64 rows and columns); b0, b1,
     a0, a1 (their fp32 weights); width; image_start (the first pixel of each batch entry); rest (the int64 [-1]).
     """
     corners = "".join(
