@@ -23,8 +23,13 @@ class Losses:
 
 
 def quantise(y: Tensor) -> Tensor:
-    """Rounds y to the 8-bit grid k/255 of the stored file, clipped to [0,1]; the gradient passes straight through."""
-    return y + ((y.detach().clamp(0, 1) * 255).round() / 255 - y.detach())
+    """Rounds y to the 8-bit grid k/255 of the stored file, clipped to [0,1].
+
+    The gradient passes straight through the rounding but not through the clipping: where it did, nothing but lambda_L
+    held y back once it had left [0,1], and a trained network drifted to values of 5 to 10 in bright places.
+    """
+    clipped = y.clamp(0, 1)
+    return clipped + ((clipped.detach() * 255).round() / 255 - clipped.detach())
 
 
 def reference_lr(x: Tensor, scale: int) -> Tensor:
