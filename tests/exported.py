@@ -39,6 +39,7 @@ def export_case(name: str, scale: int, folder: Path) -> Case:
         for module in network.modules():
             if isinstance(module, DConv):
                 module.conv.weight.mul_(5)
+                module.offset_head.weight.mul_(3)
     ckpt = folder / f"{name}_x{scale}.pth"
     checkpoint = Checkpoint(network.config, network.state_dict(), {"data": "random weights of a test"})
     save_checkpoint(ckpt, checkpoint)
