@@ -15,8 +15,8 @@ def keep_freed_memory() -> bool:
     """Tells glibc's allocator to reuse big freed blocks instead of returning them to the kernel.
 
     By default glibc maps big blocks (from 32 MiB on, often far smaller ones) afresh and unmaps them when
-    freed, so every training step touches each page of its activations for the first time: a third of the
-    time of a step went into page faults on two cores. M_MMAP_MAX = 0 takes all blocks from the heap instead,
+    freed, so every training step touches each page of its activations for the first time: the kernel then
+    clears them again at every step. M_MMAP_MAX = 0 takes all blocks from the heap instead,
     and M_TRIM_THRESHOLD keeps the heap from shrinking. (A high M_MMAP_THRESHOLD does the same where glibc
     accepts it; some versions refuse more than 32 MiB.)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dinn360.commands import Group
 
-LOWERINGS = ("standard", "primitive", "plugin")
+if TYPE_CHECKING:
+    from export.lowering import Lowering
+
+LOWERINGS = ("standard", "primitive", "plugin")  # as lowering.LOWERINGS, whose imports would make --help slow
 PATH = click.Path(path_type=Path)
 
 
@@ -22,14 +26,14 @@ def main() -> None:
 @click.option("--out", type=PATH, help="Folder of the graphs; default: build/ and the checkpoint's name.")
 @click.option("--ops", type=click.Choice(LOWERINGS), default="standard", show_default=True)
 @click.option("--opset", type=int, default=19, show_default=True)
-def to_onnx(ckpt: Path, out: Path | None, ops: str, opset: int) -> None:
+def to_onnx(ckpt: Path, out: Path | None, ops: Lowering, opset: int) -> None:
     """Write down.onnx (hr -> lr) and up.onnx (lr -> hr).
 
     standard uses ONNX DeformConv; primitive only elementary operators; plugin our custom nodes.
     """
     from export.onnx import export_checkpoint
 
-    exported = export_checkpoint(ckpt, out or Path("build") / ckpt.stem, ops, opset)  # type: ignore[arg-type]
+    exported = export_checkpoint(ckpt, out or Path("build") / ckpt.stem, ops, opset)
     for direction, path in (("down", exported.down), ("up", exported.up)):
         size = path.stat().st_size / 1e6
         click.echo(f"{path}  {exported.nodes[direction]} nodes, {size:.1f} MB, ops {ops}, opset {opset}")
@@ -57,12 +61,12 @@ def check(ctx: click.Context, ckpt: Path, folder: Path, image: Path, tolerance: 
 @click.option("--out", type=PATH, default=Path("out/demo"), show_default=True)
 @click.option("--ops", type=click.Choice(LOWERINGS[:2]), default="standard", show_default=True)
 @click.pass_context
-def demo(ctx: click.Context, ckpt: Path, image: Path, out: Path, ops: str) -> None:
+def demo(ctx: click.Context, ckpt: Path, image: Path, out: Path, ops: Lowering) -> None:
     """Export, downscale and upscale one panorama through ONNX Runtime, and compare."""
     from export.demo import run
     from export.parity import TOLERANCE, table, within
 
-    result = run(ckpt, image, out, ops)  # type: ignore[arg-type]
+    result = run(ckpt, image, out, ops)
     click.echo(f"Quality on {image}")
     click.echo(result.quality + "\n")
     click.echo("Parity with PyTorch")

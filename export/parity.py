@@ -81,8 +81,7 @@ def compare(ckpt: Path, folder: Path, image: Image8) -> list[Row]:
         with open_session(folder / f"{name}.onnx") as session:
             _check_origin(session, digest, network.config.scale, ckpt)
             given, expected = (hr, lr) if name == "down" else (stored, restored)
-            source, result = graph.source, graph.result
-            found, seconds = _timed(lambda x, s=session, i=source, o=result: s.run(**{i: x})[o], given)  # type: ignore[misc]
+            found, seconds = _timed(_in_session(session, graph.source, graph.result), given)
             if name == "down":
                 reconstruction = in_torch("up")(to_tensor(to_image(found)))
             else:
@@ -137,6 +136,13 @@ def aligned(lines: list[list[str]]) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     texts = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])
+
+
+def _in_session(session: Session, source: str, result: str) -> Callable[[Array], Array]:
+    def run(x: Array) -> Array:
+        return session.run(**{source: x})[result]
+
+    return run
 
 
 def _timed(run: Callable[[Array], Array], x: Array) -> tuple[Array, float]:

@@ -66,6 +66,12 @@ def test_each_lowering_holds_the_operators_it_promises(folders: dict[str, Path],
     assert "GridSample" not in {name for ops in found.values() for _, name in ops}
 
 
+def test_the_command_offers_every_lowering() -> None:
+    from export import cli, lowering
+
+    assert cli.LOWERINGS == lowering.LOWERINGS
+
+
 def test_plugin_nodes_follow_their_schema(folders: dict[str, Path]) -> None:
     schemas = {schema.name: schema for schema in SCHEMAS}
     model = onnx.load(folders["plugin"] / "up.onnx")
