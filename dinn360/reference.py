@@ -6,6 +6,7 @@ Signatures and meaning are those of `dinn360.ops`; slow, and all arithmetic in f
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -42,29 +43,43 @@ def deform_conv2d(
     mask: Tensor | None,
     max_offset: float,
     wrap: bool,
+    *,
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+    pad: tuple[int, int] | None = None,
+    groups: int = 1,
 ) -> Tensor:
-    """Reference of `ops.deform_conv2d`: (B,O,H,W) in the dtype of x. `max_offset` changes nothing."""
-    batch, channels, height, width = x.shape
-    kernel = weight.shape[-1]
-    taps = kernel * kernel
-    groups = offset.shape[1] // (2 * taps)
-    per_group = channels // groups
+    """Reference of `ops.deform_conv2d`: (B,O,H,W) in the dtype of x. `max_offset` changes nothing.
+
+    The keywords are what the plugins know beyond the network's own use; pad defaults to the same size. A sample at a
+    coordinate that is not finite is zero.
+    """
+    batch, channels, _, _ = x.shape
+    rows, columns = weight.shape[2:]
+    taps = rows * columns
+    top, left = (dilation[0] * (rows // 2), dilation[1] * (columns // 2)) if pad is None else pad
+    offset_groups = offset.shape[1] // (2 * taps)
+    shared, per_group = channels // offset_groups, channels // groups
+    outputs = weight.shape[0] // groups
     image, offsets, weights = x.double(), offset.double(), weight.double()
-    out = bias.double()[None, :, None, None].expand(batch, -1, height, width).clone()
-    for b in range(batch):
-        for i in range(height):
-            for j in range(width):
-                for group in range(groups):
-                    mine = slice(group * per_group, (group + 1) * per_group)
-                    for tap in range(taps):
-                        tap_row, tap_column = divmod(tap, kernel)
-                        at = 2 * (group * taps + tap)
-                        row = i + tap_row - kernel // 2 + float(offsets[b, at, i, j])
-                        column = j + tap_column - kernel // 2 + float(offsets[b, at + 1, i, j])
-                        sample = bilinear(image[b, mine], row, column, wrap)
-                        if mask is not None:
-                            sample = sample * mask[b, group * taps + tap, i, j].double()
-                        out[b, :, i, j] += weights[:, mine, tap_row, tap_column] @ sample
+    out = bias.double()[None, :, None, None].repeat(batch, 1, *offset.shape[2:])
+    for b, i, j in itertools.product(range(batch), *map(range, offset.shape[2:])):
+        for tap in range(taps):
+            tap_row, tap_column = divmod(tap, columns)
+            samples = []
+            for group in range(offset_groups):
+                at = 2 * (group * taps + tap)
+                row = i * stride[0] - top + tap_row * dilation[0] + float(offsets[b, at, i, j])
+                column = j * stride[1] - left + tap_column * dilation[1] + float(offsets[b, at + 1, i, j])
+                part = image[b, group * shared : (group + 1) * shared]
+                finite = math.isfinite(row) and math.isfinite(column)
+                sample = bilinear(part, row, column, wrap) if finite else torch.zeros_like(part[:, 0, 0])
+                samples.append(sample if mask is None else sample * mask[b, group * taps + tap, i, j].double())
+            sampled = torch.cat(samples)
+            for group in range(groups):
+                mine = slice(group * outputs, (group + 1) * outputs)
+                seen = sampled[group * per_group : (group + 1) * per_group]
+                out[b, mine, i, j] += weights[mine, :, tap_row, tap_column] @ seen
     return out.to(x.dtype)
 
 
