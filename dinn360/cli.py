@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import torch
 
 from dinn360.checkpoint import load_checkpoint
@@ -19,10 +20,15 @@ from dinn360.data import Crops, read_folder
 from dinn360.info import describe
 from dinn360.memory import keep_freed_memory
 from dinn360.model import DINN360
+from dinn360.published import SETS
+from dinn360.systems import BASELINES, Interpolation, Network, Rescaler, System, Upscaler
 from dinn360.train import TrainConfig, Trainer
-from dinn360.validate import Validation, as_dict, mean, table
+from dinn360.validate import Validation
 from engines.errors import UserError
+from engines.files import make_folder, write_text
 from engines.images import read_panorama, to_image, to_tensor, write_png
+
+PATH = click.Path(path_type=Path)
 
 
 class Size(click.ParamType):
@@ -63,12 +69,12 @@ def train_options(command: Any) -> Any:
 @main.command()
 @click.option("--preset", "preset_name", type=click.Choice(PRESETS), default="edge", show_default=True)
 @click.option("--scale", type=int, default=4, show_default=True, help="2, 4 or 8.")
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of ERP panoramas.")
-@click.option("--photographs", type=click.Path(path_type=Path), help="Folder of ordinary photographs to mix in.")
-@click.option("--val", type=click.Path(path_type=Path), help="Folder of panoramas to validate on.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@click.option("--data", type=PATH, required=True, help="Folder of ERP panoramas.")
+@click.option("--photographs", type=PATH, help="Folder of ordinary photographs to mix in.")
+@click.option("--val", type=PATH, help="Folder of panoramas to validate on.")
+@click.option("--out", type=PATH, required=True, help="Folder of the run.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
-@click.option("--init", type=click.Path(path_type=Path), help="Start from this checkpoint's weights (fine-tuning).")
+@click.option("--init", type=PATH, help="Start from this checkpoint's weights (fine-tuning).")
 @click.option("--threads", type=click.IntRange(min=1), default=None, help="CPU threads (default: all cores).")
 @train_options
 def train(
@@ -91,10 +97,7 @@ def train(
         raise UserError(f"--crop: expected a multiple of the scale {scale}, found {config.crop}")
     if threads:
         torch.set_num_threads(threads)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot create the folder: {error.strerror}") from None
+    make_folder(out)
     if not resume and (out / "state.pth").exists():
         raise UserError(f"--out {out}: holds a run already; continue it with --resume or name another folder")
     panoramas = read_folder(data, config.crop, "panoramas")
@@ -122,7 +125,7 @@ def train(
 @main.command()
 @click.option("--preset", "preset_name", type=click.Choice(PRESETS), default="edge", show_default=True)
 @click.option("--scale", type=int, default=4, show_default=True, help="2, 4 or 8.")
-@click.option("--ckpt", type=click.Path(path_type=Path), help="Describe this checkpoint instead of a preset.")
+@click.option("--ckpt", type=PATH, help="Describe this checkpoint instead of a preset.")
 @click.option("--size", type=Size(), default="3840x1920", show_default=True, help="HR image to estimate memory for.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(preset_name: str, scale: int, ckpt: Path | None, size: tuple[int, int], as_json: bool) -> None:
@@ -139,19 +142,70 @@ def info(preset_name: str, scale: int, ckpt: Path | None, size: tuple[int, int],
 
 
 @main.command()
-@click.option("--ckpt", type=click.Path(path_type=Path), required=True)
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of ERP panoramas.")
+@click.option("--ckpt", "ckpts", type=PATH, multiple=True, help="A checkpoint of ours; may be repeated.")
+@click.option("--data", type=PATH, required=True, help="Folder of ERP panoramas.")
+@click.option("--scale", type=click.Choice(["2", "4", "8"]), help="Default: that of the first checkpoint.")
+@click.option("--baselines", default="bicubic", show_default=True, help=f"Some of {','.join(BASELINES)}, or all, none.")
+@click.option("--rescaler", type=PATH, nargs=2, multiple=True, metavar="DOWN UP", help="A pair of ONNX graphs.")
+@click.option("--upscaler", type=PATH, multiple=True, help="An ONNX super-resolution network (1,3,h,w) -> (1,3,sh,sw).")
+@click.option("--down", default="bicubic", show_default=True, help="How images are shrunk for --upscaler.")
+@click.option("--value-range", type=click.Choice(["1", "255"]), default="1", show_default=True, help="Of --upscaler.")
+@click.option("--published", type=click.Choice(SETS), help="Print the slides' rows of this test set below ours.")
+@click.option("--out", type=PATH, help="Folder for results.md, results.json, latitude.png and closeups.png.")
+@click.option("--per-panorama", is_flag=True, help="Also print one row a panorama for each checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def evaluate(ckpt: Path, data: Path, as_json: bool) -> None:
-    """Rescale every panorama of a folder through an 8-bit LR image; print the figures, bicubic beside them."""
-    network = load_checkpoint(ckpt).build()
-    rows = list(Validation(data, network.config.scale).each(network))
-    if as_json:
-        click.echo(
-            json.dumps({**{n: as_dict(f) for n, f in rows}, "mean": as_dict(mean([f for _, f in rows]))}, indent=2)
-        )
-    else:
-        click.echo(table(rows))
+def evaluate(
+    ckpts: tuple[Path, ...],
+    data: Path,
+    scale: str | None,
+    baselines: str,
+    rescaler: tuple[tuple[Path, Path], ...],
+    upscaler: tuple[Path, ...],
+    down: str,
+    value_range: str,
+    published: str | None,
+    out: Path | None,
+    per_panorama: bool,
+    as_json: bool,
+) -> None:
+    """Rescale every panorama of a folder through an 8-bit LR image by several systems, and compare them."""
+    from dinn360 import evaluate as evaluation
+
+    networks = [Network.load(path) for path in ckpts]
+    scales = {network.network.config.scale for network in networks} | ({int(scale)} if scale else set())
+    if len(scales) != 1:
+        found = f"scales {', '.join(map(str, sorted(scales)))}" if scales else "neither"
+        raise UserError(f"--scale: expected one scale, from --scale or the checkpoints, found {found}")
+    factor = scales.pop()
+    names = {"all": list(BASELINES), "none": []}.get(baselines, baselines.split(","))
+    systems: list[System] = [Interpolation(name.strip(), factor) for name in names]
+    systems += [Upscaler(path, down, factor, 255 if value_range == "255" else 1) for path in upscaler]
+    systems += [Rescaler(*pair, factor) for pair in rescaler]
+    systems += networks
+    if not systems:
+        raise UserError("--ckpt, --baselines, --rescaler, --upscaler: expected at least one system, found none")
+    if out is not None:
+        make_folder(out)
+    images = read_folder(data, 8 * factor, "panoramas")
+    results = evaluation.evaluate(systems, images, factor)
+    text = evaluation.markdown(results, factor, published)
+    if per_panorama:
+        bicubic = next((r for r in results if r.name == "bicubic"), None)
+        if bicubic is None:
+            raise UserError("--per-panorama: expected bicubic among --baselines, found it missing")
+        mine = results[len(results) - len(networks) :]
+        text += "".join(f"\n\n{r.name}\n\n{evaluation.per_panorama(r, bicubic)}" for r in mine)
+    values = json.dumps({"scale": factor, "systems": {r.name: r.to_dict() for r in results}}, indent=2)
+    click.echo(values if as_json else text)
+    if out is not None:
+        from dinn360.figures import closeups, latitude_plot
+
+        write_text(out / "results.md", text + "\n")
+        write_text(out / "results.json", values + "\n")
+        detail = sum(evaluation.high_frequency(image, factor) for image in images.values()) / len(images)
+        latitude_plot(results, np.asarray(detail), out / "latitude.png")
+        closeups(systems, images, out / "closeups.png")
+        click.echo(f"{out}: results.md, results.json, latitude.png, closeups.png", err=as_json)
 
 
 def _network(ckpt: Path, target: Path) -> DINN360:
@@ -165,12 +219,12 @@ def _network(ckpt: Path, target: Path) -> DINN360:
     return network
 
 
-CKPT = click.option("--ckpt", type=click.Path(path_type=Path), required=True, help="Checkpoint file.")
+CKPT = click.option("--ckpt", type=PATH, required=True, help="Checkpoint file.")
 
 
 @main.command()
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("source", type=PATH)
+@click.argument("target", type=PATH)
 @CKPT
 def downscale(source: Path, target: Path, ckpt: Path) -> None:
     """Downscale the panorama SOURCE to the PNG file TARGET, in PyTorch."""
@@ -182,8 +236,8 @@ def downscale(source: Path, target: Path, ckpt: Path) -> None:
 
 
 @main.command()
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("source", type=PATH)
+@click.argument("target", type=PATH)
 @CKPT
 @click.option("--size", type=Size(), help="Size of the original, where it is no multiple of the scale.")
 def upscale(source: Path, target: Path, ckpt: Path, size: tuple[int, int] | None) -> None:

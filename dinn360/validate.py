@@ -71,16 +71,5 @@ class Validation:
             yield name, Figures(y, rgb, bicubic_y, bicubic_rgb, psnr(lr, guide), y - bicubic_y)
 
 
-def table(rows: list[tuple[str, Figures]]) -> str:
-    """A Markdown table, one row a panorama, their mean and standard deviation last."""
-    titles = ["WS-PSNR Y", "WS-PSNR RGB", "bicubic Y", "bicubic RGB", "LR to bicubic", "gain Y"]
-    values = np.array([astuple(figures) for _, figures in rows])
-    lines = [["panorama", *titles], ["---"] * (len(titles) + 1)]
-    lines += [[name, *(f"{v:.2f}" for v in row)] for (name, _), row in zip(rows, values, strict=True)]
-    centre, spread = values.mean(axis=0), values.std(axis=0)
-    lines.append(["**mean ± std**", *(f"{m:.2f} ± {s:.2f}" for m, s in zip(centre, spread, strict=True))])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def as_dict(figures: Figures) -> dict[str, float]:
     return {field.name: round(asdict(figures)[field.name], 4) for field in fields(Figures)}

@@ -79,6 +79,12 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def write_text(path: Path | str, text: str) -> None:
+    """Write a UTF-8 text file, whole or not at all. Raises UserError as `atomic_path` does."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def sha256_of(path: Path | str) -> str:
     """Return the SHA-256 of a file's bytes as 64 hexadecimal digits, read in blocks.
 
@@ -90,3 +96,17 @@ def sha256_of(path: Path | str) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot read: {os_reason(error)}") from error
+
+
+def make_folder(path: Path, option: str = "--out") -> None:
+    """Make a folder and those above it, if they are not there.
+
+    Raises:
+        UserError: a file is in the way or the folder cannot be made; the message names `option`.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UserError(f"{option} {path}: expected a folder, found a file") from None
+    except OSError as error:
+        raise UserError(f"{option} {path}: cannot create the folder: {os_reason(error)}") from None

@@ -10,11 +10,12 @@ from PIL import Image, ImageDraw
 
 from dinn360.baselines import bicubic_round_trip, resize
 from dinn360.metrics import luma, psnr, ws_psnr, ws_ssim
+from engines.files import make_folder
 from engines.images import Image8, read_panorama, write_png
 from engines.rescale import downscale_image, scale_of, upscale_image
 from engines.session import open_session
 from export.lowering import Lowering
-from export.onnx import export_checkpoint, make_folder
+from export.onnx import export_checkpoint
 from export.parity import Row, aligned, compare
 
 

@@ -21,7 +21,7 @@ from dinn360 import __version__
 from dinn360.checkpoint import Checkpoint, load_checkpoint
 from dinn360.model import DINN360
 from engines.errors import UserError
-from engines.files import atomic_path, os_reason, sha256_of
+from engines.files import atomic_path, make_folder, sha256_of
 from export.graphs import GRAPHS
 from export.lowering import Lowering, lower
 from export.operators import register_schemas, translations
@@ -150,12 +150,3 @@ def export_checkpoint(ckpt: Path, out: Path, lowering: Lowering = "standard", op
                 onnx.save(model, str(temporary))
             bar.update()
     return Exported(paths["down"], paths["up"], lowering, nodes)
-
-
-def make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise UserError(f"--out {path}: expected a folder, found a file") from None
-    except OSError as error:
-        raise UserError(f"--out {path}: cannot create the folder: {os_reason(error)}") from None

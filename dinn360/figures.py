@@ -1,0 +1,70 @@
+"""Pictures of an evaluation: quality and lost detail by latitude, and a grid of close-ups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from dinn360.evaluate import BANDS, Result
+from dinn360.metrics import luma
+from dinn360.systems import System
+from engines.files import atomic_path
+from engines.images import Image8, write_png
+
+matplotlib.use("Agg")  # no display is needed
+
+CLOSEUP = 160  # HR pixels a side
+CAPTION = 16
+
+
+def latitude_plot(results: Sequence[Result], detail: NDArray[np.float64], path: Path) -> None:
+    """Left: high-frequency energy by latitude (the slides' finding 1). Right: PSNR by latitude (finding 2)."""
+    edges = np.linspace(90, -90, BANDS + 1)
+    latitude = (edges[:-1] + edges[1:]) / 2
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.barh(latitude, detail, height=0.8 * 180 / BANDS, color="0.6")
+    left.set(xlabel="energy that downscaling removes (mean squared Y)", ylabel="latitude (degrees)", ylim=(-90, 90))
+    for result in results:
+        right.plot(latitude, result.band_psnr(), marker="o", markersize=3, label=result.name)
+    right.set(xlabel="latitude (degrees)", ylabel="PSNR Y (dB)", xlim=(-90, 90))
+    right.legend(fontsize=7)
+    right.grid(alpha=0.3)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+
+
+def busiest(image: Image8, size: int) -> tuple[int, int]:
+    """Top left corner of the most detailed square between 45 degrees north and south, on a grid of half squares."""
+    y = luma(image)
+    step = max(1, size // 2)
+    rows = range(image.shape[0] // 4, max(image.shape[0] // 4 + 1, 3 * image.shape[0] // 4 - size), step)
+    columns = range(0, max(1, image.shape[1] - size), step)
+    return max(((r, c) for r in rows for c in columns), key=lambda at: float(np.var(_cut(y, at, size))))
+
+
+def _cut(image: NDArray, at: tuple[int, int], size: int) -> NDArray:
+    return image[at[0] : at[0] + size, at[1] : at[1] + size]
+
+
+def closeups(systems: Sequence[System], images: dict[str, Image8], path: Path, rows: int = 4) -> None:
+    """A grid of close-ups at the busiest place of the first `rows` panoramas: the original, then each system."""
+    size = min(CLOSEUP, *(min(image.shape[:2]) for image in images.values()))
+    chosen = list(images.values())[:rows]
+    names = ["original", *(system.name for system in systems)]
+    sheet = Image.new("RGB", (len(names) * (size + 4), CAPTION + len(chosen) * (size + 4)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, name in enumerate(names):
+        draw.text((column * (size + 4) + 2, 2), name[: size // 6], fill="black")
+    for row, image in enumerate(chosen):
+        at = busiest(image, size)
+        for column, shown in enumerate([image, *(system(image)[1] for system in systems)]):
+            place = (column * (size + 4), CAPTION + row * (size + 4))
+            sheet.paste(Image.fromarray(np.ascontiguousarray(_cut(shown, at, size))), place)
+    write_png(path, np.asarray(sheet))

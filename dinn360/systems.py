@@ -1,0 +1,137 @@
+"""The rescaling systems that an evaluation compares: interpolation, our networks, and anybody's ONNX graphs.
+
+Each one turns an HR image into its 8-bit LR image and its 8-bit reconstruction of the HR image's size.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dinn360.baselines import Method, resize
+from dinn360.checkpoint import load_checkpoint
+from dinn360.model import DINN360
+from dinn360.validate import round_trip
+from engines.errors import UserError
+from engines.images import Image8, to_image, to_tensor
+from engines.rescale import downscale_image, scale_of, upscale_image
+from engines.session import Session, open_session
+
+METHODS: tuple[Method, ...] = get_args(Method)
+ALIASED = "-aliased"  # suffix of an interpolation without anti-aliasing, as OpenCV shrinks
+BASELINES = tuple(method + suffix for suffix in ("", ALIASED) for method in METHODS)
+
+Range = Literal[1, 255]
+
+
+class System(ABC):
+    """One row of the table. name: what the row is called. learned_lr: whether its LR image is more than a resize."""
+
+    name: str
+    learned_lr: bool
+
+    @abstractmethod
+    def __call__(self, image: Image8) -> tuple[Image8, Image8]:
+        """LR (ceil(H/s),ceil(W/s),3) and reconstruction (H,W,3) of image (H,W,3), all uint8."""
+
+
+class Interpolation(System):
+    """Down and up by one kernel; see `baselines.resize` for the two families."""
+
+    learned_lr = False
+
+    def __init__(self, name: str, scale: int) -> None:
+        if name not in BASELINES:
+            raise UserError(f"--baselines: expected some of {', '.join(BASELINES)}, found {name!r}")
+        self.name, self.scale = name, scale
+        self.antialias = not name.endswith(ALIASED)
+        self.method: Method = next(m for m in METHODS if m == name.removesuffix(ALIASED))
+
+    def shrink(self, image: Image8) -> Image8:
+        height, width = image.shape[:2]
+        return resize(image, (-(-height // self.scale), -(-width // self.scale)), self.method, self.antialias)
+
+    def __call__(self, image: Image8) -> tuple[Image8, Image8]:
+        lr = self.shrink(image)
+        return lr, resize(lr, (image.shape[0], image.shape[1]), self.method, self.antialias)
+
+
+class Network(System):
+    """A checkpoint of ours in PyTorch."""
+
+    learned_lr = True
+
+    def __init__(self, network: DINN360, name: str) -> None:
+        self.network, self.name = network.eval(), name
+        self.network.freeze_inverses()
+
+    @classmethod
+    def load(cls, path: Path) -> Network:
+        network = load_checkpoint(path).build()
+        return cls(network, f"DINN360 {network.config.preset} ({path.name})")
+
+    def __call__(self, image: Image8) -> tuple[Image8, Image8]:
+        return round_trip(self.network, image)
+
+
+class Rescaler(System):
+    """A pair of ONNX graphs with the contract of ours: `hr` -> `lr` and `lr` -> `hr`, metadata `scale`."""
+
+    learned_lr = True
+
+    def __init__(self, down: Path, up: Path, scale: int) -> None:
+        self.down, self.up = open_session(down), open_session(up)
+        for session in (self.down, self.up):
+            if scale_of(session) != scale:
+                raise UserError(f"--rescaler: {session.path}: expected a graph of scale {scale}, found another scale")
+        self.name = f"{down.name} + {up.name}"
+
+    def __call__(self, image: Image8) -> tuple[Image8, Image8]:
+        lr = downscale_image(self.down, image)
+        return lr, upscale_image(self.up, lr, (image.shape[0], image.shape[1]))
+
+
+class Upscaler(System):
+    """Any super-resolution network as ONNX, after an interpolated reduction (as "Bicubic & LAU-Net" in the slides).
+
+    The graph takes one float image (1,3,h,w) RGB and gives (1,3,s*h,s*w), both in [0, value_range].
+    """
+
+    learned_lr = False
+
+    def __init__(self, path: Path, down: str, scale: int, value_range: Range = 1) -> None:
+        self.session: Session = open_session(path)
+        if len(self.session.inputs) != 1 or len(self.session.outputs) != 1:
+            raise UserError(
+                f"--upscaler {path}: expected one input and one output, found {len(self.session.inputs)} and "
+                f"{len(self.session.outputs)}"
+            )
+        self.down, self.scale, self.value_range = Interpolation(down, scale), scale, value_range
+        self.name = f"{down} & {path.stem}"
+
+    def __call__(self, image: Image8) -> tuple[Image8, Image8]:
+        lr = self.down.shrink(image)
+        source, result = self.session.inputs[0], self.session.outputs[0]
+        x: NDArray[np.floating] = (to_tensor(lr) * np.float32(self.value_range)).astype(source.dtype)
+        y = self.session.run(**{source.name: x})[result.name]
+        wanted = (1, 3, lr.shape[0] * self.scale, lr.shape[1] * self.scale)
+        if y.shape != wanted:
+            raise UserError(f"--upscaler {self.session.path}: expected an output of {wanted}, found {y.shape}")
+        hr = to_image(y.astype(np.float32) / np.float32(self.value_range))
+        return lr, np.ascontiguousarray(hr[: image.shape[0], : image.shape[1]])
+
+
+def reference_lr(image: Image8, scale: int) -> Image8:
+    """Anti-aliased bicubic reduction, what every learned LR image is compared with."""
+    return Interpolation("bicubic", scale).shrink(image)
+
+
+def use_threads(count: int | None) -> None:
+    """Limits PyTorch's CPU threads; None leaves all cores."""
+    if count:
+        torch.set_num_threads(count)
