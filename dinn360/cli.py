@@ -1,8 +1,9 @@
-"""Command line of the network: python -m dinn360 train | evaluate | info | downscale | upscale."""
+"""Command line of the network: python -m dinn360 train | evaluate | data check | info | downscale | upscale."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -17,6 +18,7 @@ from dinn360.checkpoint import load_checkpoint
 from dinn360.commands import Group
 from dinn360.config import PRESETS, preset
 from dinn360.data import Crops, read_folder
+from dinn360.datasets import LAYOUTS, SPLITS, Selection, select
 from dinn360.info import describe
 from dinn360.memory import keep_freed_memory
 from dinn360.model import DINN360
@@ -50,6 +52,23 @@ def main() -> None:
     """DINN360: the network, its training and its evaluation."""
 
 
+def selection_options(command: Any) -> Any:
+    """Which images of --data to take: --layout, --split, --exclude, --names, given to the command as one Selection."""
+
+    @functools.wraps(command)
+    def run(layout: str, split: str | None, exclude: Path | None, names: Path | None, **rest: Any) -> Any:
+        return command(selection=Selection(layout, split, exclude, names), **rest)
+
+    for option in (
+        click.option("--names", type=PATH, help="Text file: the only images to take, a name a line."),
+        click.option("--exclude", type=PATH, help="Images to leave out: a text file, or OSRT's list of bad images."),
+        click.option("--split", type=click.Choice(list(SPLITS)), help="Of layouts that have splits; default: all."),
+        click.option("--layout", type=click.Choice(list(LAYOUTS)), default="folder", show_default=True),
+    ):
+        run = option(run)
+    return run
+
+
 def train_options(command: Any) -> Any:
     """One option for each field of TrainConfig, with its default."""
     for field in reversed(dataclasses.fields(TrainConfig)):
@@ -76,6 +95,7 @@ def train_options(command: Any) -> Any:
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option("--init", type=PATH, help="Start from this checkpoint's weights (fine-tuning).")
 @click.option("--threads", type=click.IntRange(min=1), default=None, help="CPU threads (default: all cores).")
+@selection_options
 @train_options
 def train(
     preset_name: str,
@@ -87,6 +107,7 @@ def train(
     resume: bool,
     init: Path | None,
     threads: int | None,
+    selection: Selection,
     **settings: Any,
 ) -> None:
     """Train a network with Algorithm 1 of the slides."""
@@ -100,7 +121,7 @@ def train(
     make_folder(out)
     if not resume and (out / "state.pth").exists():
         raise UserError(f"--out {out}: holds a run already; continue it with --resume or name another folder")
-    panoramas = read_folder(data, config.crop, "panoramas")
+    panoramas = read_folder(data, config.crop, "panoramas", selection)
     photos = read_folder(photographs, config.crop, "photographs") if photographs else {}
     description = f"{len(panoramas)} panoramas ({', '.join(list(panoramas)[:40])})" + (
         f" and {len(photos)} photographs" if photos else ""
@@ -120,6 +141,24 @@ def train(
     elif init:
         trainer.start_from(load_checkpoint(init))
     trainer.run()
+
+
+@main.group()
+def data() -> None:
+    """Data sets on disk."""
+
+
+@data.command()
+@click.argument("folder", type=PATH)
+@selection_options
+@click.pass_context
+def check(ctx: click.Context, folder: Path, selection: Selection) -> None:
+    """Report sizes, projections, duplicates and unreadable files of FOLDER; exit 1 when something deserves a look."""
+    from dinn360.survey import survey
+
+    found = survey(select(folder, selection), folder)
+    click.echo(found.text())
+    ctx.exit(0 if found.clean() else 1)
 
 
 @main.command()
@@ -154,6 +193,7 @@ def info(preset_name: str, scale: int, ckpt: Path | None, size: tuple[int, int],
 @click.option("--out", type=PATH, help="Folder for results.md, results.json, latitude.png and closeups.png.")
 @click.option("--per-panorama", is_flag=True, help="Also print one row a panorama for each checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@selection_options
 def evaluate(
     ckpts: tuple[Path, ...],
     data: Path,
@@ -167,6 +207,7 @@ def evaluate(
     out: Path | None,
     per_panorama: bool,
     as_json: bool,
+    selection: Selection,
 ) -> None:
     """Rescale every panorama of a folder through an 8-bit LR image by several systems, and compare them."""
     from dinn360 import evaluate as evaluation
@@ -186,7 +227,7 @@ def evaluate(
         raise UserError("--ckpt, --baselines, --rescaler, --upscaler: expected at least one system, found none")
     if out is not None:
         make_folder(out)
-    images = read_folder(data, 8 * factor, "panoramas")
+    images = read_folder(data, 8 * factor, "panoramas", selection)
     results = evaluation.evaluate(systems, images, factor)
     text = evaluation.markdown(results, factor, published)
     if per_panorama:

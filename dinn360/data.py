@@ -17,11 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from dinn360.datasets import Selection, select
 from dinn360.sphere import Frame
 from engines.errors import UserError
 from engines.images import Image8, read_panorama
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 PHOTOGRAPH_ROWS = 1024  # rows of the panorama that a photograph's crop is declared to be part of
 
@@ -34,21 +33,10 @@ class Batch:
     frame: Frame
 
 
-def list_images(folder: Path | str) -> list[Path]:
-    """Image files below `folder`, sorted. Raises UserError when there is no folder or no image."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: expected a folder of panoramas, found {'a file' if folder.exists() else 'nothing'}")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not paths:
-        raise UserError(f"{folder}: expected images ({', '.join(sorted(SUFFIXES))}), found none")
-    return paths
-
-
-def read_folder(folder: Path | str, smallest: int, title: str) -> dict[str, Image8]:
-    """All readable images of a folder by name, (H,W,3) uint8. Unreadable and too small ones are named in a warning."""
-    images = {}
-    for path in tqdm(list_images(folder), desc=title, unit="image", leave=False):
+def read_folder(folder: Path | str, smallest: int, title: str, selection: Selection | None = None) -> dict[str, Image8]:
+    """All readable images of a data set by name, (H,W,3) uint8. Unreadable or too small ones are named in a warning."""
+    folder, images = Path(folder), {}
+    for path in tqdm(select(folder, selection), desc=title, unit="image", leave=False):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
