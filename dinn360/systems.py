@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dinn360.baselines import Method, resize
@@ -129,9 +128,3 @@ class Upscaler(System):
 def reference_lr(image: Image8, scale: int) -> Image8:
     """Anti-aliased bicubic reduction, what every learned LR image is compared with."""
     return Interpolation("bicubic", scale).shrink(image)
-
-
-def use_threads(count: int | None) -> None:
-    """Limits PyTorch's CPU threads; None leaves all cores."""
-    if count:
-        torch.set_num_threads(count)
