@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH := $(shell sed -n 's/^ *\(torch==.*\)/\1/p' setup.cfg)
-SOURCES := dinn360 engines export plugins tests
+SOURCES := benchmarks dinn360 engines export plugins tests
 
 .PHONY: demo test lint clean
 .DELETE_ON_ERROR:

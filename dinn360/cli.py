@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from dinn360.checkpoint import load_checkpoint
-from dinn360.commands import Group
+from engines.commands import Group
 from dinn360.config import PRESETS, preset
 from dinn360.data import Crops, read_folder
 from dinn360.datasets import LAYOUTS, SPLITS, Selection, select

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dinn360.commands import Group
+from engines.commands import Group
 
 if TYPE_CHECKING:
     from export.lowering import Lowering

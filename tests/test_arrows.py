@@ -16,7 +16,7 @@ BELOW = {
     "plugins": set(),
 }
 NOT_ON_A_DEVICE = {"torch", "torchvision", "onnx", "onnxscript"}
-COMMAND_LINE = {"cli.py", "__main__.py"}
+COMMAND_LINE = {"cli.py", "__main__.py", "commands"}  # files and a folder
 RUNTIMES = {"onnxruntime", "tensorrt", "tensorrt_rtx"}
 
 
@@ -25,7 +25,7 @@ def violations(source: str, storey: str, name: str) -> list[str]:
     forbidden = set(BELOW) - BELOW[storey] - {storey}
     if storey in ("engines", "plugins"):
         forbidden |= NOT_ON_A_DEVICE
-    if storey == "engines" and name not in COMMAND_LINE:
+    if storey == "engines" and not COMMAND_LINE & set(Path(name).parts):
         forbidden.add("click")
     found: list[str] = []
     for node in ast.walk(ast.parse(source)):
@@ -50,7 +50,7 @@ def sources(storey: str) -> list[Path]:
 
 @pytest.mark.parametrize("storey", BELOW)
 def test_arrows_point_down(storey: str) -> None:
-    found = {str(p.relative_to(ROOT)): violations(p.read_text(), storey, p.name) for p in sources(storey)}
+    found = {str(p.relative_to(ROOT)): violations(p.read_text(), storey, str(p.relative_to(ROOT / storey))) for p in sources(storey)}
     assert {path: modules for path, modules in found.items() if modules} == {}
 
 
@@ -98,8 +98,9 @@ def run_blocked(blocked: set[str], body: str, *arguments: str) -> subprocess.Com
 
 
 def module_names(command_line: bool) -> list[str]:
-    paths = [p for p in sources("engines") if p.name != "__main__.py" and (p.name in COMMAND_LINE) == command_line]
-    return [".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in paths]
+    paths = [p.relative_to(ROOT) for p in sources("engines") if p.name != "__main__.py"]
+    paths = [p for p in paths if bool(COMMAND_LINE & set(p.parts)) == command_line]
+    return [".".join(p.with_suffix("").parts).removesuffix(".__init__") for p in paths]
 
 
 IMPORT_ALL = "[importlib.import_module(name) for name in sys.argv[2:]]"

@@ -1,7 +1,8 @@
-"""What the command lines of dinn360 and export share. Imports no torch, so that --help stays fast."""
+"""What the command lines share. Imports no torch and no runtime, so that --help stays fast."""
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from typing import Any, TextIO
 
@@ -29,6 +30,28 @@ class Group(click.Group):
                 message = str(error)
             click.echo(f"error: {message}", err=True)
             ctx.exit(2)
+
+
+class LazyGroup(Group):
+    """A `Group` whose commands are imported when they are asked for.
+
+    Args:
+        modules: the module of each command; the command stands in it under its own name, "-" as "_".
+    """
+
+    def __init__(self, *args: Any, modules: dict[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._modules = modules
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._modules)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self._modules:
+            return None
+        command = getattr(importlib.import_module(self._modules[name]), name.replace("-", "_"))
+        assert isinstance(command, click.Command)
+        return command
 
 
 def _show_warning(

@@ -1,0 +1,3 @@
+from engines.cli import main
+
+main(prog_name="python -m engines")
