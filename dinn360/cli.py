@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from dinn360.checkpoint import load_checkpoint
-from engines.commands import Group
 from dinn360.config import PRESETS, preset
 from dinn360.data import Crops, read_folder
 from dinn360.datasets import LAYOUTS, SPLITS, Selection, select
@@ -26,6 +25,7 @@ from dinn360.published import SETS
 from dinn360.systems import BASELINES, Interpolation, Network, Rescaler, System, Upscaler
 from dinn360.train import TrainConfig, Trainer
 from dinn360.validate import Validation
+from engines.commands import Group
 from engines.errors import UserError
 from engines.files import make_folder, write_text
 from engines.images import read_panorama, to_image, to_tensor, write_png

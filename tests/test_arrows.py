@@ -50,7 +50,10 @@ def sources(storey: str) -> list[Path]:
 
 @pytest.mark.parametrize("storey", BELOW)
 def test_arrows_point_down(storey: str) -> None:
-    found = {str(p.relative_to(ROOT)): violations(p.read_text(), storey, str(p.relative_to(ROOT / storey))) for p in sources(storey)}
+    found = {
+        str(p.relative_to(ROOT)): violations(p.read_text(), storey, str(p.relative_to(ROOT / storey)))
+        for p in sources(storey)
+    }
     assert {path: modules for path, modules in found.items() if modules} == {}
 
 
