@@ -1,9 +1,13 @@
-"""Exported graphs for the tests, each made once a session."""
+"""Exported graphs for the tests: of random networks, once a session, and of the released checkpoints, once for all."""
 
 from __future__ import annotations
 
+import fcntl
+import functools
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -15,7 +19,10 @@ from dinn360.layers import DConv
 from dinn360.model import DINN360
 from engines.files import sha256_of
 from export.lowering import LOWERINGS, lower
-from export.onnx import check, label, metadata, trace
+from export.onnx import check, export_checkpoint, label, metadata, trace
+
+
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -52,3 +59,28 @@ def export_case(name: str, scale: int, folder: Path) -> Case:
             (folder / ops).mkdir(exist_ok=True)
             onnx.save(model, str(folder / ops / f"{direction}.onnx"))
     return Case(network, ckpt, folder)
+
+
+@functools.cache
+def released(name: str, **options: Any) -> Path:
+    """The folder with down.onnx and up.onnx of checkpoints/<name>.pth, exported once for all tests and processes.
+
+    options: of `export_checkpoint`. The graphs stay in build/ until a source that makes them changes.
+    """
+    digest = hashlib.sha256(f"{torch.__version__} {onnx.__version__} {sha256_of(checkpoint(name))}".encode())
+    for source in sorted([*ROOT.glob("export/**/*.py"), *ROOT.glob("dinn360/*.py")]):
+        digest.update(source.read_bytes())
+    made = ROOT / "build" / "tests" / digest.hexdigest()[:16]
+    made.mkdir(parents=True, exist_ok=True)
+    folder = made / "-".join([name, *(f"{key}={value}" for key, value in sorted(options.items()))])
+    with folder.with_suffix(".lock").open("w") as lock:  # two test processes may come at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            export_checkpoint(checkpoint(name), folder.with_suffix(".tmp"), **options)
+            folder.with_suffix(".tmp").rename(folder)
+    return folder
+
+
+def checkpoint(name: str) -> Path:
+    """A released checkpoint's file."""
+    return ROOT / "checkpoints" / f"{name}.pth"
