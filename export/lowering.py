@@ -16,7 +16,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
-from export.operators import DEFORM_CONV_2D, DOMAIN
+from export.operators import DEFORM_CONV_2D, DOMAIN, attributes_of
 from export.primitives import Kind, kind_of, primitive
 
 Lowering = Literal["standard", "primitive", "plugin"]
@@ -66,11 +66,8 @@ def _attach_primitives(model: ModelProto) -> None:
     for node in model.graph.node:
         if node.domain != DOMAIN:
             continue
-        kernel = offset_channels = 0
-        if node.op_type == DEFORM_CONV_2D.name:
-            kernel = shapes[node.input[2]][-1]
-            offset_channels = _offset_channels(model.graph, node)
-        kind = kind_of(node, kernel, offset_channels, element)
+        kernel = (shapes[node.input[2]][2], shapes[node.input[2]][3]) if node.op_type == DEFORM_CONV_2D.name else (0, 0)
+        kind = kind_of(node, kernel, element)
         if kind not in functions:
             functions[kind] = primitive(kind, opset)
         node.overload = kind.overload
@@ -81,49 +78,32 @@ def _weight_shapes(graph: GraphProto) -> dict[str, list[int]]:
     return {tensor.name: list(tensor.dims) for tensor in graph.initializer}
 
 
-def _offset_channels(graph: GraphProto, node: NodeProto) -> int:
-    """Channels of a DeformConv2d's offset: those of the value, which the trace knows."""
-    for value in graph.value_info:
-        if value.name == node.input[1]:
-            return value.type.tensor_type.shape.dim[1].dim_value
-    raise ValueError(f"{node.name}: the trace has no shape for {node.input[1]}")
-
-
 def _use_deform_conv(graph: GraphProto) -> None:
-    """Replaces each DeformConv2d by DeformConv.
-
-    Longitude: x is extended by `margin` columns on both sides of the circle, more than a sample can reach, and the
-    offsets by zeros; the result is cropped. Rows need nothing: DeformConv, too, reads zeros beyond them.
-    """
+    """Replaces each DeformConv2d by DeformConv, with `wrap` on a wrapped copy of x."""
     shapes = _weight_shapes(graph)
     constants: dict[str, np.ndarray] = {}
     nodes: list[NodeProto] = []
     for node in graph.node:
-        if node.op_type != DEFORM_CONV_2D.name or node.domain != DOMAIN:
+        if node.op_type == DEFORM_CONV_2D.name and node.domain == DOMAIN:
+            nodes.extend(_deform_conv(node, shapes[node.input[2]][2:], constants))
+        else:
             nodes.append(node)
-            continue
-        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        kernel = shapes[node.input[2]][-1]
-        groups = _offset_channels(graph, node) // (2 * kernel * kernel)
-        radius = kernel // 2
-        margin = int(np.ceil(attributes["max_offset"])) + radius + 1 if attributes["wrap"] else radius
-        nodes.extend(_deform_conv(node, kernel, groups, radius, margin, bool(attributes["wrap"]), constants))
     del graph.node[:]
     graph.node.extend(nodes)
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
 
 
-def _deform_conv(
-    node: NodeProto,
-    kernel: int,
-    groups: int,
-    radius: int,
-    margin: int,
-    wrap: bool,
-    constants: dict[str, np.ndarray],
-) -> list[NodeProto]:
+def _deform_conv(node: NodeProto, kernel: list[int], constants: dict[str, np.ndarray]) -> list[NodeProto]:
+    """DeformConv for one DeformConv2d; the integers it needs are added to `constants`.
+
+    Longitude: x is extended on both sides of the circle by more than a sample can reach, and the offsets by zeros, one
+    for each stride; the result is cropped. Rows need nothing: DeformConv, too, reads zeros beyond them.
+    """
+    attributes = attributes_of(node)
     x, offset, weight, bias, *mask = node.input
     name = node.output[0]
+    pad_row, pad_column = attributes["pads"]
+    same = {name: attributes[name] for name in ("strides", "dilations", "group", "offset_group")}
 
     def constant(value: int | list[int]) -> str:
         array = np.array(value, dtype=np.int64)
@@ -131,15 +111,15 @@ def _deform_conv(
         constants[label.replace("-", "m")] = array
         return label.replace("-", "m")
 
-    rows = [radius, radius]
-    if not wrap:
-        pads = [radius, radius, radius, radius]
-        inputs = [x, weight, offset, bias, *mask]
-        return [
-            helper.make_node(
-                "DeformConv", inputs, [name], node.name, kernel_shape=[kernel, kernel], pads=pads, offset_group=groups
-            )
-        ]
+    def convolution(inputs: list[str], output: str, pad_column: int) -> NodeProto:
+        pads = [pad_row, pad_column, pad_row, pad_column]
+        return helper.make_node("DeformConv", inputs, [output], node.name, kernel_shape=kernel, pads=pads, **same)
+
+    if not attributes["wrap"]:
+        return [convolution([x, weight, offset, bias, *mask], name, pad_column)]
+    stride = attributes["strides"][1]
+    beside = -(-(int(np.ceil(attributes["max_offset"])) + 1) // stride)
+    margin = beside * stride + pad_column
     nodes = [
         helper.make_node("Shape", [x], [f"{name}_width"], start=3, end=4),
         helper.make_node("Squeeze", [f"{name}_width"], [f"{name}_width_s"]),
@@ -148,22 +128,11 @@ def _deform_conv(
         helper.make_node("Mod", [f"{name}_range", f"{name}_width_s"], [f"{name}_columns"]),
         helper.make_node("Gather", [x, f"{name}_columns"], [f"{name}_wrapped"], axis=3),
     ]
-    beside = margin - radius
     padded: list[str] = []
     for value in [offset, *mask]:
-        pads_name = constant([beside, beside])
-        nodes.append(helper.make_node("Pad", [value, pads_name, "", constant([3])], [f"{name}_{len(padded)}_padded"]))
+        sides = constant([beside, beside])
+        nodes.append(helper.make_node("Pad", [value, sides, "", constant([3])], [f"{name}_{len(padded)}_padded"]))
         padded.append(f"{name}_{len(padded)}_padded")
-    nodes.append(
-        helper.make_node(
-            "DeformConv",
-            [f"{name}_wrapped", weight, padded[0], bias, *padded[1:]],
-            [f"{name}_wide"],
-            node.name,
-            kernel_shape=[kernel, kernel],
-            pads=[rows[0], 0, rows[1], 0],
-            offset_group=groups,
-        )
-    )
+    nodes.append(convolution([f"{name}_wrapped", weight, padded[0], bias, *padded[1:]], f"{name}_wide", 0))
     ends = [f"{name}_wide", constant([beside]), constant([-beside]), constant([3])]
     return [*nodes, helper.make_node("Slice", ends, [name])]

@@ -12,7 +12,7 @@ from typing import Any
 import onnx.defs
 import onnxscript
 import torch
-from onnx import AttributeProto
+from onnx import AttributeProto, NodeProto, helper
 from onnx.defs import OpSchema
 from onnxscript.values import Op, Opset
 
@@ -42,19 +42,24 @@ DEFORM_CONV_2D = OpSchema(
     "DeformConv2d",
     DOMAIN,
     VERSION,
-    doc="Deformable convolution (DCNv1; DCNv2 with mask), stride 1, same size, on the sphere. Rows outside the image "
-    "are zero; with wrap=1 columns are taken modulo W, with wrap=0 they are zero outside. Sampling coordinates are "
-    "fp32 whatever T is.",
+    doc="Deformable convolution (DCNv1; DCNv2 with mask) on the sphere. Rows outside the image are zero; with wrap=1 "
+    "columns are taken modulo W, with wrap=0 they are zero outside. Sampling coordinates are fp32 whatever T is. "
+    "Ho = floor((H + 2*pads[0] - dilations[0]*(kr-1) - 1) / strides[0]) + 1, and Wo alike.",
     inputs=[
         _parameter("x", "(B,C,H,W)"),
-        _parameter("offset", "(B,2*G*k*k,H,W): [group, tap, (row, column)] in pixels, within max_offset"),
-        _parameter("weight", "(O,C,k,k), k odd"),
+        _parameter("offset", "(B,2*G*kr*kc,Ho,Wo): [offset group, tap, (row, column)] in pixels, within max_offset"),
+        _parameter("weight", "(O,C/group,kr,kc)"),
         _parameter("bias", "(O)"),
-        _parameter("mask", "(B,G*k*k,H,W), default 1", optional=True),
+        _parameter("mask", "(B,G*kr*kc,Ho,Wo), default 1", optional=True),
     ],
-    outputs=[_parameter("y", "(B,O,H,W)")],
+    outputs=[_parameter("y", "(B,O,Ho,Wo)")],
     type_constraints=[("T", _FLOATS, "data type")],
     attributes=[
+        _attribute("strides", AttributeProto.INTS, "step of the taps: rows, columns"),
+        _attribute("pads", AttributeProto.INTS, "padding of either side: rows, columns"),
+        _attribute("dilations", AttributeProto.INTS, "distance of the taps: rows, columns"),
+        _attribute("group", AttributeProto.INT, "groups of channels"),
+        _attribute("offset_group", AttributeProto.INT, "G: groups of channels that share their offsets"),
         _attribute("max_offset", AttributeProto.FLOAT, "bound on |offset|, guaranteed by the producer"),
         _attribute("wrap", AttributeProto.INT, "1: columns are cyclic"),
         *_PLUGIN_ATTRIBUTES,
@@ -101,6 +106,11 @@ def register_schemas() -> None:
             onnx.defs.register_schema(schema)
 
 
+def attributes_of(node: NodeProto) -> dict[str, Any]:
+    """The attributes of a node by name, as Python values (strings as bytes)."""
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
 def _ints(*values: int) -> Any:
     """A list that the traced operator turns into an int64 tensor."""
     return list(values)
@@ -119,7 +129,19 @@ def _sphere_conv2d(x: Any, weight: Any, bias: Any, wrap: bool) -> Any:
 def _deform_conv2d(x: Any, offset: Any, weight: Any, bias: Any, mask: Any, max_offset: float, wrap: bool) -> Any:
     node = Op(_opset, DEFORM_CONV_2D.name, DEFORM_CONV_2D)
     inputs = [x, offset, weight, bias] + ([] if mask is None else [mask])
-    return node(*inputs, max_offset=float(max_offset), wrap=int(wrap), **PLUGIN)
+    rows, columns = (int(size) for size in weight.shape[2:])
+    offset_group = int(offset.shape[1]) // (2 * rows * columns)
+    return node(
+        *inputs,
+        strides=[1, 1],
+        pads=[rows // 2, columns // 2],
+        dilations=[1, 1],
+        group=1,
+        offset_group=offset_group,
+        max_offset=float(max_offset),
+        wrap=int(wrap),
+        **PLUGIN,
+    )
 
 
 def _dst_attention(

@@ -8,17 +8,21 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from click.testing import CliRunner
+from lowered import run_lowered
 from networks import build, tiny
 
+from dinn360 import reference
 from dinn360.baselines import resize
 from dinn360.checkpoint import Checkpoint, save_checkpoint
+from dinn360.ops import deform_conv2d, dst_attention
 from engines.errors import UserError
 from engines.files import sha256_of
 from engines.images import Image8, read_panorama, write_png
 from engines.session import open_session
 from export.cli import main
-from export.lowering import lower
+from export.lowering import Lowering, lower
 from export.onnx import check, trace
 from export.operators import DOMAIN, SCHEMAS
 
@@ -124,13 +128,52 @@ def test_other_opsets() -> None:
         assert [o.version for o in model.opset_import if o.domain == ""] == [opset]
 
 
+def deform_conv_attributes(**others: object) -> dict[str, object]:
+    plain = {"strides": [1, 1], "pads": [1, 1], "dilations": [1, 1], "group": 1, "offset_group": 1, "max_offset": 3.0}
+    return plain | others
+
+
+@pytest.mark.parametrize("ops", ["standard", "primitive"])
+@pytest.mark.parametrize("wrap", [0, 1])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pad", "dilation", "group", "fields"),
+    [
+        ((3, 3), (2, 2), (1, 1), (1, 1), 1, 1),
+        ((3, 5), (1, 3), (2, 0), (2, 1), 2, 4),
+        ((2, 2), (2, 1), (0, 3), (1, 3), 4, 2),
+    ],
+)
+def test_every_geometry_of_the_schema_lowers(
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, int],
+    dilation: tuple[int, int],
+    group: int,
+    fields: int,
+    wrap: int,
+    ops: Lowering,
+) -> None:
+    size, channels, taps = (9, 13), 8, kernel[0] * kernel[1]
+    height, width = (
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, p, d, k, s in zip(size, pad, dilation, kernel, stride, strict=True)
+    )
+    torch.manual_seed(0)
+    x, bias = torch.randn(2, channels, *size), torch.randn(4)
+    weight = torch.randn(4, channels // group, *kernel) / taps
+    offset = 3 * torch.randn(2, 2 * fields * taps, height, width).clamp(-1, 1)
+    expected = reference.deform_conv2d(
+        x, offset, weight, bias, None, 3.0, bool(wrap), stride=stride, dilation=dilation, pad=pad, groups=group
+    )
+    attributes = deform_conv_attributes(
+        strides=stride, pads=pad, dilations=dilation, group=group, offset_group=fields, wrap=wrap
+    )
+    found = run_lowered("DeformConv2d", {"x": x, "offset": offset, "weight": weight, "bias": bias}, attributes, ops)
+    assert np.abs(found - expected.numpy()).max() < 1e-5
+
+
 def test_masked_and_unwrapped_operators_lower_too() -> None:
     """The schema allows more than our network uses: DCNv2 masks, two offset groups, crops (wrap=0), plain queries."""
-    import torch
-    from lowered import run_lowered
-
-    from dinn360.ops import deform_conv2d, dst_attention
-
     torch.manual_seed(0)
     x, weight, bias = torch.rand(2, 4, 9, 13), torch.randn(3, 4, 3, 3), torch.randn(3)
     offset, mask = 3 * torch.randn(2, 36, 9, 13).clamp(-1, 1), torch.rand(2, 18, 9, 13)
@@ -138,7 +181,7 @@ def test_masked_and_unwrapped_operators_lower_too() -> None:
         expected = deform_conv2d(x, offset, weight, bias, mask, 3.0, wrap)
         inputs = {"x": x, "offset": offset, "weight": weight, "bias": bias, "mask": mask}
         for ops in ("standard", "primitive"):
-            found = run_lowered("DeformConv2d", inputs, {"max_offset": 3.0, "wrap": int(wrap)}, ops)
+            found = run_lowered("DeformConv2d", inputs, deform_conv_attributes(offset_group=2, wrap=int(wrap)), ops)
             assert np.abs(found - expected.numpy()).max() < 1e-5, (wrap, ops)
     q, k, v = (torch.randn(2, 4, 10, 13) for _ in range(3))
     scale, far = torch.randn(2, 4, 3, 4), 6 * torch.randn(2, 4, 3, 4)

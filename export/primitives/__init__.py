@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import onnx
 from onnx import FunctionProto, NodeProto, parser
 
-from export.operators import DEFORM_CONV_2D
+from export.operators import DEFORM_CONV_2D, attributes_of
 from export.primitives.attention import dst_attention
 from export.primitives.deform_conv import deform_conv_2d
 
@@ -31,18 +30,21 @@ class Kind:
         return "_".join(f"{name}{value}" for name, value in self.values)
 
 
-def kind_of(node: NodeProto, kernel: int, offset_channels: int, element: int) -> Kind:
-    """The kind of a DeformConv2d (kernel side and offset channels of its inputs) or DSTAttention node.
+def kind_of(node: NodeProto, kernel: tuple[int, int], element: int) -> Kind:
+    """The kind of a DeformConv2d (whose weight has `kernel` rows and columns) or DSTAttention node.
 
     element: the graph's data type (TensorProto.DataType).
     """
-    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    attributes = attributes_of(node)
+    values: dict[str, int] = {}
     if node.op_type == DEFORM_CONV_2D.name:
-        groups = offset_channels // (2 * kernel * kernel)
-        masked = int(len(node.input) > 4)
-        values = {"kernel": kernel, "groups": groups, "masked": masked, "wrap": int(attributes["wrap"])}
+        pairs = {"kernel": kernel, **{name: attributes[name] for name in ("strides", "pads", "dilations")}}
+        for name, pair in pairs.items():
+            values[f"{name.removesuffix('s')}_row"], values[f"{name.removesuffix('s')}_column"] = map(int, pair)
+        values |= {name: int(attributes[name]) for name in ("group", "offset_group", "wrap")}
+        values["masked"] = int(len(node.input) > 4)
     else:
-        values = {name: int(attributes[name]) for name in ("heads", "window", "shift", "wrap")}
+        values |= {name: int(attributes[name]) for name in ("heads", "window", "shift", "wrap")}
         values["deform"] = int(len(node.input) > 4)
     return Kind(node.op_type, (*values.items(), ("element", element)))
 

@@ -1,4 +1,4 @@
-"""DeformConv2d in elementary ONNX operators. Positions are (B,H,W,G,T): image, pixel, offset group, tap."""
+"""DeformConv2d in elementary ONNX operators. Positions are (B,Ho,Wo,G,T): image, pixel, offset group, tap."""
 
 from __future__ import annotations
 
@@ -6,10 +6,25 @@ from export.operators import DEFORM_CONV_2D
 from export.primitives.pieces import bilinear_corners, header, inside, ints, modulo
 
 
-def deform_conv_2d(kernel: int, groups: int, masked: int, wrap: int, element: int) -> str:
-    taps, radius = kernel * kernel, kernel // 2
-    reach = [t // kernel - radius for t in range(taps)], [t % kernel - radius for t in range(taps)]
-    tap_row, tap_column = (", ".join(f"{float(v):.1f}" for v in values) for values in reach)
+def deform_conv_2d(
+    kernel_row: int,
+    kernel_column: int,
+    stride_row: int,
+    stride_column: int,
+    pad_row: int,
+    pad_column: int,
+    dilation_row: int,
+    dilation_column: int,
+    group: int,
+    offset_group: int,
+    wrap: int,
+    masked: int,
+    element: int,
+) -> str:
+    taps = kernel_row * kernel_column
+    reach_row = [t // kernel_column * dilation_row - pad_row for t in range(taps)]
+    reach_column = [t % kernel_column * dilation_column - pad_column for t in range(taps)]
+    tap_row, tap_column = (", ".join(f"{float(v):.1f}" for v in values) for values in (reach_row, reach_column))
     column = (
         modulo("c0", "column_floor", "width_f")
         + """
@@ -30,8 +45,8 @@ def deform_conv_2d(kernel: int, groups: int, masked: int, wrap: int, element: in
     )
     mask = (
         f"""
-        mask_shape_tail = {ints(groups, taps)}
-        mask_shape = Concat <axis = 0> (batch, mask_shape_tail, height, width)
+        mask_shape_tail = {ints(offset_group, taps)}
+        mask_shape = Concat <axis = 0> (batch, mask_shape_tail, out_height, out_width)
         mask_BGTHW = Reshape (mask, mask_shape)
         mask_BHWGT = Transpose <perm = [0, 3, 4, 1, 2]> (mask_BGTHW)
         mask_f = Cast <to = 1> (mask_BHWGT)
@@ -42,21 +57,22 @@ def deform_conv_2d(kernel: int, groups: int, masked: int, wrap: int, element: in
         b0 = Identity (b0_plain)
         b1 = Identity (b1_plain)"""
     )
-    corners = bilinear_corners(element, "rows", "groups", "group")
+    corners = bilinear_corners(element, "rows", "fields", "field")
     inputs = ["x", "offset", "weight", "bias"] + (["mask"] if masked else [])
-    attributes = ["max_offset", "wrap", "plugin_namespace", "plugin_version"]
     return (
-        header(DEFORM_CONV_2D.name, attributes, inputs)
+        header(DEFORM_CONV_2D.name, list(DEFORM_CONV_2D.attributes), inputs)
         + f"""{{
         zero_i = {ints(0)}
         one_i = {ints(1)}
         rest = {ints(-1)}
         one = Constant <value_floats: floats = [1.0]> ()
-        groups = {ints(groups)}
-        taps_and_pair = {ints(groups, taps, 2)}
+        fields = {ints(offset_group)}
+        taps_and_pair = {ints(offset_group, taps, 2)}
         shape = Shape (x)
         batch, channels, height, width = Split <axis = 0, num_outputs = 4> (shape)
-        depth = Div (channels, groups)
+        out_shape = Shape <start = 2> (offset)
+        out_height, out_width = Split <axis = 0, num_outputs = 2> (out_shape)
+        depth = Div (channels, fields)
         height_f = Cast <to = 1> (height)
         width_f = Cast <to = 1> (width)
         height_last = Sub (height_f, one)
@@ -66,7 +82,7 @@ def deform_conv_2d(kernel: int, groups: int, masked: int, wrap: int, element: in
         rows_shape = Concat <axis = 0> (rest, depth)
         rows = Reshape (x_BHWC, rows_shape)
 
-        offset_shape = Concat <axis = 0> (batch, taps_and_pair, height, width)
+        offset_shape = Concat <axis = 0> (batch, taps_and_pair, out_height, out_width)
         offset_BGT2HW = Reshape (offset, offset_shape)
         offset_2BHWGT = Transpose <perm = [3, 0, 4, 5, 1, 2]> (offset_BGT2HW)
         offset_f = Cast <to = 1> (offset_2BHWGT)
@@ -76,17 +92,21 @@ def deform_conv_2d(kernel: int, groups: int, masked: int, wrap: int, element: in
 
         zero_s = Squeeze (zero_i)
         one_s = Squeeze (one_i)
-        height_s = Squeeze (height)
-        width_s = Squeeze (width)
+        height_s = Squeeze (out_height)
+        width_s = Squeeze (out_width)
         batch_s = Squeeze (batch)
         row_range = Range (zero_s, height_s, one_s)
         row_range_f = Cast <to = 1> (row_range)
+        row_stride = Constant <value_float = {float(stride_row)}> ()
+        row_start = Mul (row_range_f, row_stride)
         row_shape = {ints(-1, 1, 1, 1)}
-        row_grid = Reshape (row_range_f, row_shape)
+        row_grid = Reshape (row_start, row_shape)
         column_range = Range (zero_s, width_s, one_s)
         column_range_f = Cast <to = 1> (column_range)
+        column_stride = Constant <value_float = {float(stride_column)}> ()
+        column_start = Mul (column_range_f, column_stride)
         column_shape = {ints(-1, 1, 1)}
-        column_grid = Reshape (column_range_f, column_shape)
+        column_grid = Reshape (column_start, column_shape)
         tap_row = Constant <value_floats: floats = [{tap_row}]> ()
         tap_column = Constant <value_floats: floats = [{tap_column}]> ()
         row_base = Add (row_grid, tap_row)
@@ -117,23 +137,49 @@ def deform_conv_2d(kernel: int, groups: int, masked: int, wrap: int, element: in
         image_first = Mul (image_range, image_size)
         image_shape = {ints(-1, 1, 1, 1, 1)}
         image_start = Reshape (image_first, image_shape)
-        group_values = {ints(*range(groups))}
-        group_shape = {ints(-1, 1)}
-        group = Reshape (group_values, group_shape)"""
+        field_values = {ints(*range(offset_group))}
+        field_shape = {ints(-1, 1)}
+        field = Reshape (field_values, field_shape)"""
         + corners
-        + f"""
-        matrix_rows = {ints(groups * taps)}
+        + (_product(offset_group, taps) if group == 1 else _grouped_product(group, taps))
+        + """
+        biased = Add (product, bias)
+        y = Transpose <perm = [0, 3, 1, 2]> (biased)
+        }"""
+    )
+
+
+def _product(offset_group: int, taps: int) -> str:
+    """product (B,H,W,O) = samples (B,H,W,G,T,C/G) times weight: the matrix is permuted, not the samples."""
+    return f"""
+        matrix_rows = {ints(offset_group * taps)}
         matrix_columns = Mul (depth, matrix_rows)
-        columns_shape = Concat <axis = 0> (batch, height, width, matrix_columns)
+        columns_shape = Concat <axis = 0> (batch, out_height, out_width, matrix_columns)
         columns = Reshape (samples, columns_shape)
-        weight_split = {ints(0, groups, -1, taps)}
+        weight_split = {ints(0, offset_group, -1, taps)}
         weight_OGCT = Reshape (weight, weight_split)
         weight_GTCO = Transpose <perm = [1, 3, 2, 0]> (weight_OGCT)
         weight_count = Shape <start = 0, end = 1> (weight)
         matrix_shape = Concat <axis = 0> (matrix_columns, weight_count)
         matrix = Reshape (weight_GTCO, matrix_shape)
-        product = MatMul (columns, matrix)
-        biased = Add (product, bias)
-        y = Transpose <perm = [0, 3, 1, 2]> (biased)
-        }}"""
-    )
+        product = MatMul (columns, matrix)"""
+
+
+def _grouped_product(group: int, taps: int) -> str:
+    """As `_product`, each group of channels by itself: samples become (group, B*H*W, C/group*T)."""
+    return f"""
+        samples_BHWGCT = Transpose <perm = [0, 1, 2, 3, 5, 4]> (samples)
+        group_count = {ints(group)}
+        taps_count = {ints(taps)}
+        group_channels = Div (channels, group_count)
+        matrix_rows = Mul (group_channels, taps_count)
+        grouped_shape = Concat <axis = 0> (rest, group_count, matrix_rows)
+        grouped = Reshape (samples_BHWGCT, grouped_shape)
+        columns = Transpose <perm = [1, 0, 2]> (grouped)
+        weight_shape = Concat <axis = 0> (group_count, rest, matrix_rows)
+        weight_NOK = Reshape (weight, weight_shape)
+        matrix = Transpose <perm = [0, 2, 1]> (weight_NOK)
+        product_NPO = MatMul (columns, matrix)
+        product_PNO = Transpose <perm = [1, 0, 2]> (product_NPO)
+        product_shape = Concat <axis = 0> (batch, out_height, out_width, rest)
+        product = Reshape (product_PNO, product_shape)"""
