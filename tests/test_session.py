@@ -137,9 +137,9 @@ def test_files_that_are_no_graph(tmp_path: Path) -> None:
         "text.onnx": "found: Protobuf parsing failed",
         "folder.onnx": "expected an ONNX file, found a folder",
         "missing.onnx": "expected an ONNX file, found no such file",
-        "x4.pth": r"expected a file that ends in \.onnx, found '\.pth'",
-        "x4.engine": "found a TensorRT engine; .* need the package tensorrt",
-        "x4.plan": "found a TensorRT engine",
+        "x4.pth": r"expected a file that ends in \.onnx, \.engine, \.plan, found '\.pth'",
+        "x4.engine": "expected a TensorRT engine, found no such file",
+        "x4.plan": "expected a TensorRT engine, found no such file",
     }.items():
         with pytest.raises(UserError, match=f"{name}: .*{message}") as caught:
             open_session(tmp_path / name)
@@ -168,7 +168,7 @@ def test_options(make_graph: GraphMaker) -> None:
     path = make_graph()
     with pytest.raises(UserError, match="threads: expected a number of at least 1, found 0"):
         open_session(path, threads=0)
-    with pytest.raises(UserError, match="provider: expected CPU or CUDA, found 'tpu'"):
+    with pytest.raises(UserError, match="provider: expected CPU, CUDA or TensorRT, found 'tpu'"):
         open_session(path, provider="tpu")
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         with pytest.raises(UserError, match="found CUDAExecutionProvider .*onnxruntime-gpu"):

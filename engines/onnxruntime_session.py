@@ -1,0 +1,109 @@
+"""Sessions over .onnx files in ONNX Runtime, on the CPU or through one of its GPU providers."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engines.errors import UserError
+from engines.session import Array, Session, TensorSpec, listed
+
+# ONNX Runtime's names of the types that numpy has too
+_DTYPES = {
+    "tensor(float16)": "float16",
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}
+_PROVIDERS = {
+    "CPU": "CPUExecutionProvider",
+    "CUDA": "CUDAExecutionProvider",
+    "TENSORRT": "TensorrtExecutionProvider",
+}
+
+
+class OnnxRuntimeSession(Session):
+    """An .onnx file in ONNX Runtime; open it with `open_session`, which checks the path first."""
+
+    def __init__(self, path: Path, threads: int | None, provider: str | None) -> None:
+        try:
+            import onnxruntime  # here, not above: a device with TensorRT only has no ONNX Runtime
+        except ImportError as error:
+            raise UserError(f"{path}: an .onnx file needs the package onnxruntime, which is not installed") from error
+        wanted = _choose_provider(provider, onnxruntime.get_available_providers())
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what goes wrong is raised; ONNX Runtime would print it as well
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            native = onnxruntime.InferenceSession(str(path), options, providers=_with_helpers(wanted))
+        except Exception as error:  # ONNX Runtime's errors share no base class of their own
+            raise UserError(_explain_load_error(path, str(error))) from error
+        if native.get_providers()[0] != wanted:
+            raise UserError(f"provider: expected {wanted}, found that ONNX Runtime fell back to the CPU")
+        self._native: Any = native
+        self.path = path
+        self.inputs = tuple(_spec(path, tensor) for tensor in native.get_inputs())
+        self.outputs = tuple(_spec(path, tensor) for tensor in native.get_outputs())
+        self.metadata = dict(native.get_modelmeta().custom_metadata_map)
+        self.runtime = f"onnxruntime {onnxruntime.__version__} {wanted.removesuffix('ExecutionProvider')}"
+
+    def _run(self, arrays: dict[str, Array]) -> dict[str, Array]:
+        if self._native is None:
+            raise ValueError(f"{self.path}: the session is closed")
+        names = [spec.name for spec in self.outputs]
+        try:
+            values = self._native.run(names, {name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        except Exception as error:  # as above
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+            raise UserError(f"{self.path}: ONNX Runtime cannot run the graph on {shapes}: {_reason(error)}") from error
+        return dict(zip(names, values, strict=True))
+
+    def close(self) -> None:
+        self._native = None
+
+
+def _choose_provider(provider: str | None, available: list[str]) -> str:
+    wanted = _PROVIDERS.get((provider or "CPU").upper(), provider)
+    if wanted not in _PROVIDERS.values():
+        raise UserError(f"provider: expected CPU, CUDA or TensorRT, found {provider!r}")
+    if wanted not in available:
+        raise UserError(
+            f"provider: expected one of {listed(available)}, found {wanted} (it comes with onnxruntime-gpu)"
+        )
+    return str(wanted)
+
+
+def _with_helpers(wanted: str) -> list[str]:
+    """TensorRT's provider takes the part of a graph that TensorRT can build, and CUDA's has to run the rest."""
+    return [wanted, _PROVIDERS["CUDA"]] if wanted == _PROVIDERS["TENSORRT"] else [wanted]
+
+
+def _spec(path: Path, tensor: Any) -> TensorSpec:
+    if tensor.type not in _DTYPES:
+        raise UserError(f"{path}: tensor {tensor.name}: expected a type that numpy has, found {tensor.type}")
+    return TensorSpec(tensor.name, tuple(tensor.shape), np.dtype(_DTYPES[tensor.type]))
+
+
+def _explain_load_error(path: Path, message: str) -> str:
+    reason = _reason(message)  # without the path, which may look like domain:Operator(version) too
+    operator = re.search(r"\bdinn360:(\w+)\(-?\d+\)", reason)
+    if operator:
+        return (
+            f"{path}: the graph was exported with --ops plugin and its operator dinn360:{operator[1]} "
+            "needs the operator library, which is not loaded; use --ops standard"
+        )
+    return f"{path}: expected an ONNX graph that ONNX Runtime can load, found: {reason}"
+
+
+def _reason(error: object) -> str:
+    """Keep one sentence of an ONNX Runtime message: no code prefix, no C++ location, no second line."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"^Load model from .*? ?failed:\s*", "", text)
+    return re.sub(r"^/\S+\.(?:cc|h|cpp):\d+ .*?\) (?=[A-Z])", "", text)
