@@ -21,7 +21,6 @@ from engines.files import sha256_of
 from export.lowering import LOWERINGS, lower
 from export.onnx import check, export_checkpoint, label, metadata, trace
 
-
 ROOT = Path(__file__).parents[1]
 
 
