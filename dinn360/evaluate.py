@@ -103,13 +103,13 @@ def by_latitude(values: Floats, bands: int = BANDS) -> Floats:
     return np.bincount(band, rows, bands) / np.bincount(band, weights, bands)
 
 
-def high_frequency(image: Image8, scale: int) -> Floats:
+def high_frequency(image: Image8, scale: int, bands: int = BANDS) -> Floats:
     """Mean squared Y about its block mean by band: what downscaling by `scale` removes (the slides' finding 1)."""
     y = luma(image)
     height, width = (n // scale * scale for n in y.shape)
     blocks = y[:height, :width].reshape(height // scale, scale, width // scale, scale)
     lost = (blocks - blocks.mean(axis=(1, 3), keepdims=True)) ** 2
-    return by_latitude(lost.reshape(height, width))
+    return by_latitude(lost.reshape(height, width), bands)
 
 
 def markdown(results: Sequence[Result], scale: int, test_set: str | None = None) -> str:

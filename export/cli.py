@@ -75,3 +75,24 @@ def demo(ctx: click.Context, ckpt: Path, image: Path, out: Path, ops: Lowering) 
     for name, path in result.files.items():
         click.echo(f"  {name:<16} {path}")
     ctx.exit(0 if within(result.parity) else 1)
+
+
+@main.command()
+@click.option("--ckpt", type=PATH, required=True)
+@click.option("--image", type=PATH, required=True, help="A panorama.")
+@click.option("--out", type=PATH, help="The page; default: out/report and the names of checkpoint and image.")
+@click.option("--onnx", "folders", type=PATH, multiple=True, help="Folder of graphs to compare; repeatable.")
+def report(ckpt: Path, image: Path, out: Path | None, folders: tuple[Path, ...]) -> None:
+    """One HTML page: original, LR image and reconstruction side by side in 360 degrees, errors, parity, model card.
+
+    Without --onnx the graphs are exported for the occasion.
+    """
+    from engines.files import make_folder
+    from export.report.contents import gather
+    from export.report.page import write
+
+    path = out or Path("out/report") / f"{ckpt.stem}_{image.stem}.html"
+    if out is None:
+        make_folder(path.parent)
+    write(gather(ckpt, image, folders), path)
+    click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")

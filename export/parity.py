@@ -112,6 +112,11 @@ def within(rows: list[Row], tolerance: float = TOLERANCE) -> bool:
 
 def table(rows: list[Row], tolerance: float) -> str:
     """The rows as aligned text, worst difference judged by `tolerance`."""
+    return aligned(cells(rows, tolerance))
+
+
+def cells(rows: list[Row], tolerance: float) -> list[list[str]]:
+    """The table cell by cell, header first."""
     lines = [["graph", "runtime", "max error", "mean error", "PSNR to torch", "WS-PSNR Y", "seconds", ""]]
     for row in rows:
         verdict = "reference" if row.reference else ("ok" if row.worst <= tolerance else f"beyond {tolerance:g}")
@@ -128,7 +133,7 @@ def table(rows: list[Row], tolerance: float) -> str:
                 verdict,
             ]
         )
-    return aligned(lines)
+    return lines
 
 
 def aligned(lines: list[list[str]]) -> str:

@@ -1,0 +1,125 @@
+"""What the report says: pictures, quality, error by latitude, parity and the model card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from dinn360.baselines import bicubic_round_trip
+from dinn360.checkpoint import Checkpoint, load_checkpoint
+from dinn360.evaluate import by_latitude, high_frequency
+from dinn360.info import describe
+from dinn360.metrics import luma
+from dinn360.validate import round_trip
+from engines.files import sha256_of
+from engines.images import Image8, read_panorama
+from engines.session import open_session
+from export.demo import quality_table
+from export.onnx import export_checkpoint
+from export.parity import TOLERANCE, cells, compare
+from export.pictures import heat
+
+BANDS = 18  # of 10 degrees of latitude
+Table = list[list[str]]  # header first
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything on the page. Pictures are uint8 (H,W,3), `lr` (ceil(H/s),ceil(W/s),3).
+
+    pictures: original, lr, reconstruction, bicubic and the two heat maps, by the names that page.js knows.
+    error: root mean squared luma error by latitude band, north first, of each reconstruction; detail: the root of what
+    the reduction removes, in the same units. parity: one table a lowering.
+    """
+
+    image: str
+    scale: int
+    pictures: dict[str, Image8]
+    quality: Table
+    error: dict[str, Floats]
+    detail: Floats
+    parity: dict[str, Table]
+    card: dict[str, str]
+
+
+def gather(ckpt: Path, image_path: Path, folders: Sequence[Path]) -> Contents:
+    """Runs the checkpoint in PyTorch, and the graphs of each folder in every runtime that is present.
+
+    folders: with down.onnx and up.onnx of this checkpoint; none: graphs with standard operators are exported first.
+    Raises UserError for a checkpoint, an image or a graph that cannot be used.
+    """
+    image = read_panorama(image_path)
+    checkpoint = load_checkpoint(ckpt)
+    scale = checkpoint.config.scale
+    network = checkpoint.build()
+    network.freeze_inverses()
+    with TemporaryDirectory() as made, tqdm(total=1 + max(1, len(folders)), unit="step", leave=False) as bar:
+        bar.set_description("rescale")
+        lr, hr = round_trip(network, image)
+        bicubic = bicubic_round_trip(image, scale)
+        bar.update()
+        if not folders:
+            bar.set_description("export")
+            export_checkpoint(ckpt, Path(made))
+        parity = {}
+        for folder in folders or [Path(made)]:
+            bar.set_description(f"compare {folder}")
+            rows = cells(compare(ckpt, folder, image), TOLERANCE)
+            with open_session(folder / "up.onnx") as session:
+                kind = f"{session.metadata.get('ops')} operators, {session.metadata.get('precision')}"
+            parity[kind if folder == Path(made) else f"{folder}: {kind}"] = rows
+            bar.update()
+    pictures = {
+        "original": image,
+        "lr": lr,
+        "reconstruction": hr,
+        "bicubic": bicubic,
+        "error": heat(hr, image),
+        "bicubic-error": heat(bicubic, image),
+    }
+    return Contents(
+        image=image_path.name,
+        scale=scale,
+        pictures=pictures,
+        quality=quality_table(image, lr, hr, bicubic, scale),
+        error={name: _error_by_latitude(x, image) for name, x in (("DINN360", hr), ("bicubic", bicubic))},
+        detail=np.sqrt(high_frequency(image, scale, _bands(image))),
+        parity=parity,
+        card=model_card(ckpt, checkpoint),
+    )
+
+
+def _bands(image: Image8) -> int:
+    return min(BANDS, image.shape[0] // 8)
+
+
+def _error_by_latitude(restored: Image8, image: Image8) -> Floats:
+    return np.sqrt(by_latitude((luma(restored) - luma(image)) ** 2, _bands(image)))
+
+
+def model_card(ckpt: Path, checkpoint: Checkpoint) -> dict[str, str]:
+    """What the checkpoint is, what it costs and, from the file itself, where it comes from."""
+    info = describe(checkpoint.config)
+    down, up = info.macs["downscale"] / 1000, info.macs["upscale"] / 1000
+    return {
+        "file": f"{ckpt.name}, sha256 {sha256_of(ckpt)}",
+        "network": f"{info.preset} x{info.scale}, {info.total / 1e6:.3f} million parameters",
+        "cost": f"{down:.1f} kMAC per HR pixel to downscale, {up:.1f} to upscale",
+        **{name.replace("_", " "): _words(value) for name, value in checkpoint.provenance.items()},
+    }
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{name} {_words(part)}" for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
