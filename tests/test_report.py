@@ -1,0 +1,170 @@
+"""The report page: complete in itself, and three views that turn together in a real browser."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from exported import checkpoint, released
+from PIL import Image
+
+from dinn360.baselines import resize
+from engines.images import Image8, write_png
+from export.cli import main
+from export.report.contents import Contents, gather
+from export.report.page import WIDEST, html
+
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="module")
+def panorama(courtyard: Image8, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "court <b>yard.png"
+    write_png(path, resize(courtyard, (96, 192)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(panorama: Path) -> Path:
+    """The page as the command writes it."""
+    out = panorama.parent / "page.html"
+    arguments = ["report", "--ckpt", checkpoint("x2"), "--image", panorama, "--onnx", released("x2"), "--out", out]
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith(f"{out}  ")
+    return out
+
+
+def test_the_page_is_complete_in_itself(page: Path) -> None:
+    text = page.read_text()
+    without_viewer = re.sub(r"<script>.*?</script>", "", text, flags=re.S)  # Pannellum names addresses in its texts
+    assert not re.findall(r"""(?<![-\w])(?:src|href)=["'](?!data:|#)[^"']+""", without_viewer)
+    assert text.count("data:image/png;base64,") == 6
+
+
+def test_the_page_escapes_what_comes_from_files(page: Path) -> None:
+    assert "court &lt;b&gt;yard.png" in page.read_text()
+    assert "<b>yard" not in page.read_text()
+
+
+def test_the_tables_say_what_was_measured(page: Path) -> None:
+    cells = re.findall(r"<td>(.*?)</td>", page.read_text())
+    bicubic, ours = (float(cells[cells.index(name) + 1].removesuffix(" dB")) for name in ("bicubic x2", "DINN360 x2"))
+    assert ours > bicubic + 2
+    assert cells.count("ok") == 2 and cells.count("reference") == 2
+
+
+def test_wide_panoramas_are_reduced_for_the_viewer(panorama: Path) -> None:
+    contents = gather(checkpoint("x2"), panorama, [released("x2")])
+    wide = {name: np.zeros((8, 2 * WIDEST, 3), np.uint8) for name in contents.pictures}
+    text = html(Contents(**{**vars(contents), "pictures": wide}))
+    assert f"reduced to\n{WIDEST} columns" in text and f'"width": {WIDEST}' in text
+
+
+def test_a_checkpoint_of_another_scale_ends_in_one_line(panorama: Path, tmp_path: Path) -> None:
+    arguments = ["report", "--ckpt", checkpoint("x4"), "--image", panorama, "--onnx", released("x2")]
+    done = CliRunner().invoke(main, [*map(str, arguments), "--out", str(tmp_path / "page.html")])
+    assert done.exit_code == 2 and "expected a graph of scale 4" in done.output
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.fixture(scope="module")
+def browser(page: Path) -> Iterator[Any]:
+    """Headless Chromium with the page open and its views drawn."""
+    if not (BROWSER and DRIVER):
+        pytest.skip("no chromium and chromedriver on this machine (Debian: chromium, chromium-driver)")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for word in [
+        "headless=new", "no-sandbox", "no-first-run", "window-size=1400,900", "use-angle=swiftshader",
+        "enable-unsafe-swiftshader", "disable-background-networking", "disable-component-update", "disable-sync",
+    ]:  # fmt: skip
+        options.add_argument(f"--{word}")
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    try:
+        driver.get(page.as_uri())
+        wait(lambda: driver.execute_script("return document.body.dataset.ready") == "true")
+        wait(lambda: brightness(driver, 0) > 20)
+        yield driver
+    finally:
+        driver.quit()
+
+
+def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
+    stop = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < stop, "the page did not get there"
+        time.sleep(0.1)
+
+
+def views(driver: Any) -> list[Any]:
+    return driver.find_elements("css selector", ".view")
+
+
+def shot(driver: Any, view: int) -> Image8:
+    return np.asarray(Image.open(io.BytesIO(views(driver)[view].screenshot_as_png)).convert("RGB"))
+
+
+def brightness(driver: Any, view: int) -> float:
+    return float(shot(driver, view)[50:-50, 50:-50].mean())
+
+
+def headings(driver: Any) -> list[tuple[str, str, str]]:
+    script = "return [...document.querySelectorAll('.pane')].map(p => [p.dataset.yaw, p.dataset.pitch, p.dataset.hfov])"
+    return [tuple(heading) for heading in driver.execute_script(script)]
+
+
+@pytest.mark.parametrize("dragged", [0, 1, 2])
+def test_dragging_one_view_turns_all(browser: Any, dragged: int) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    before = headings(browser)
+    ActionChains(browser).drag_and_drop_by_offset(views(browser)[dragged], -90, 25).perform()
+    wait(lambda: headings(browser)[dragged] != before[dragged])
+    wait(lambda: len(set(headings(browser))) == 1)
+    yaw_before, yaw = float(before[0][0]), float(headings(browser)[0][0])
+    assert 3 < (yaw - yaw_before) % 360 < 90
+    assert f"yaw {yaw:.0f}°" in browser.find_element("id", "heading").text
+
+
+def test_the_wheel_zooms_all(browser: Any) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
+
+    before = headings(browser)[0]
+    ActionChains(browser).scroll_from_origin(ScrollOrigin.from_element(views(browser)[1]), 0, -300).perform()
+    wait(lambda: float(headings(browser)[1][2]) < float(before[2]))
+    wait(lambda: len(set(headings(browser))) == 1)
+
+
+def test_the_right_view_switches_and_keeps_its_heading(browser: Any) -> None:
+    wait(lambda: len(set(headings(browser))) == 1)
+    kept, pictures = headings(browser)[2], {}
+    for name in ("error", "bicubic-error", "bicubic", "reconstruction"):
+        button = browser.find_element("css selector", f"button[data-show={name}]")
+        button.click()
+        assert button.get_attribute("aria-pressed") == "true"
+        assert len(browser.find_elements("css selector", "button[aria-pressed=true]")) == 1
+        time.sleep(0.5)
+        pictures[name] = shot(browser, 2).astype(float)
+    assert pictures["error"].mean() < pictures["bicubic-error"].mean() < pictures["reconstruction"].mean()
+    original = shot(browser, 0).astype(float)
+    apart = {name: np.abs(pictures[name] - original).mean() for name in ("bicubic", "reconstruction")}
+    assert apart["reconstruction"] < apart["bicubic"] < 30
+    wait(lambda: len(set(headings(browser))) == 1)  # the zoom glides to its end
+    assert headings(browser)[2][:2] == kept[:2]
+
+
+def test_nothing_failed_in_the_page(browser: Any) -> None:
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
