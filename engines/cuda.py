@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,13 +94,19 @@ class Stream:
         """Wait until everything on the stream is done."""
         self._call("cudaStreamSynchronize", self.handle)
 
-    def begin_capture(self) -> None:
-        """Record what is put on the stream from here on, instead of running it."""
+    def record(self, work: Callable[[], None]) -> None:
+        """Let `work` put its kernels on the stream, but record them instead of running them; `launch` runs them.
+
+        Raises:
+            UserError: something in `work` cannot be recorded. The stream is usable as before.
+        """
         mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._call("cudaStreamBeginCapture", self.handle, mode)
-
-    def end_capture(self) -> None:
-        """Keep what was recorded as the graph of `launch`."""
+        try:
+            work()
+        except UserError:
+            self._runtime.cudaStreamEndCapture(self.handle)  # its status only says that there is nothing to keep
+            raise
         graph = self._call("cudaStreamEndCapture", self.handle)
         try:
             self._graph = self._call("cudaGraphInstantiate", graph, 0)

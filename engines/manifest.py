@@ -107,8 +107,8 @@ class Manifest:
 
     def check_runtime(self, engine: Path, version: str) -> None:
         """Refuse a version of the runtime that does not load this engine."""
-        same = version == self.runtime_version
-        built, here = (tuple(map(int, text.split(".")[:3])) for text in (self.runtime_version, version))
+        built, here = (tuple(map(int, text.split("."))) for text in (self.runtime_version, version))
+        same = all(a == b for a, b in zip(built, here, strict=False))  # one may be written shorter: 10.3, 10.3.0
         later = self.version_compatible and here[0] == built[0] and here >= built
         if not same and not later:
             kind = "or a later one of that major version" if self.version_compatible else "and no other"

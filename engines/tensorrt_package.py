@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.errors import UserError
+from engines.files import os_reason
 from engines.targets import Runtime
 
 NAMES: dict[Runtime, str] = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
@@ -80,6 +81,17 @@ class TensorRT:
         # None is also the answer for a library whose plugins are there already
         if handle is None and not before:
             raise UserError(f"--plugins {path}: {self.name} cannot load it: {self.log.reason()}")
+
+    def deserialize(self, runtime: Any, path: Path) -> Any:
+        """The engine of a file, by a Runtime of this package. Needs a GPU. Raises UserError with its reason."""
+        self.log.clear()
+        try:
+            engine = runtime.deserialize_cuda_engine(path.read_bytes())
+        except OSError as error:
+            raise UserError(f"{path}: cannot read: {os_reason(error)}") from error
+        if engine is None:
+            raise UserError(f"{path}: {self.name} cannot load it: {self.log.reason()}")
+        return engine
 
 
 def import_tensorrt(runtime: Runtime, why: str) -> TensorRT:

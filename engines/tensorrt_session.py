@@ -14,7 +14,7 @@ from engines.files import atomic_path, os_reason
 from engines.manifest import IO, Manifest, read_manifest
 from engines.profile import text
 from engines.session import Array, Session, TensorSpec
-from engines.tensorrt_package import PLUGIN_LIBRARY, TensorRT, import_tensorrt
+from engines.tensorrt_package import TensorRT, import_tensorrt
 
 
 class TensorRTSession(Session):
@@ -47,11 +47,11 @@ class TensorRTSession(Session):
         self._lock = threading.Lock()
         self._package = package
         self._shapes: tuple[tuple[int, ...], ...] = ()
-        self._native_graphs = package.runtime == "tensorrt_rtx"
+        self._records = package.runtime == "tensorrt"  # CUDA graphs of our own
         self._stream: cuda.Stream | None = cuda.Stream(str(path))
         try:
             self._runtime = package.api.Runtime(package.log)
-            self._engine = _deserialize(package, self._runtime, path)
+            self._engine = package.deserialize(self._runtime, path)
             self._cache: Any = None
             self._context = self._create_context()
         except UserError:
@@ -68,6 +68,7 @@ class TensorRTSession(Session):
             shapes = tuple(array.shape for array in given.values())
             repeated = shapes == self._shapes
             if not repeated:
+                self._shapes = ()  # whatever fails from here on, the next call starts afresh
                 stream.forget_graph()
                 self._set_shapes(given)
             results = self._bind(stream, given)
@@ -120,20 +121,17 @@ class TensorRTSession(Session):
         """Put one inference on the stream.
 
         The first call of a shape runs plainly, because it sets things up that must not be recorded; the second is
-        recorded, and every later one replays the record.
+        recorded, and every later one replays the record. An engine that cannot be recorded always runs plainly.
         """
+        if repeated and self._records and not stream.has_graph:
+            try:
+                stream.record(lambda: self._enqueue(stream))
+            except UserError:
+                self._records = False
         if stream.has_graph:
             stream.launch()
-            return
-        if not repeated or self._native_graphs:
+        else:
             self._enqueue(stream)
-            return
-        stream.begin_capture()
-        try:
-            self._enqueue(stream)
-        finally:
-            stream.end_capture()
-        stream.launch()
 
     def _enqueue(self, stream: cuda.Stream) -> None:
         self._package.log.clear()
@@ -190,15 +188,6 @@ def _load_plugins(package: TensorRT, path: Path, manifest: Manifest, plugins: Pa
     if plugins is not None or beside.is_file():
         package.load_plugins(plugins or beside)
     manifest.check_plugins(path, package.creators())
-
-
-def _deserialize(package: TensorRT, runtime: Any, path: Path) -> Any:
-    package.log.clear()
-    engine = runtime.deserialize_cuda_engine(path.read_bytes())
-    if engine is None:
-        hint = f" (plugins: {PLUGIN_LIBRARY})" if "plugin" in package.log.reason().lower() else ""
-        raise UserError(f"{path}: {package.name} cannot load it: {package.log.reason()}{hint}")
-    return engine
 
 
 def _spec(io: IO) -> TensorSpec:
