@@ -163,7 +163,6 @@ def describe(
     outputs: tuple[IO, ...] | None = None,
 ) -> Manifest:
     """The sidecar of an engine file that was built from `graph` with these options, by us or by trtexec."""
-    islands = graph.metadata.get("islands", "")
     return Manifest(
         engine_sha256=sha256_of(engine),
         engine_bytes=engine.stat().st_size,
@@ -177,7 +176,7 @@ def describe(
         hardware_compatibility=options.hardware,
         version_compatible=options.version_compatible,
         precision=graph.precision,
-        islands=tuple(name.strip() for name in islands.split(",") if name.strip()),
+        islands=graph.islands,
         tf32=options.tf32,
         tile=options.sizes.maximum,
         profile=profile,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def describe_onnx(path: Path) -> dict[str, Any]:
         "opset": graph.opsets.get("", 0),
         "ops": graph.metadata.get("ops", ""),
         "precision": graph.precision,
-        "islands": graph.metadata.get("islands", ""),
+        "islands": list(graph.islands),
         "inputs": [str_tensor(tensor) for tensor in graph.inputs],
         "outputs": [str_tensor(tensor) for tensor in graph.outputs],
         "weights": _by_type(graph),
@@ -116,7 +117,7 @@ def engine_text(facts: dict[str, Any], manifest: Manifest) -> str:
             "compatible",
             f"hardware {manifest.hardware_compatibility}, later versions {_yes(manifest.version_compatible)}",
         ),
-        ("precision", _with_islands(manifest.precision, ", ".join(manifest.islands)) + f", TF32 {_yes(manifest.tf32)}"),
+        ("precision", _with_islands(manifest.precision, manifest.islands) + f", TF32 {_yes(manifest.tf32)}"),
         ("profile", str(manifest.profile)),
         ("tile", f"{manifest.tile[1]}x{manifest.tile[0]} HR pixels"),
         *(("input", f"{io.name} {io.dtype} {io.shape}") for io in manifest.inputs),
@@ -152,8 +153,8 @@ def _metadata_rows(metadata: dict[str, str]) -> list[tuple[str, str]]:
     return [("checkpoint", metadata.get("checkpoint_sha256", "not said")), *rows]
 
 
-def _with_islands(precision: str, islands: str) -> str:
-    return f"{precision}, with {islands} in fp32" if precision == "fp16" and islands else precision
+def _with_islands(precision: str, islands: Sequence[str]) -> str:
+    return f"{precision}, with {', '.join(islands)} in fp32" if islands else precision
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -7,6 +7,7 @@ onnx.proto, where they are fixed for good. Weights are not decoded.
 
 from __future__ import annotations
 
+import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,18 @@ class OnnxFile:
         """ "fp16" when weights or graph tensors are float16, else "fp32": read from the file, not from its label."""
         tensors = (*self.inputs, *self.outputs, *self.weights)
         return "fp16" if any(tensor.dtype == "float16" for tensor in tensors) else "fp32"
+
+    @property
+    def islands(self) -> tuple[str, ...]:
+        """What the exporter kept in fp32 in an fp16 graph, from its label. Raises UserError for a label not ours."""
+        text = self.metadata.get("islands", "[]")
+        try:
+            names = json.loads(text)
+        except ValueError:
+            names = None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"{self.path}: metadata entry islands: expected a JSON list of names, found {text!r}")
+        return tuple(names)
 
 
 def read_onnx(path: Path | str) -> OnnxFile:
