@@ -1,0 +1,318 @@
+"""Engines from ONNX graphs, through the Python builder of TensorRT or TensorRT-RTX: one code path for both.
+
+Networks are always strongly typed: TensorRT 11 has nothing else, and it means that an fp16 engine computes exactly the
+types that the fp16 graph says. TensorRT builds on and for the GPU that is present; TensorRT-RTX builds anywhere, for
+the compute capabilities that it is told.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from engines import cuda
+from engines.errors import UserError
+from engines.files import atomic_path, os_reason, sha256_of
+from engines.manifest import IO, Manifest, PluginLibrary, write_manifest
+from engines.onnx_file import OnnxFile, OnnxNode, read_onnx
+from engines.profile import Profile, Sizes, profile_for
+from engines.progress import BuildProgress, monitor
+from engines.targets import Target
+from engines.tensorrt_package import PLUGIN_DOMAIN, PLUGIN_LIBRARY, TensorRT, import_tensorrt
+
+Verbosity = Literal["none", "layer-names", "detailed"]
+Hardware = Literal["none", "ampere-plus", "same-compute-capability"]
+_VERBOSITY = {"none": "NONE", "layer-names": "LAYER_NAMES_ONLY", "detailed": "DETAILED"}
+_HARDWARE = {"ampere-plus": "AMPERE_PLUS", "same-compute-capability": "SAME_COMPUTE_CAPABILITY"}
+_TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}  # TensorRT's names where numpy's differ
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How an engine is built.
+
+    Attributes:
+        target: the device.
+        sizes: of the images that it takes.
+        capabilities: compute capabilities to build for, some of the target's; empty: all that the precision allows.
+        plugins: the plugin library, for graphs with plugin nodes.
+        serialize_plugins: put the library into the engine, for loaders that find none outside (TensorRT).
+        timing_cache: file that keeps the kernels' timings from one build to the next (TensorRT).
+        workspace_mib: most scratch memory that a layer may use; None: all of the device's.
+        verbosity: what the engine remembers of its layers for profilers and `trtexec --dumpLayerInfo`.
+        version_compatible: let later versions of the same major version load it.
+        hardware: cards that it runs on beyond that of the build (TensorRT).
+        optimization_level: 0 (fast build) to 5; None: the builder's own default.
+        tf32: allow TF32 in fp32 convolutions and matrix products. Off, because it breaks parity to 1e-4.
+    """
+
+    target: Target
+    sizes: Sizes
+    capabilities: tuple[str, ...] = ()
+    plugins: Path | None = None
+    serialize_plugins: bool = False
+    timing_cache: Path | None = None
+    workspace_mib: int | None = None
+    verbosity: Verbosity = "detailed"
+    version_compatible: bool = False
+    hardware: Hardware = "none"
+    optimization_level: int | None = None
+    tf32: bool = False
+
+
+def build_engine(onnx: Path, out: Path, options: BuildOptions, progress: BuildProgress | None = None) -> Manifest:
+    """Build `out` and its sidecar from a graph; each is written whole or not at all.
+
+    Raises:
+        UserError: the graph, an option or this machine does not fit the target, the package is not installed, or
+            the parser or the builder refuses the graph; the message names the node.
+    """
+    graph = read_onnx(onnx)
+    capabilities = check_graph(graph, options)
+    profile = profile_for(graph, options.sizes)
+    package = import_tensorrt(options.target.runtime, f"--target {options.target.key}")
+    device = None if package.runtime == "tensorrt_rtx" else _build_device(options.target)
+    if options.plugins is not None:
+        package.load_plugins(options.plugins)
+    builder = package.api.Builder(package.log)
+    if builder is None:
+        raise UserError(f"--target {options.target.key}: {package.name} cannot start: {package.log.reason()}")
+    network = _parse(package, builder, graph)
+    config = builder.create_builder_config()
+    _configure(package, config, options, capabilities)
+    _add_profile(package, builder, config, profile)
+    cache = _load_timing_cache(package, config, options.timing_cache)
+    # the builder keeps no reference to its monitor
+    watching = monitor(package.api, progress) if progress is not None else None
+    if watching is not None:
+        config.progress_monitor = watching
+    package.log.clear()
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise UserError(f"{onnx}: {package.name} cannot build it: {package.log.reason()}")
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(plan)
+    if cache is not None and options.timing_cache is not None:
+        with atomic_path(options.timing_cache) as temporary:
+            temporary.write_bytes(cache.serialize())
+    manifest = describe(
+        graph,
+        out,
+        options,
+        capabilities,
+        profile,
+        version=package.version,
+        gpu=device.name if device else "",
+        layers=_count_layers(network),
+        outputs=tuple(_io(network.get_output(i)) for i in range(network.num_outputs)),
+    )
+    write_manifest(out, manifest)
+    return manifest
+
+
+def check_graph(graph: OnnxFile, options: BuildOptions) -> tuple[str, ...]:
+    """Refuse what cannot become an engine of this target, before anything heavy starts.
+
+    Returns:
+        The compute capabilities to build for.
+    """
+    target = options.target
+    plugins = plugin_nodes(graph)
+    rtx = target.runtime == "tensorrt_rtx"
+    deformable = [node for node in graph.nodes if node.op_type == "DeformConv" and not node.domain]
+    if rtx and (plugins or deformable):
+        node = (plugins or deformable)[0]
+        raise UserError(
+            f"{graph.path}: expected a graph of --ops primitive for TensorRT-RTX, which has no plugins and no "
+            f"DeformConv; found {node.op_type} (node {node.name})"
+        )
+    if plugins and options.plugins is None:
+        raise UserError(f"{graph.path}: {_plugin_hint(plugins[0])}")
+    for option, given in (("--serialize-plugins", options.serialize_plugins), ("--plugins", options.plugins)):
+        if given and not plugins:
+            raise UserError(f"{option}: expected a graph of --ops plugin, found none of its nodes in {graph.path}")
+    if rtx and options.timing_cache is not None:
+        raise UserError("--timing-cache: TensorRT-RTX measures nothing at build time; it keeps a runtime cache instead")
+    if rtx and options.hardware != "none":
+        raise UserError("--hardware-compatible: a TensorRT-RTX engine serves the cards named by --compute-capability")
+    possible = target.capabilities_for(graph.precision)
+    for capability in options.capabilities:
+        if capability not in target.compute_capabilities:
+            known = ", ".join(target.compute_capabilities)
+            raise UserError(f"--compute-capability: expected some of {known} ({target.key}), found {capability}")
+        if capability not in possible:
+            raise UserError(
+                f"--compute-capability {capability}: TensorRT-RTX has no fp32 matrix products there; "
+                "export the graph with --precision fp16"
+            )
+    return options.capabilities or possible
+
+
+def describe(
+    graph: OnnxFile,
+    engine: Path,
+    options: BuildOptions,
+    capabilities: tuple[str, ...],
+    profile: Profile,
+    *,
+    version: str,
+    gpu: str,
+    layers: dict[str, int],
+    outputs: tuple[IO, ...] | None = None,
+) -> Manifest:
+    """The sidecar of an engine file that was built from `graph` with these options, by us or by trtexec."""
+    return Manifest(
+        engine_sha256=sha256_of(engine),
+        engine_bytes=engine.stat().st_size,
+        onnx=graph.path.name,
+        onnx_sha256=sha256_of(graph.path),
+        runtime=options.target.runtime,
+        runtime_version=version,
+        target=options.target.key,
+        compute_capabilities=capabilities,
+        gpu=gpu,
+        hardware_compatibility=options.hardware,
+        version_compatible=options.version_compatible,
+        precision=graph.precision,
+        islands=graph.islands,
+        tf32=options.tf32,
+        tile=options.sizes.maximum,
+        profile=profile,
+        plugin_library=_plugin_library(graph, options),
+        inputs=tuple(_graph_io(tensor) for tensor in graph.inputs),
+        outputs=outputs or tuple(_graph_io(tensor) for tensor in graph.outputs),
+        layers=layers,
+        metadata=graph.metadata,
+    )
+
+
+def plugin_nodes(graph: OnnxFile) -> list[OnnxNode]:
+    """The nodes that only a plugin library can run."""
+    return [node for node in graph.nodes if node.domain == PLUGIN_DOMAIN]
+
+
+def _plugin_hint(node: OnnxNode) -> str:
+    return f"node {node.name} ({node.op_type}) needs a plugin: name its library with --plugins {PLUGIN_LIBRARY}"
+
+
+def _plugin_library(graph: OnnxFile, options: BuildOptions) -> PluginLibrary | None:
+    if options.plugins is None:
+        return None
+    used = {f"{node.op_type} {node.attributes.get('plugin_version', '')}" for node in plugin_nodes(graph)}
+    digest = sha256_of(options.plugins)
+    return PluginLibrary(options.plugins.name, digest, tuple(sorted(used)), options.serialize_plugins)
+
+
+def _build_device(target: Target) -> cuda.Device:
+    """The GPU that TensorRT builds on, which has to be one of the target's."""
+    device = cuda.find_device(f"--target {target.key}: building with TensorRT")
+    if device.capability not in target.compute_capabilities:
+        wanted = ", ".join(target.compute_capabilities)
+        raise UserError(
+            f"--target {target.key}: expected a GPU of compute capability {wanted}, found {device.capability} "
+            f"({device.name}); TensorRT builds for the GPU that it runs on"
+        )
+    return device
+
+
+def _parse(package: TensorRT, builder: Any, graph: OnnxFile) -> Any:
+    """The network of a graph."""
+    flag = getattr(package.api.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    if flag is None and package.major < 11:
+        raise UserError(f"{package.name} has no strongly typed networks; expected TensorRT 10 or newer")
+    network = builder.create_network(0 if flag is None else 1 << int(flag))
+    parser = package.api.OnnxParser(network, package.log)
+    if not parser.parse_from_file(str(graph.path)):
+        raise UserError(f"{graph.path}: {package.name} cannot take {_parser_error(package, parser, graph)}")
+    return network
+
+
+def _parser_error(package: TensorRT, parser: Any, graph: OnnxFile) -> str:
+    """The first of the parser's errors, with node and hint; the rest follow from it."""
+    if not parser.num_errors:
+        return f"the graph: {package.log.reason()}"
+    error = parser.get_error(0)
+    node = next((node for node in graph.nodes if node.name == error.node_name()), None)
+    place = f"node {error.node_name()} ({error.node_operator()})"
+    hint = f"; {_plugin_hint(node)}" if node is not None and node.domain == PLUGIN_DOMAIN else ""
+    return f"{place}: {error.desc()}{hint}"
+
+
+def _configure(package: TensorRT, config: Any, options: BuildOptions, capabilities: tuple[str, ...]) -> None:
+    member = package.member
+    if package.runtime == "tensorrt_rtx":
+        config.num_compute_capabilities = len(capabilities)
+        for index, capability in enumerate(capabilities):
+            name = f"SM{capability.replace('.', '')}"
+            config.set_compute_capability(member("ComputeCapability", name, "--compute-capability"), index)
+    config.profiling_verbosity = member("ProfilingVerbosity", _VERBOSITY[options.verbosity], "--verbosity")
+    _set_flag(package, config, "TF32", options.tf32, "--tf32")
+    if options.version_compatible:
+        _set_flag(package, config, "VERSION_COMPATIBLE", True, "--version-compatible")
+        # A plan with a runtime inside is a program: loading it would execute code from a file.
+        _set_flag(package, config, "EXCLUDE_LEAN_RUNTIME", True, "--version-compatible")
+    if options.hardware != "none":
+        level = member("HardwareCompatibilityLevel", _HARDWARE[options.hardware], "--hardware-compatible")
+        config.hardware_compatibility_level = level
+    if options.workspace_mib is not None:
+        config.set_memory_pool_limit(member("MemoryPoolType", "WORKSPACE", "--workspace"), options.workspace_mib << 20)
+    if options.optimization_level is not None:
+        config.builder_optimization_level = options.optimization_level
+    if options.serialize_plugins:
+        config.plugins_to_serialize = [str(options.plugins)]
+
+
+def _set_flag(package: TensorRT, config: Any, name: str, value: bool, option: str) -> None:
+    flag = package.member("BuilderFlag", name, option)
+    if value:
+        config.set_flag(flag)
+    else:
+        config.clear_flag(flag)
+
+
+def _add_profile(package: TensorRT, builder: Any, config: Any, profile: Profile) -> None:
+    native = builder.create_optimization_profile()
+    native.set_shape(profile.input, profile.minimum, profile.optimum, profile.maximum)
+    if config.add_optimization_profile(native) < 0:
+        raise UserError(f"profile: {package.name} refuses {profile}: {package.log.reason()}")
+
+
+def _load_timing_cache(package: TensorRT, config: Any, path: Path | None) -> Any:
+    """The cache of this build, filled from the file when there is one; None when none is asked for."""
+    if path is None:
+        return None
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        content = b""
+    except OSError as error:
+        raise UserError(f"--timing-cache {path}: cannot read: {os_reason(error)}") from error
+    cache = config.create_timing_cache(content)
+    if cache is None or not config.set_timing_cache(cache, False):
+        raise UserError(f"--timing-cache {path}: expected one of {package.name} and this GPU, found another; remove it")
+    return cache
+
+
+def _count_layers(network: Any) -> dict[str, int]:
+    """Number of layers by kind and type of the first output, such as "convolution float16", most frequent first."""
+    counts: Counter[str] = Counter()
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        kind = layer.type.name.lower()
+        counts[f"{kind} {_dtype(layer.get_output(0).dtype)}" if layer.num_outputs else kind] += 1
+    return dict(counts.most_common())
+
+
+def _io(tensor: Any) -> IO:
+    return IO(tensor.name, _dtype(tensor.dtype), tuple(tensor.shape))
+
+
+def _graph_io(tensor: Any) -> IO:
+    return IO(tensor.name, tensor.dtype, tuple(d if isinstance(d, int) else -1 for d in tensor.shape))
+
+
+def _dtype(value: Any) -> str:
+    """numpy's name of a TensorRT type."""
+    return _TYPES.get(value.name, value.name.lower())

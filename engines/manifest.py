@@ -1,0 +1,213 @@
+"""The sidecar of an engine: what it was built from, for what, and what it needs. up.engine has up.engine.json.
+
+The engine itself stays a plain plan, which trtexec and every C++ loader take; a header in front of it would break them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engines import profile as profiles
+from engines.errors import UserError
+from engines.files import os_reason, sha256_of, write_text
+from engines.profile import Profile
+from engines.targets import Runtime, Size
+from engines.tensorrt_package import NAMES
+
+FORMAT, VERSION = "dinn360-engine", 1
+
+
+@dataclass(frozen=True)
+class IO:
+    """One input or output of an engine; a free dimension has -1."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PluginLibrary:
+    """The library that the engine's plugin nodes need.
+
+    Attributes:
+        file: its name, without a folder: a device keeps it elsewhere.
+        sha256: of the library that the engine was built with.
+        plugins: name and version of each plugin that the graph uses, such as "DeformConv2d 1".
+        serialized: whether the engine carries the library inside.
+    """
+
+    file: str
+    sha256: str
+    plugins: tuple[str, ...]
+    serialized: bool
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is known of one engine file.
+
+    Attributes:
+        engine_sha256, engine_bytes: of the engine file.
+        onnx, onnx_sha256: name (without a folder) and hash of the graph that it was built from.
+        runtime, runtime_version: the package, "tensorrt" or "tensorrt_rtx", and its version.
+        target: key in engines/targets.toml.
+        compute_capabilities: that it runs on.
+        gpu: the card that it was built on; empty when it was built without one.
+        hardware_compatibility: "none", "ampere-plus" or "same-compute-capability".
+        version_compatible: whether later versions of the runtime load it.
+        precision: "fp32" or "fp16".
+        islands: what stays fp32 in an fp16 graph.
+        tf32: whether fp32 convolutions may use TF32.
+        tile: (height, width) in HR pixels, the largest piece that it takes.
+        profile: shapes that it takes.
+        plugin_library: None when it has no plugin nodes.
+        inputs, outputs: its tensors.
+        layers: number of layers by kind and type, as the network had them before fusion.
+        metadata: `metadata_props` of the graph: checkpoint, scale, direction, configuration.
+    """
+
+    engine_sha256: str
+    engine_bytes: int
+    onnx: str
+    onnx_sha256: str
+    runtime: Runtime
+    runtime_version: str
+    target: str
+    compute_capabilities: tuple[str, ...]
+    gpu: str
+    hardware_compatibility: str
+    version_compatible: bool
+    precision: str
+    islands: tuple[str, ...]
+    tf32: bool
+    tile: Size
+    profile: Profile
+    plugin_library: PluginLibrary | None
+    inputs: tuple[IO, ...]
+    outputs: tuple[IO, ...]
+    layers: dict[str, int]
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def checkpoint_sha256(self) -> str:
+        return self.metadata.get("checkpoint_sha256", "")
+
+    def check_file(self, engine: Path) -> None:
+        """Refuse an engine that is not the one that this sidecar was written for."""
+        found = sha256_of(engine)
+        if found != self.engine_sha256:
+            raise UserError(
+                f"{engine}: expected the engine of {sidecar(engine).name} (sha256 {self.engine_sha256[:12]}), "
+                f"found {found[:12]}; build it again"
+            )
+
+    def check_runtime(self, engine: Path, version: str) -> None:
+        """Refuse a version of the runtime that does not load this engine."""
+        built, here = (tuple(map(int, text.split("."))) for text in (self.runtime_version, version))
+        same = all(a == b for a, b in zip(built, here, strict=False))  # one may be written shorter: 10.3, 10.3.0
+        later = self.version_compatible and here[0] == built[0] and here >= built
+        if not same and not later:
+            kind = "or a later one of that major version" if self.version_compatible else "and no other"
+            name = NAMES[self.runtime]
+            raise UserError(f"{engine}: expected {name} {self.runtime_version} {kind}, found {version}; build it again")
+
+    def check_gpu(self, engine: Path, name: str, capability: str) -> None:
+        """Refuse a card that this engine was not built for. `capability`: its compute capability, such as "8.7"."""
+        if capability in self.compute_capabilities:
+            return
+        ampere = self.hardware_compatibility == "ampere-plus" and float(capability) >= 8.0
+        if not ampere:
+            wanted = ", ".join(self.compute_capabilities)
+            raise UserError(
+                f"{engine}: expected a GPU of compute capability {wanted} ({self.target}), found {capability} ({name})"
+            )
+
+    def check_plugins(self, engine: Path, creators: set[str]) -> None:
+        """Refuse to go on while plugins are missing. `creators`: the names that are registered."""
+        library = self.plugin_library
+        if library is None or library.serialized:
+            return
+        missing = [plugin for plugin in library.plugins if plugin.split()[0] not in creators]
+        if missing:
+            raise UserError(
+                f"{engine}: expected the plugins {', '.join(missing)} of {library.file}, found none loaded; "
+                f"put {library.file} beside the engine or name it with --plugins"
+            )
+
+    def check_checkpoint(self, engine: Path, digest: str, source: Path) -> None:
+        """Refuse an engine of another checkpoint than `source`, whose SHA-256 is `digest`."""
+        if self.checkpoint_sha256 != digest:
+            found = self.checkpoint_sha256[:12] or "none"
+            raise UserError(f"{engine}: expected an engine of {source} (sha256 {digest[:12]}), found {found}")
+
+
+def sidecar(engine: Path) -> Path:
+    """Where the sidecar of an engine lies."""
+    return engine.with_name(engine.name + ".json")
+
+
+def write_manifest(engine: Path, manifest: Manifest) -> Path:
+    """Write the sidecar, whole or not at all, and return its path."""
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        **asdict(manifest),
+        "profile": profiles.to_json(manifest.profile),
+    }
+    path = sidecar(engine)
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    return path
+
+
+def read_manifest(engine: Path) -> Manifest:
+    """Read the sidecar of an engine.
+
+    Raises:
+        UserError: it is missing, no JSON, of another format or version, or incomplete.
+    """
+    path = sidecar(engine)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{engine}: expected its sidecar {path.name} beside it, found none; "
+            "python -m engines build writes it (--engine for one that trtexec has built)"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot read: {os_reason(error)}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: expected JSON, found: {error}") from error
+    if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):
+        raise UserError(f"{path}: expected an engine's sidecar ({FORMAT} {VERSION}), found another format")
+    try:
+        return _from_json({key: value for key, value in content.items() if key not in ("format", "version")})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: expected a complete sidecar, found a damaged one ({error})") from error
+
+
+def _from_json(values: dict[str, Any]) -> Manifest:
+    library = values["plugin_library"]
+    if values["runtime"] not in NAMES:
+        raise ValueError(f"runtime {values['runtime']!r}")
+    return Manifest(
+        **{
+            **values,
+            "compute_capabilities": tuple(map(str, values["compute_capabilities"])),
+            "islands": tuple(map(str, values["islands"])),
+            "tile": (int(values["tile"][0]), int(values["tile"][1])),
+            "profile": profiles.from_json(values["profile"]),
+            "plugin_library": library and PluginLibrary(**{**library, "plugins": tuple(library["plugins"])}),
+            "inputs": tuple(_io(entry) for entry in values["inputs"]),
+            "outputs": tuple(_io(entry) for entry in values["outputs"]),
+            "layers": {str(kind): int(count) for kind, count in values["layers"].items()},
+            "metadata": {str(key): str(text) for key, text in values["metadata"].items()},
+        }
+    )
+
+
+def _io(value: dict[str, Any]) -> IO:
+    return IO(str(value["name"]), str(value["dtype"]), tuple(map(int, value["shape"])))

@@ -1,0 +1,131 @@
+"""Optimization profiles: the range of shapes that an engine takes, from sizes in HR pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from engines.errors import UserError
+from engines.onnx_file import OnnxFile, OnnxTensor
+from engines.targets import MINIMUM, Size, Target
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Shapes of the graph's one input: the smallest and the largest that run, and the one that is tuned for."""
+
+    input: str
+    minimum: Shape
+    optimum: Shape
+    maximum: Shape
+
+    def __str__(self) -> str:
+        return f"{self.input} {text(self.minimum)} to {text(self.maximum)}, tuned for {text(self.optimum)}"
+
+    def admits(self, shape: Shape) -> bool:
+        """Whether an array of this shape can be given to the engine."""
+        ranges = zip(self.minimum, shape, self.maximum, strict=True)
+        return len(shape) == len(self.minimum) and all(low <= size <= high for low, size, high in ranges)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """(height, width) in HR pixels of the smallest, the tuned and the largest image, and the largest batch."""
+
+    minimum: Size = MINIMUM
+    optimum: Size = MINIMUM
+    maximum: Size = MINIMUM
+    batch: int = 1
+
+
+def sizes_for(target: Target, opt: Size | None = None, maximum: Size | None = None, batch: int = 1) -> Sizes:
+    """The sizes of a target, with the user's in their place.
+
+    A maximum without a tuned size lowers that to itself; a tuned size without a maximum raises that to itself.
+
+    Raises:
+        UserError: the batch is no number of at least 1, or a size is smaller than the smallest or larger than
+            the largest.
+    """
+    if batch < 1:
+        raise UserError(f"--batch: expected a number of at least 1, found {batch}")
+    top = maximum or _larger(target.tile, opt or target.opt)
+    tuned = opt or _smaller(target.opt, top)
+    for option, size, low, high in (("--max", top, MINIMUM, top), ("--opt", tuned, MINIMUM, top)):
+        if not all(a <= b <= c for a, b, c in zip(low, size, high, strict=True)):
+            raise UserError(f"{option}: expected {_size(low)} to {_size(high)} (width x height), found {_size(size)}")
+    return Sizes(MINIMUM, tuned, top, batch)
+
+
+def profile_for(graph: OnnxFile, sizes: Sizes) -> Profile:
+    """The profile of a graph: `down.onnx` takes HR images, `up.onnx` images `scale` times smaller.
+
+    Raises:
+        UserError: the graph is none of ours: several inputs, free dimensions other than batch, height and width,
+            or no usable entries `direction` and `scale`.
+    """
+    if len(graph.inputs) != 1:
+        names = ", ".join(tensor.name for tensor in graph.inputs) or "none"
+        raise UserError(f"{graph.path}: expected a graph with one input, found {names}")
+    (tensor,) = graph.inputs
+    factor = _factor(graph)
+    shapes = [
+        _shape(graph, tensor, batch, size, factor)
+        for batch, size in ((1, sizes.minimum), (1, sizes.optimum), (sizes.batch, sizes.maximum))
+    ]
+    return Profile(tensor.name, *shapes)
+
+
+def to_json(profile: Profile) -> dict[str, Any]:
+    return {
+        "input": profile.input,
+        "min": list(profile.minimum),
+        "opt": list(profile.optimum),
+        "max": list(profile.maximum),
+    }
+
+
+def from_json(value: dict[str, Any]) -> Profile:
+    return Profile(value["input"], *(tuple(map(int, value[key])) for key in ("min", "opt", "max")))
+
+
+def text(shape: Shape) -> str:
+    """As trtexec writes it: 1x3x64x128."""
+    return "x".join(map(str, shape))
+
+
+def _factor(graph: OnnxFile) -> int:
+    """HR pixels for each pixel of the input, along one side."""
+    direction, scale = graph.metadata.get("direction"), graph.metadata.get("scale", "")
+    if direction not in ("down", "up") or not scale.isdecimal() or int(scale) < 2:
+        found = f"direction {direction!r} and scale {scale!r}"
+        raise UserError(f"{graph.path}: expected a graph of python -m export onnx (direction, scale), found {found}")
+    return 1 if direction == "down" else int(scale)
+
+
+def _shape(graph: OnnxFile, tensor: OnnxTensor, batch: int, size: Size, factor: int) -> Shape:
+    free = {"batch": batch, "height": -(-size[0] // factor), "width": -(-size[1] // factor)}
+    shape = []
+    for dimension in tensor.shape:
+        if isinstance(dimension, int):
+            shape.append(dimension)
+        elif dimension in free:
+            shape.append(free[dimension])
+        else:
+            expected = "batch, height and width"
+            raise UserError(f"{graph.path}: input {tensor.name}: expected {expected} to be free, found {dimension!r}")
+    return tuple(shape)
+
+
+def _larger(first: Size, second: Size) -> Size:
+    return max(first[0], second[0]), max(first[1], second[1])
+
+
+def _smaller(first: Size, second: Size) -> Size:
+    return min(first[0], second[0]), min(first[1], second[1])
+
+
+def _size(size: Size) -> str:
+    return f"{size[1]}x{size[0]}"

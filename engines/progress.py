@@ -1,0 +1,71 @@
+"""A progress bar for engine builds, fed by the builder's own progress monitor."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from tqdm import tqdm
+
+
+class BuildProgress:
+    """The part that does not depend on TensorRT: open phases, and one bar for the innermost of them.
+
+    TensorRT's phases nest and their numbers of steps are no measure of time, so the bar shows how far the current
+    phase is and what it is called. Calls may come from several threads.
+    """
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+        self._lock = threading.Lock()
+        self._phases: dict[str, tuple[int, int]] = {}
+
+    def start(self, phase: str, steps: int) -> None:
+        with self._lock:
+            self._phases[phase] = (0, steps)
+            self._show()
+
+    def step(self, phase: str, step: int) -> None:
+        """`step`: number of the step that was completed, from 0."""
+        with self._lock:
+            if phase in self._phases:
+                self._phases[phase] = (step + 1, self._phases[phase][1])
+                self._show()
+
+    def finish(self, phase: str) -> None:
+        with self._lock:
+            self._phases.pop(phase, None)
+            self._show()
+
+    def _show(self) -> None:
+        if not self._phases:
+            return
+        name, (done, total) = list(self._phases.items())[-1]
+        self._bar.total, self._bar.n = total, min(done, total)
+        self._bar.set_description_str(name, refresh=False)
+        self._bar.refresh()
+
+
+def progress_bar() -> Any:
+    """A bar on stderr that disappears at the end; nothing where stderr is no terminal."""
+    return tqdm(total=1, unit="step", leave=False, disable=None, bar_format="{desc}: {n_fmt}/{total_fmt} [{elapsed}]")
+
+
+def monitor(api: Any, progress: BuildProgress) -> Any:
+    """An IProgressMonitor of the imported package that reports to `progress`. It must outlive the build."""
+
+    class Monitor(api.IProgressMonitor):
+        def __init__(self) -> None:
+            api.IProgressMonitor.__init__(self)
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            progress.start(phase_name, num_steps)
+
+        def phase_finish(self, phase_name: str) -> None:
+            progress.finish(phase_name)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            progress.step(phase_name, step)
+            return True  # False would stop the build
+
+    return Monitor()

@@ -1,0 +1,198 @@
+"""Sessions over engines in TensorRT and TensorRT-RTX, on the first GPU."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engines import cuda
+from engines.errors import UserError
+from engines.files import atomic_path, os_reason
+from engines.manifest import IO, Manifest, read_manifest
+from engines.profile import text
+from engines.session import Array, Session, TensorSpec
+from engines.tensorrt_package import TensorRT, import_tensorrt
+
+
+class TensorRTSession(Session):
+    """An engine file and its sidecar; open it with `open_session`, which checks the path first.
+
+    Everything that can be checked without a GPU is checked first: the sidecar belongs to this engine, the version of
+    the runtime loads it, its plugins are there. Then the GPU has to be one that it was built for.
+
+    One execution context, one stream, and buffers that are kept from call to call and grow when a shape needs more.
+    A shape that comes a second time is recorded as a CUDA graph and replayed from then on (TensorRT-RTX does that
+    itself). Calls from several threads wait for each other.
+
+    TensorRT-RTX compiles its kernels on first use; what it compiled is kept in <engine>.cache by `close`.
+    """
+
+    def __init__(self, path: Path, plugins: Path | None) -> None:
+        manifest = read_manifest(path)
+        package = import_tensorrt(manifest.runtime, str(path))
+        manifest.check_runtime(path, package.version)
+        _load_plugins(package, path, manifest, plugins)
+        manifest.check_file(path)
+        device = cuda.find_device(str(path))
+        manifest.check_gpu(path, device.name, device.capability)
+        self.path = path
+        self.manifest = manifest
+        self.inputs = tuple(_spec(io) for io in manifest.inputs)
+        self.outputs = tuple(_spec(io) for io in manifest.outputs)
+        self.metadata = dict(manifest.metadata)
+        self.runtime = f"{package.name} {device.name} {manifest.precision}"
+        self._lock = threading.Lock()
+        self._package = package
+        self._shapes: tuple[tuple[int, ...], ...] = ()
+        self._records = package.runtime == "tensorrt"  # CUDA graphs of our own
+        self._stream: cuda.Stream | None = cuda.Stream(str(path))
+        try:
+            self._runtime = package.api.Runtime(package.log)
+            self._engine = package.deserialize(self._runtime, path)
+            self._cache: Any = None
+            self._context = self._create_context()
+        except UserError:
+            self._stream.close()
+            raise
+
+    def _run(self, arrays: dict[str, Array]) -> dict[str, Array]:
+        with self._lock:
+            stream = self._stream
+            if stream is None:
+                raise ValueError(f"{self.path}: the session is closed")
+            given = {spec.name: np.ascontiguousarray(arrays[spec.name]) for spec in self.inputs}
+            self._check_profile(given)
+            shapes = tuple(array.shape for array in given.values())
+            repeated = shapes == self._shapes
+            if not repeated:
+                self._shapes = ()  # whatever fails from here on, the next call starts afresh
+                stream.forget_graph()
+                self._set_shapes(given)
+            results = self._bind(stream, given)
+            for name, array in given.items():
+                stream.upload(stream.buffer(name, array.nbytes), array)
+            self._execute(stream, repeated)
+            for name, (shape, dtype) in results.items():
+                stream.download(stream.buffer(name, _nbytes(shape, dtype)), _nbytes(shape, dtype))
+            stream.synchronize()
+            self._shapes = shapes
+            return {
+                name: stream.buffer(name, _nbytes(shape, dtype)).view(shape, dtype).copy()
+                for name, (shape, dtype) in results.items()
+            }
+
+    def close(self) -> None:
+        with self._lock:
+            if self._stream is None:
+                return
+            stream, self._stream = self._stream, None
+            self._save_cache()
+            # the context before the engine, the engine before the runtime
+            self._context = self._cache = self._engine = self._runtime = None
+            stream.close()
+
+    def _check_profile(self, arrays: dict[str, Array]) -> None:
+        profile = self.manifest.profile
+        shape = arrays[profile.input].shape
+        if not profile.admits(shape):
+            raise UserError(f"{self.path}: expected {profile}, found {text(shape)}; build it with another --max")
+
+    def _set_shapes(self, arrays: dict[str, Array]) -> None:
+        for name, array in arrays.items():
+            if not self._context.set_input_shape(name, array.shape):
+                raise UserError(f"{self.path}: {self._package.name} refuses {name} {text(array.shape)}")
+        missing = self._context.infer_shapes()
+        if missing:
+            raise UserError(f"{self.path}: the shapes of {', '.join(missing)} cannot be inferred")
+
+    def _bind(self, stream: cuda.Stream, arrays: dict[str, Array]) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Tell the context where its tensors lie, and return shape and type of each output."""
+        sizes = {name: array.nbytes for name, array in arrays.items()}
+        results = {spec.name: (tuple(self._context.get_tensor_shape(spec.name)), spec.dtype) for spec in self.outputs}
+        sizes.update((name, _nbytes(shape, dtype)) for name, (shape, dtype) in results.items())
+        for name, size in sizes.items():
+            self._context.set_tensor_address(name, stream.buffer(name, size).device)
+        return results
+
+    def _execute(self, stream: cuda.Stream, repeated: bool) -> None:
+        """Put one inference on the stream.
+
+        The first call of a shape runs plainly, because it sets things up that must not be recorded; the second is
+        recorded, and every later one replays the record. An engine that cannot be recorded always runs plainly.
+        """
+        if repeated and self._records and not stream.has_graph:
+            try:
+                stream.record(lambda: self._enqueue(stream))
+            except UserError:
+                self._records = False
+        if stream.has_graph:
+            stream.launch()
+        else:
+            self._enqueue(stream)
+
+    def _enqueue(self, stream: cuda.Stream) -> None:
+        self._package.log.clear()
+        if not self._context.execute_async_v3(int(stream.handle)):
+            raise UserError(f"{self.path}: {self._package.name} cannot run it: {self._package.log.reason()}")
+
+    def _create_context(self) -> Any:
+        if self._package.runtime == "tensorrt_rtx":
+            config = self._engine.create_runtime_config()
+            config.cuda_graph_strategy = self._package.member("CudaGraphStrategy", "WHOLE_GRAPH_CAPTURE", "engine")
+            self._cache = config.create_runtime_cache()
+            self._read_cache()
+            config.set_runtime_cache(self._cache)
+            context = self._engine.create_execution_context(config)
+        else:
+            context = self._engine.create_execution_context()
+        if context is None:
+            raise UserError(f"{self.path}: {self._package.name} cannot start it: {self._package.log.reason()}")
+        return context
+
+    @property
+    def _cache_path(self) -> Path:
+        return self.path.with_name(self.path.name + ".cache")
+
+    def _read_cache(self) -> None:
+        try:
+            content = self._cache_path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise UserError(f"{self._cache_path}: cannot read: {os_reason(error)}") from error
+        self._cache.deserialize(content)  # False for a cache of another version or card, which is then left empty
+
+    def _save_cache(self) -> None:
+        if self._cache is None:
+            return
+        try:
+            with atomic_path(self._cache_path) as temporary:
+                temporary.write_bytes(self._cache.serialize())
+        except UserError:
+            return  # a read-only folder costs the next start some seconds, not this one its result
+
+
+def _load_plugins(package: TensorRT, path: Path, manifest: Manifest, plugins: Path | None) -> None:
+    library = manifest.plugin_library
+    if library is None:
+        return
+    if library.serialized:
+        raise UserError(
+            f"{path}: carries the plugin library inside, and a session runs no code out of an engine file; "
+            "build it without --serialize-plugins"
+        )
+    beside = path.with_name(library.file)
+    if plugins is not None or beside.is_file():
+        package.load_plugins(plugins or beside)
+    manifest.check_plugins(path, package.creators())
+
+
+def _spec(io: IO) -> TensorSpec:
+    return TensorSpec(io.name, tuple(None if size < 0 else size for size in io.shape), np.dtype(io.dtype))
+
+
+def _nbytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize

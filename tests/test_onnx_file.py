@@ -1,0 +1,127 @@
+"""The reader of ONNX files against the onnx package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from conftest import GraphMaker
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import build, tiny
+from onnx import TensorProto, helper, numpy_helper
+
+from engines.errors import UserError
+from engines.onnx_file import Dimension, OnnxFile, OnnxTensor, read_onnx
+from export.lowering import LOWERINGS, lower
+from export.onnx import trace
+
+
+def tensor(value: onnx.ValueInfoProto) -> OnnxTensor:
+    kind = value.type.tensor_type
+    shape: list[Dimension] = [
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in kind.shape.dim
+    ]
+    return OnnxTensor(value.name, helper.tensor_dtype_to_np_dtype(kind.elem_type).name, tuple(shape))
+
+
+def check(found: OnnxFile, model: onnx.ModelProto) -> None:
+    """Everything that the reader says, against what the onnx package says."""
+    graph = model.graph
+    assert found.opsets == {entry.domain: entry.version for entry in model.opset_import}
+    assert found.metadata == {entry.key: entry.value for entry in model.metadata_props}
+    assert list(found.inputs) == [tensor(value) for value in graph.input]
+    assert list(found.outputs) == [tensor(value) for value in graph.output]
+    assert found.values == {value.name: tensor(value) for value in graph.value_info}
+    assert [(w.name, w.dtype, list(w.shape)) for w in found.weights] == [
+        (w.name, helper.tensor_dtype_to_np_dtype(w.data_type).name, list(w.dims)) for w in graph.initializer
+    ]
+    assert len(found.nodes) == len(graph.node)
+    for ours, theirs in zip(found.nodes, graph.node, strict=True):
+        assert (ours.name, ours.op_type, ours.domain) == (theirs.name, theirs.op_type, theirs.domain)
+        assert (list(ours.inputs), list(ours.outputs)) == (list(theirs.input), list(theirs.output))
+        expected = {a.name: helper.get_attribute_value(a) for a in theirs.attribute}
+        plain = {
+            name: value.decode() if isinstance(value, bytes) else value
+            for name, value in expected.items()
+            if isinstance(value, int | float | bytes) or (isinstance(value, list) and not isinstance(value[0], bytes))
+        }
+        assert ours.attributes == plain
+
+
+@pytest.fixture(scope="module")
+def traced() -> onnx.ModelProto:
+    return trace(build(tiny()), "down", 19)
+
+
+@pytest.mark.parametrize("ops", LOWERINGS)
+def test_an_exported_graph(traced: onnx.ModelProto, ops: str, tmp_path: Path) -> None:
+    model = lower(traced, ops)
+    helper.set_model_props(model, {"scale": "2", "ops": ops, "empty": "", "sign": "é ↔ 度"})
+    onnx.save(model, str(tmp_path / "down.onnx"))
+    found = read_onnx(tmp_path / "down.onnx")
+    check(found, model)
+    assert found.precision == "fp32"
+    assert any(node.domain == "dinn360" for node in found.nodes) == (ops == "plugin")
+
+
+def test_attributes_and_types_of_every_kind(tmp_path: Path) -> None:
+    node = helper.make_node(
+        "Any",
+        ["x", ""],
+        ["y"],
+        "n",
+        domain="d",
+        i=-3,
+        f=0.5,
+        s="text",
+        many=[1, -2],
+        floats=[1.5, -2.0],
+        none=np_none(),
+    )
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT16, [None, "h", 3]) for n in "xy")
+    weights = [numpy_helper.from_array(np.zeros((2, 0), np.int64), "w"), numpy_helper.from_array(np.bool_(1), "b")]
+    graph = helper.make_graph([node], "g", [x], [y], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19), helper.make_opsetid("d", 1)])
+    onnx.save(model, str(tmp_path / "a.onnx"))
+    found = read_onnx(tmp_path / "a.onnx")
+    assert found.nodes[0].attributes == {
+        "i": -3, "f": 0.5, "s": "text", "many": [1, -2], "floats": [1.5, -2.0],
+    }  # fmt: skip
+    assert found.nodes[0].inputs == ("x", "")
+    assert found.inputs == (OnnxTensor("x", "float16", (None, "h", 3)),)
+    assert [(w.dtype, w.shape) for w in found.weights] == [("int64", (2, 0)), ("bool", ())]
+    assert found.opsets == {"": 19, "d": 1} and found.precision == "fp16"
+
+
+def np_none() -> onnx.TensorProto:
+    """An attribute of a kind that the reader leaves out."""
+    return numpy_helper.from_array(np.zeros(3, np.float32))
+
+
+def test_files_that_are_no_graph(tmp_path: Path, make_graph: GraphMaker) -> None:
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    (tmp_path / "text.onnx").write_text("hello, this is no graph")
+    (tmp_path / "cut.onnx").write_bytes(make_graph().read_bytes()[:-20])
+    for name in ("empty", "text", "cut"):
+        with pytest.raises(UserError, match=rf"{name}\.onnx: expected an ONNX file, found something else or a damaged"):
+            read_onnx(tmp_path / f"{name}.onnx")
+    with pytest.raises(UserError, match=r"none\.onnx: cannot read: no such file"):
+        read_onnx(tmp_path / "none.onnx")
+
+
+@given(st.data())
+def test_damaged_bytes_never_raise_anything_else(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 3]) for n in "xy"]
+    graph = helper.make_graph([helper.make_node("Elu", ["x"], ["y"], alpha=0.5)], "g", values[:1], values[1:])
+    content = bytearray(helper.make_model(graph).SerializeToString())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "damaged.onnx"
+    path.write_bytes(content)
+    try:
+        read_onnx(path)
+    except UserError as error:
+        assert "damaged.onnx: expected an ONNX file" in str(error)
