@@ -30,6 +30,7 @@ class Layer:
         name, kind: of the node that it is built around; fused: how many others it holds.
         products: multiply-accumulates of convolutions and matrix products. samples: of bilinear sampling.
         reads, writes: bytes of each tensor from and to memory, weights among the former, by name.
+        inside: tensors that pass from one of its nodes to the next and never reach memory.
         scratch: bytes of memory for the duration of the layer. passes: bytes moved beyond reads and writes.
         half: whether its arithmetic is fp16.
     """
@@ -42,6 +43,7 @@ class Layer:
     fused: int = 0
     reads: dict[str, int] = field(default_factory=dict)
     writes: dict[str, int] = field(default_factory=dict)
+    inside: set[str] = field(default_factory=set)
     scratch: int = 0
     passes: int = 0
 
@@ -100,30 +102,26 @@ class _Grouping:
             _count(layer, node, self.shapes, self.stock, self._element(node.outputs[0]))
         for name in inputs:
             source = self._source(name)
-            if source not in layer.writes:
+            if source not in layer.inside:
                 size = self._size(node.outputs[0] if node.op_type in PARTIAL else source)
                 layer.reads[source] = max(size, layer.reads.get(source, 0))
         for name in filter(None, node.outputs):
             if self.readers[name]:
                 layer.writes[name] = self._size(name)
                 self.tail[name] = layer
-        layer.writes = {name: size for name, size in layer.writes.items() if size}
 
     def _joined(self, node: OnnxNode, inputs: list[str]) -> Layer | None:
         """The layer that this element-wise node ends from now on; what only it reads is not written any more."""
         for name in sorted(map(self._source, inputs), key=self._size, reverse=True):
             layer = self.tail.get(name)
-            if layer and self.readers[name] == 1 and len(layer.writes) == 1 and not self._depends(inputs, name, layer):
+            if layer and self.readers[name] == 1 and list(layer.writes) == [name]:
                 del layer.writes[name]
+                layer.inside.add(name)
                 layer.fused += 1
                 self.layers.remove(layer)
                 self.layers.append(layer)  # it runs when all of its operands are there
                 return layer
         return None
-
-    def _depends(self, inputs: list[str], through: str, layer: Layer) -> bool:
-        """Whether another operand is made by the layer itself: fused already, hence not to be read."""
-        return any(self.tail.get(self._source(name)) is layer for name in inputs if self._source(name) != through)
 
     def _source(self, name: str) -> str:
         return self.alias.get(name, name)

@@ -1,7 +1,8 @@
 """The shape of every tensor of a graph at any size, without the memory for it.
 
-ONNX Runtime runs the graph at two small sizes of the same proportions, and its profile tells the shapes. A dimension is
-a + b * t, with t the ratio of the sizes, so the two runs give a and b.
+ONNX Runtime runs the graph at three small sizes of the same proportions, and its profile tells the shapes. A dimension
+is a constant, or grows with the height or the width, or with both (a number of windows): a polynomial of degree two in
+the ratio of the sizes, which three runs fix.
 """
 
 from __future__ import annotations
@@ -27,12 +28,19 @@ def shapes_at(file: OnnxFile, size: tuple[int, int]) -> dict[str, Shape]:
     """
     shorter = min(size)
     small = (round(2 * size[0] / shorter) * STEP, round(2 * size[1] / shorter) * STEP)
-    first, second = _measured(file, small), _measured(file, (2 * small[0], 2 * small[1]))
+    runs = [_measured(file, (times * small[0], times * small[1])) for times in (1, 2, 3)]
     ratio = (size[0] * size[1] / (small[0] * small[1])) ** 0.5
     shapes = {tensor.name: tuple(n for n in tensor.shape if isinstance(n, int)) for tensor in file.weights}
-    for name, shape in first.items():
-        shapes[name] = tuple(round(a + (b - a) * (ratio - 1)) for a, b in zip(shape, second[name], strict=True))
+    for name in runs[0]:
+        shapes[name] = tuple(_continued(dims, ratio) for dims in zip(*(run[name] for run in runs), strict=True))
     return shapes
+
+
+def _continued(dims: tuple[int, ...], at: float) -> int:
+    """The polynomial through the values at 1, 2 and 3, at a point beyond (Newton's differences)."""
+    first, second, third = dims
+    step, bend = second - first, third - 2 * second + first
+    return round(first + (at - 1) * step + (at - 1) * (at - 2) / 2 * bend)
 
 
 def _measured(file: OnnxFile, size: Shape) -> dict[str, Shape]:
