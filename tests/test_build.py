@@ -40,18 +40,34 @@ def up(tmp_path: Path) -> Path:
     return save_graph(tmp_path / "up.onnx", "up", {**SMALL, "direction": "up"})
 
 
-def plugin_graph(path: Path, op: str = "DeformConv2d", domain: str = "dinn360") -> Path:
+def plugin_graph(
+    path: Path, op: str = "DeformConv2d", domain: str = "dinn360", source: str = "hr", metadata: dict[str, str] = SMALL
+) -> Path:
     """A graph with one node that TensorRT-RTX does not have."""
-    values = [
-        helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 3, "height", "width"]) for n in ("hr", "lr")
-    ]
+    inputs, outputs = free_values(source), free_values("lr" if source == "hr" else "hr")
     attributes = {"plugin_version": "1", "plugin_namespace": ""} if domain else {}
-    graph = helper.make_graph(
-        [helper.make_node(op, ["hr"], ["lr"], "the_node", domain=domain, **attributes)], "g", values[:1], values[1:]
-    )
+    node = helper.make_node(op, [inputs[0].name], [outputs[0].name], "the_node", domain=domain, **attributes)
     opsets = [helper.make_opsetid("", 19), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    return save([node], inputs, outputs, [], metadata, path, opsets)
+
+
+def free_values(name: str) -> list[onnx.ValueInfoProto]:
+    return [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, "height", "width"])]
+
+
+def save(
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    weights: list[onnx.TensorProto],
+    metadata: dict[str, str],
+    path: Path,
+    opsets: list[onnx.OperatorSetIdProto] | None = None,
+) -> Path:
+    graph = helper.make_graph(nodes, "g", inputs, outputs, weights)
+    opsets = opsets or [helper.make_opsetid("", 19)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    helper.set_model_props(model, {**SMALL, "ops": "plugin"})
+    helper.set_model_props(model, metadata)
     onnx.save(model, path)
     return path
 
@@ -149,17 +165,10 @@ def test_a_node_that_the_parser_refuses_is_named(tmp_path: Path) -> None:
 @rtx
 def test_what_the_builder_refuses(tmp_path: Path) -> None:
     """A reshape that no size of the profile fits."""
-    values = [
-        helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 3, "height", "width"]) for n in ("hr", "lr")
-    ]
     shape = helper.make_tensor("shape", TensorProto.INT64, [4], [1, 3, 5, 7])
-    graph = helper.make_graph(
-        [helper.make_node("Reshape", ["hr", "shape"], ["lr"], "r")], "g", values[:1], values[1:], [shape]
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
-    helper.set_model_props(model, SMALL)
-    onnx.save(model, tmp_path / "odd.onnx")
-    assert "odd.onnx: TensorRT-RTX 1.7" in (line := refusal(tmp_path / "odd.onnx")) and "cannot build it: " in line
+    node = helper.make_node("Reshape", ["hr", "shape"], ["lr"], "r")
+    graph = save([node], free_values("hr"), free_values("lr"), [shape], SMALL, tmp_path / "odd.onnx")
+    assert "odd.onnx: TensorRT-RTX 1.7" in (line := refusal(graph)) and "cannot build it: " in line
 
 
 def test_plugins_and_targets(tmp_path: Path) -> None:
@@ -339,24 +348,26 @@ def test_a_graph_is_inspected(tmp_path: Path) -> None:
 
 
 def test_precision_is_read_from_the_file_and_islands_from_its_label(tmp_path: Path) -> None:
-    values = [
-        helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 3, "height", "width"]) for n in ("hr", "lr")
-    ]
     weight = helper.make_tensor("w", TensorProto.FLOAT16, [1], np.ones(1, np.float16))
     nodes = [
         helper.make_node("Cast", ["hr"], ["half"], to=TensorProto.FLOAT16),
         helper.make_node("Mul", ["half", "w"], ["product"]),
         helper.make_node("Cast", ["product"], ["lr"], to=TensorProto.FLOAT),
     ]
-    model = helper.make_model(
-        helper.make_graph(nodes, "g", values[:1], values[1:], [weight]),
-        opset_imports=[helper.make_opsetid("", 19)],
-        ir_version=10,
-    )
-    helper.set_model_props(model, {**SMALL, "precision": "fp16", "islands": '["haar", "low path"]'})
-    onnx.save(model, tmp_path / "down.onnx")
-    assert "precision   fp16, with haar, low path in fp32" in run("inspect", tmp_path / "down.onnx")[1]
-    helper.set_model_props(model, {**SMALL, "islands": "haar"})
-    onnx.save(model, tmp_path / "down.onnx")
-    code, output = run("inspect", tmp_path / "down.onnx")
+    parts = nodes, free_values("hr"), free_values("lr"), [weight]
+    graph = save(*parts, {**SMALL, "precision": "fp16", "islands": '["haar", "low path"]'}, tmp_path / "down.onnx")
+    assert "precision   fp16, with haar, low path in fp32" in run("inspect", graph)[1]
+    save(*parts, {**SMALL, "islands": "haar"}, graph)
+    code, output = run("inspect", graph)
     assert code == 2 and "metadata entry islands: expected a JSON list of names, found 'haar'" in output
+
+
+def test_the_trtexec_line_of_the_jetson_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "engines" / "jetson.md").read_text()
+    shown = " ".join(page.split("prints, in one line,\n\n```\n")[1].split("```")[0].split())
+    monkeypatch.chdir(tmp_path)
+    Path("x4").mkdir()
+    plugin_graph(Path("x4/up.onnx"), source="lr", metadata={**SMALL, "direction": "up", "scale": "4"})
+    arguments = ["--onnx", "x4/up.onnx", "--target", "jetson-agx-orin", "--plugins", "x4/libdinn360_trt.so"]
+    code, output = run("build", *arguments, "--print-trtexec", "--tensorrt", "10.3.0")
+    assert code == 0 and output.strip() == shown
