@@ -1,17 +1,22 @@
 """Open a graph file and run it on numpy arrays, whatever the runtime behind it."""
 
+from __future__ import annotations
+
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import UserError
+
+if TYPE_CHECKING:
+    from typing import Self  # Python 3.11
 
 Array = NDArray[Any]
 
