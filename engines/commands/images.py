@@ -27,7 +27,7 @@ _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 class Size(click.ParamType):
-    """WIDTHxHEIGHT, as in 3840x1920: a tuple (height, width)."""
+    """WIDTHxHEIGHT, as in 3840x1920: a tuple (width, height)."""
 
     name = "WxH"
 
@@ -37,7 +37,7 @@ class Size(click.ParamType):
         match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", value)
         if match is None:
             self.fail(f"expected WIDTHxHEIGHT such as 3840x1920, found {value!r}", param, ctx)
-        return int(match[2]), int(match[1])
+        return int(match[1]), int(match[2])
 
 
 class TileSize(click.ParamType):
@@ -151,9 +151,9 @@ def upscale(
     run(request, opening, "up", options_of(bits, **options))
 
 
-def options_of(bits: str | None, **options: Any) -> Options:
-    """The options of a command line as `Options`."""
-    return Options(bits=8 if bits == "8" else 16 if bits else None, **options)
+def options_of(bits: str | None, size: tuple[int, int] | None = None, **options: Any) -> Options:
+    """The options of a command line as `Options`; size is (width, height) here."""
+    return Options(bits=8 if bits == "8" else 16 if bits else None, size=size and (size[1], size[0]), **options)
 
 
 def run(
@@ -201,7 +201,8 @@ def _one(job: Job, rescaler: Rescaler, options: Options, bar: tqdm, tally: Tally
         if alone or (isinstance(cause, OSError) and cause.errno in _DISK_IS_FULL):
             raise
         tally.failed.append(str(error))
-        bar.write(f"error: {error}", file=click.get_text_stream("stderr"))
+        bar.clear()
+        click.echo(f"error: {error}", err=True)
     else:
         tally.done += 1
         tally.megapixels += result.megapixels
