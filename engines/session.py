@@ -52,6 +52,7 @@ class Session(ABC):
     Attributes:
         path: the graph file, for messages.
         inputs, outputs: the graph's tensors, in the graph's order.
+        optional: inputs that have a default and may be left out.
         metadata: the text pairs stored in the file (ONNX `metadata_props`); of an engine, those of its graph.
         runtime: name, version and device of the runtime, such as "onnxruntime 1.25.0 CPU".
     """
@@ -59,6 +60,7 @@ class Session(ABC):
     path: Path
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    optional: tuple[TensorSpec, ...] = ()
     metadata: dict[str, str]
     runtime: str
 
@@ -67,7 +69,7 @@ class Session(ABC):
 
         Args:
             arrays: one numpy array for each input, by name; name, dtype, rank and fixed dimensions must be
-                the graph's.
+                the graph's. Those of `optional` may be there.
 
         Returns:
             Every output by name; the arrays belong to the caller.
@@ -96,9 +98,10 @@ class Session(ABC):
 
     def _check_arrays(self, arrays: dict[str, Array]) -> None:
         names = [spec.name for spec in self.inputs]
-        if set(arrays) != set(names):
+        given = [spec for spec in self.optional if spec.name in arrays]
+        if set(arrays) != {*names, *(spec.name for spec in given)}:
             raise UserError(f"{self.path}: expected the inputs {listed(names)}, found {listed(sorted(arrays))}")
-        for spec in self.inputs:
+        for spec in (*self.inputs, *given):
             array = arrays[spec.name]
             if not isinstance(array, np.ndarray):
                 raise UserError(f"{self.path}: input {spec.name}: expected a numpy array, found {type(array).__name__}")
