@@ -1,0 +1,76 @@
+"""python -m engines batch: a folder of thousands of panoramas on many processes or machines."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from engines.batch import cluster, local
+from engines.batch.outcomes import NAME, Manifest
+from engines.batch.work import Setup
+from engines.commands.images import FOREIGN, LOSSY, Request, options_of, runtime_options, shared_options
+from engines.errors import UserError
+from engines.files import make_folder
+from engines.panorama import Direction
+from engines.selection import Job, select
+from engines.session import open_session
+
+
+@click.command()
+@shared_options
+@LOSSY
+@FOREIGN
+@runtime_options
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes, or actors of Ray.")
+@click.option(
+    "--ray", is_flag=False, flag_value="local", help="Use Ray Data; address of a cluster, default: this machine."
+)
+@click.option(
+    "--retries", type=click.IntRange(0), default=2, show_default=True, help="Further attempts at a failed file."
+)
+def batch(
+    request: Request,
+    model: Path,
+    threads: int | None,
+    provider: str | None,
+    bits: str | None,
+    workers: int,
+    ray: str | None,
+    retries: int,
+    **options: Any,
+) -> None:
+    """Rescale SOURCE (a folder or a glob pattern) to the folder TARGET with many workers.
+
+    TARGET/manifest.jsonl tells what became of each file. Run it again to go on after an interruption, and to try
+    again what failed. With Ray, every machine needs this package, the model and the files under the same paths.
+    """
+    jobs, folder = select(request.source, request.target, request.suffix)
+    if not folder:
+        raise UserError(f"{request.target}: expected a folder")
+    make_folder(request.target, "TARGET")
+    jobs = [Job(job.source.resolve(), job.target.resolve()) for job in jobs]
+    with open_session(model, threads, provider) as session:  # a bad model is told here, once
+        direction: Direction = "down" if session.inputs[0].name == "hr" else "up"
+    share = threads or max(1, (os.cpu_count() or 1) // workers)
+    setup = Setup(model.resolve(), direction, options_of(bits, **options), share, provider, retries)
+    with Manifest(request.target, jobs, request.overwrite) as manifest:
+        if manifest.waiting:
+            if ray is None:
+                outcomes = local.run(setup, manifest.waiting, workers)
+            else:
+                outcomes = cluster.run(setup, manifest.waiting, workers, ray)
+            with tqdm(total=len(manifest.waiting), unit="file", leave=False, disable=None) as bar:
+                for outcome in outcomes:
+                    manifest.add(outcome)
+                    bar.update()
+                    if outcome.status == "failed":
+                        bar.clear()
+                        click.echo(f"error: {outcome.error} ({outcome.attempts} attempts)", err=True)
+    done, wrong = manifest.count("done") + manifest.count("existing"), manifest.count("failed")
+    click.echo(f"{request.target / NAME}: {done} of {len(jobs)} done, {wrong} failed")
+    if wrong:
+        click.get_current_context().exit(1)
