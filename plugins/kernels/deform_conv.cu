@@ -5,6 +5,8 @@
 #include "launch.h"
 
 namespace dinn360 {
+using pieces::ceil_div;
+
 namespace deform {
 namespace {
 
@@ -37,12 +39,13 @@ Plan plan(DeformConvParams const& p) {
   plan.spots = plan.segments * plan.taps;
   plan.parts = static_cast<int>(ceil_div(plan.segment_channels, 8));
   plan.steps = static_cast<int>(ceil_div(int64_t{plan.spots} * plan.parts, 4));
+  plan.step_slots = 4 / plan.parts, plan.step_rest = 4 % plan.parts;
   // The last group's blocks also write the zeros that fill y up.
   int64_t const filled = channels_last ? ceil_div(p.out_channels, 8) * 8 - p.out_channels : 0;
   int64_t const outputs = plan.group_outputs + filled;
   plan.block_outputs = p.type == DataType::kHalf ? half_outputs(outputs) : float_kernel::kOutputs;
   plan.out_blocks = static_cast<int>(ceil_div(outputs, plan.block_outputs));
-  plan.tile_rows = p.type == DataType::kHalf ? half_kernel::kWarps : float_kernel::kWarps;
+  plan.tile_rows = p.type == DataType::kHalf ? half_kernel::warps(plan.block_outputs / 8) : float_kernel::kWarps;
   plan.column_tiles = static_cast<int>(ceil_div(p.out_width, kWarp));
   plan.row_tiles = static_cast<int>(ceil_div(p.out_height, plan.tile_rows));
   bool const whole_octets = (p.groups == 1 && plan.segments == 1) || plan.segment_channels % 8 == 0;
@@ -128,28 +131,33 @@ Task<T> make_task(DeformConvParams const& p, Plan const& plan, void* workspace) 
 }
 
 template <int kTiles>
-void start_half(Task<__half> const& task, uint32_t blocks, Stream stream) {
-  using namespace half_kernel;
+void start_half(Task<__half> const& task, dim3 grid, Stream stream) {
+  dim3 const block(half_kernel::warps(kTiles) * kWarp);
   if (task.plan.vector) {
-    DINN360_LAUNCH((deform_conv_half<kTiles, true>), dim3(blocks), dim3(kWarps * kWarp), 0, stream, task);
+    DINN360_LAUNCH((half_kernel::deform_conv_half<kTiles, true>), grid, block, 0, stream, task);
   } else {
-    DINN360_LAUNCH((deform_conv_half<kTiles, false>), dim3(blocks), dim3(kWarps * kWarp), 0, stream, task);
+    DINN360_LAUNCH((half_kernel::deform_conv_half<kTiles, false>), grid, block, 0, stream, task);
   }
 }
 
-void start(Task<__half> const& task, uint32_t blocks, Stream stream) {
-  if (task.plan.block_outputs == 16) return start_half<2>(task, blocks, stream);
-  if (task.plan.block_outputs == 32) return start_half<4>(task, blocks, stream);
-  start_half<8>(task, blocks, stream);
+void start(Task<__half> const& task, dim3 grid, Stream stream) {
+  if (task.plan.block_outputs == 16) return start_half<2>(task, grid, stream);
+  if (task.plan.block_outputs == 32) return start_half<4>(task, grid, stream);
+  start_half<8>(task, grid, stream);
 }
 
-void start(Task<float> const& task, uint32_t blocks, Stream stream) {
-  using namespace float_kernel;
+void start(Task<float> const& task, dim3 grid, Stream stream) {
+  dim3 const block(float_kernel::kWarps * kWarp);
   if (task.plan.vector) {
-    DINN360_LAUNCH((deform_conv_float<true>), dim3(blocks), dim3(kWarps * kWarp), 0, stream, task);
+    DINN360_LAUNCH(float_kernel::deform_conv_float<true>, grid, block, 0, stream, task);
   } else {
-    DINN360_LAUNCH((deform_conv_float<false>), dim3(blocks), dim3(kWarps * kWarp), 0, stream, task);
+    DINN360_LAUNCH(float_kernel::deform_conv_float<false>, grid, block, 0, stream, task);
   }
+}
+
+dim3 grid(DeformConvParams const& params, Plan const& plan) {
+  return dim3(static_cast<uint32_t>(plan.column_tiles * plan.out_blocks), static_cast<uint32_t>(plan.row_tiles),
+              static_cast<uint32_t>(params.batch * params.groups));
 }
 
 template <class T>
@@ -163,7 +171,7 @@ char const* run(DeformConvParams const& params, Plan const& plan, void* workspac
   Global<float> const packed_bias{const_cast<float*>(task.bias.pointer)};
   DINN360_LAUNCH(pack_weights<T>, dim3(blocks), dim3(threads), 0, stream, weight, bias, packed, packed_bias, plan,
                  eights, biases);
-  start(task, static_cast<uint32_t>(plan.blocks(params.batch, params.groups)), stream);
+  start(task, grid(params, plan), stream);
   cudaError_t const error = cudaGetLastError();
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
@@ -192,11 +200,15 @@ char const* check(DeformConvParams const& p) {
       int64_t{p.height} * p.width > 0x7fffffff) {
     return "DeformConv2d: an image has more than 2^31 pixels, or a side with its strides and pads more than 2^29";
   }
+  if (int64_t{p.height} * p.width * ceil_div(p.channels, 8) > 0x7fffffff / 2) {
+    return "DeformConv2d: an image of more than 2^33 values";
+  }
   if (int64_t{p.channels} * p.kernel_rows * p.kernel_columns > limit) {
     return "DeformConv2d: more than 2^29 weights for an output channel";
   }
   deform::Plan const plan = deform::plan(p);
-  if (plan.blocks(p.batch, p.groups) > 0x7fffffff || plan.weights(p.groups) > 0x7fffffff) {
+  if (int64_t{plan.column_tiles} * plan.out_blocks > 0x7fffffff || plan.row_tiles > 65535 ||
+      int64_t{p.batch} * p.groups > 65535 || plan.weights(p.groups) > 0x7fffffff) {
     return "DeformConv2d: more thread blocks than one launch takes";
   }
   return nullptr;

@@ -44,7 +44,7 @@ __device__ __forceinline__ void store_sums(float const (&sums)[4][8], Task<float
 }
 
 template <bool kVector>
-__global__ void __launch_bounds__(kWarps * kWarp, 4) deform_conv_float(Task<float> const task) {
+__global__ void __launch_bounds__(kWarps * kWarp, 3) deform_conv_float(Task<float> const task) {
   DINN360_SHARED(uint4, tables, kWarps * kSpots * kWarp);
   DINN360_SHARED(float, stages, kWarps * kStage);
   Tile const tile = deform::tile(task);
@@ -53,31 +53,31 @@ __global__ void __launch_bounds__(kWarps * kWarp, 4) deform_conv_float(Task<floa
   int const warp = static_cast<int>(threadIdx.x) / kWarp, pixel = tile.lane % 8, eighth = tile.lane / 8 * 8;
   Shared<uint4> const table = tables + warp * kSpots * kWarp;
   Shared<float> const stage = stages + warp * kStage;
-  Source<float> const source(task, tile);
+  Source<float, kVector> const source(task, tile);
   Global<float const> const weight = task.weight + (tile.packed(task) * plan.steps * 32 * kOutputs + eighth);
 
   float sums[4][8];
   Eight const bias = load_eight(task.bias, tile.packed(task) * kOutputs + eighth);
 #pragma unroll
   for (int i = 0; i < 32; ++i) sums[i / 8][i % 8] = bias.value[i % 8];
-  Spot spot;
+  Spot spot(plan, tile.group);
+  int const sampler = tile.lane % 4;
   for (int first = 0, step = 0; first < plan.spots; first += kSpots) {
     fill_table(task, tile, first, spot, table);
     __syncwarp();
-    int const end = min(step + plan.parts, plan.steps);
-    Octet octet(kVector ? tile.lane % 4 : 0, plan.parts);
-    int const slots = kVector ? 4 / plan.parts : 0, rest = kVector ? 4 % plan.parts : 1;
-    for (; step < end; ++step) {
+    Octet octet(kVector ? sampler : 0, plan.parts);
+    for (int const end = min(step + plan.parts, plan.steps); step < end; ++step) {
       // kVector: four lanes sample four octets of a pixel; else a lane samples all of its pixel, octet by octet.
 #pragma unroll 1
       for (int i = 0; i < 4; ++i) {
         int const at = kVector ? 8 * i + tile.lane / 4 : tile.lane;
         int const count = plan.segment_channels - 8 * octet.part;
         uint4 const position = table.load(octet.slot * kWarp + at);
-        int const channel = first_channel(task, tile, first, octet);
-        store_staged(stage, at, kVector ? tile.lane % 4 : i, source.sample<kVector>(position, channel, count));
-        if (!kVector || i == 3) octet.advance(slots, rest, plan.parts);
+        store_staged(stage, at, kVector ? sampler : i,
+                     source.sample(position, first_channel(plan, first, octet), count));
+        if (!kVector) octet.advance(0, 1, plan.parts);
       }
+      if (kVector) octet.advance(plan.step_slots, plan.step_rest, plan.parts);
       __syncwarp();
 #pragma unroll 2
       for (int k = 0; k < 32; k += 4) {

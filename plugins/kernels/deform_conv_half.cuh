@@ -18,7 +18,8 @@
 
 namespace dinn360::deform::half_kernel {
 
-inline constexpr int kWarps = 8;
+// Of a block: as many as let registers keep 16 (kTiles = 8: 12) warps on a multiprocessor.
+__host__ __device__ constexpr int warps(int tiles) { return tiles == 8 ? 4 : 8; }
 inline constexpr int kStageRow = 34;                           // halves: 32 pixels and a shift of the banks
 inline constexpr int kStage = 32 * kStageRow;                  // of a warp, kLinear: 32 pixels x 32 channels
 
@@ -49,21 +50,18 @@ __device__ __forceinline__ void start_with_bias(Sums<kTiles>& sums, Task<__half>
   }
 }
 
-// sums += samples * weights of one step; samples[row tile][half]: the lane's octet of row g + 8*half.
+// sums += samples * weights of one step and row tile; samples, weights: the lane's octets of rows g and g+8, and of each
+// n8 tile.
 template <int kTiles>
-__device__ __forceinline__ void multiply(Sums<kTiles>& sums, uint4 const (&samples)[2][2], Global<__half const> weight,
-                                         int64_t packed, int lane) {
+__device__ __forceinline__ void multiply(float (&sums)[kTiles][4], uint4 const (&samples)[2],
+                                         uint4 const (&weights)[kTiles]) {
+  uint4 const upper = samples[0], lower = samples[1];
+  uint32_t const a[2][4] = {{upper.x, lower.x, upper.y, lower.y}, {upper.z, lower.z, upper.w, lower.w}};
 #pragma unroll
   for (int n = 0; n < kTiles; ++n) {
-    uint4 const w = weight.load16((packed * kTiles + n) * 256 + lane * 8);
-    uint32_t const b[2][2] = {{w.x, w.y}, {w.z, w.w}};
-#pragma unroll
-    for (int m = 0; m < 2; ++m) {
-      uint4 const upper = samples[m][0], lower = samples[m][1];
-      uint32_t const a[2][4] = {{upper.x, lower.x, upper.y, lower.y}, {upper.z, lower.z, upper.w, lower.w}};
-      simt::mma_m16n8k16(sums[m][n], a[0], b[0]);
-      simt::mma_m16n8k16(sums[m][n], a[1], b[1]);
-    }
+    uint32_t const b[2][2] = {{weights[n].x, weights[n].y}, {weights[n].z, weights[n].w}};
+    simt::mma_m16n8k16(sums[n], a[0], b[0]);
+    simt::mma_m16n8k16(sums[n], a[1], b[1]);
   }
 }
 
@@ -124,7 +122,8 @@ __device__ __forceinline__ void store_columns(Sums<kTiles> const& sums, Task<__h
 }
 
 template <int kTiles, bool kVector>
-__global__ void __launch_bounds__(kWarps * kWarp, kTiles == 8 ? 1 : 2) deform_conv_half(Task<__half> const task) {
+__global__ void __launch_bounds__(warps(kTiles) * kWarp, kTiles == 8 ? 3 : 2) deform_conv_half(Task<__half> const task) {
+  constexpr int kWarps = warps(kTiles);
   DINN360_SHARED(uint4, tables, kWarps * kSpots * kWarp);
   DINN360_SHARED(__half, stages, kVector ? 8 : kWarps * kStage);
   Tile const tile = deform::tile(task);
@@ -133,43 +132,53 @@ __global__ void __launch_bounds__(kWarps * kWarp, kTiles == 8 ? 1 : 2) deform_co
   int const warp = static_cast<int>(threadIdx.x) / kWarp, group = tile.lane / 4, pair = tile.lane % 4;
   Shared<uint4> const table = tables + warp * kSpots * kWarp;
   Shared<__half> const stage = stages + (kVector ? 0 : warp * kStage);
-  Source<__half> const source(task, tile);
-  int64_t const packed = tile.packed(task) * plan.steps;
+  Source<__half, kVector> const source(task, tile);
+  Global<__half const> weight = task.weight + (tile.packed(task) * plan.steps * (256 * kTiles) + 8 * tile.lane);
 
   Sums<kTiles> sums;
   start_with_bias<kTiles>(sums, task, tile);
-  Spot spot;
+  Spot spot(plan, tile.group);
   for (int first = 0, step = 0; first < plan.spots; first += kSpots) {
     fill_table(task, tile, first, spot, table);
     __syncwarp();
-    int const end = min(step + plan.parts, plan.steps);
     Octet octet(kVector ? pair : 0, plan.parts);
-    int const slots = 4 / plan.parts, rest = 4 % plan.parts;
-    for (; step < end; ++step) {
-      uint4 samples[2][2];
-      if constexpr (kVector) {
-        int const channel = first_channel(task, tile, first, octet);
+    for (int const end = min(step + plan.parts, plan.steps); step < end; ++step) {
+      uint4 weights[kTiles];
 #pragma unroll
-        for (int row = 0; row < 4; ++row) {
-          uint4 const position = table.load(octet.slot * kWarp + 8 * row + group);
-          samples[row / 2][row % 2] = pack(source.sample<true>(position, channel, 8));
-        }
-        octet.advance(slots, rest, plan.parts);
-      } else {
+      for (int n = 0; n < kTiles; ++n) weights[n] = weight.load16(256 * n);
+      weight = weight + 256 * kTiles;
+      if constexpr (!kVector) {
 #pragma unroll 1
         for (int i = 0; i < 4; ++i) {
           uint4 const position = table.load(octet.slot * kWarp + tile.lane);
           int const count = plan.segment_channels - 8 * octet.part;
-          Eight const eight = source.sample<false>(position, first_channel(task, tile, first, octet), count);
-          stage.store16(staged(tile.lane, i), pack(eight));
+          stage.store16(staged(tile.lane, i), pack(source.sample(position, first_channel(plan, first, octet), count)));
           octet.advance(0, 1, plan.parts);
         }
         __syncwarp();
+      }
+      int const channel = first_channel(plan, first, octet);
+#pragma unroll(kVector ? 1 : 2)  // eight loads are on their way at once; sixteen would take too many registers
+      for (int m = 0; m < 2; ++m) {
+        uint4 samples[2];
 #pragma unroll
-        for (int row = 0; row < 4; ++row) samples[row / 2][row % 2] = stage.load16(staged(8 * row + group, pair));
+        for (int half = 0; half < 2; ++half) {
+          int const row = 16 * m + 8 * half + group;
+          if constexpr (kVector) {
+            uint4 const position = table.load(octet.slot * kWarp + row);
+            samples[half] = pack(source.sample(position, channel, 8));
+          } else {
+            samples[half] = stage.load16(staged(row, pair));
+          }
+        }
+        if (m == 0) multiply<kTiles>(sums[0], samples, weights);
+        else multiply<kTiles>(sums[1], samples, weights);
+      }
+      if constexpr (kVector) {
+        octet.advance(plan.step_slots, plan.step_rest, plan.parts);
+      } else {
         __syncwarp();
       }
-      multiply<kTiles>(sums, samples, task.weight, packed + step, tile.lane);
     }
     __syncwarp();
   }

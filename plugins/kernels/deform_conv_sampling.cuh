@@ -1,6 +1,8 @@
 // Where a deformable convolution reads: the table of positions that a warp shares, and the bilinear sample of an octet.
 #pragma once
 
+#include <type_traits>
+
 #include "deform_conv_task.cuh"
 
 namespace dinn360::deform {
@@ -33,57 +35,55 @@ __device__ __forceinline__ uint4 position(Place row, Place column, float factor,
                     __float_as_uint(lower));
 }
 
-// The spot that is next in order, without divisions.
+// The spots of a group in order: which offset channels a spot has, and its tap.
 struct Spot {
-  int segment = 0, row = 0, column = 0;
+  int row = 0, column = 0;  // of the kernel
+  int channel, segment;     // field * taps + tap; segment of the field
 
-  __device__ __forceinline__ void advance(int rows, int columns) {
-    if (++column < columns) return;
+  __device__ __forceinline__ Spot(Plan const& plan, int group)
+      : channel(group * plan.segments / plan.segments_per_field * plan.taps),
+        segment(group * plan.segments % plan.segments_per_field) {}
+
+  template <class T>
+  __device__ __forceinline__ void advance(Task<T> const& task) {
+    ++channel;
+    if (++column < task.kernel_columns) return;
     column = 0;
-    if (++row < rows) return;
+    if (++row < task.kernel_rows) return;
     row = 0;
-    ++segment;
+    if (++segment == task.plan.segments_per_field) segment = 0;
+    else channel -= task.plan.taps;  // the same field once more
   }
 };
 
-// Positions of `kSpots` spots from `first` on of the warp's 32 pixels, one pixel a lane, into table[spot][pixel]. fp32:
-// whole pixels of the tap and of the offset are added as integers, so a column's size costs no precision.
+// Positions of `kSpots` spots from the first-th on of the warp's 32 pixels, one pixel a lane, into table[spot][pixel].
+// Coordinates are fp32, and whole pixels of tap and offset are added as integers: a large column costs no precision.
 template <class T>
 __device__ __forceinline__ void fill_table(Task<T> const& task, Tile const& tile, int first, Spot& spot,
                                            Shared<uint4> table) {
-  Plan const& plan = task.plan;
   int const column = tile.column + tile.lane;
   int64_t const pixel = int64_t{tile.row} * task.out_width + column;
+  Global<T const> const offset = task.offset + task.offset_at.at(tile.image, pixel, 0);
   bool const inside = column < task.out_width;
-  int const field = tile.group * plan.segments / plan.segments_per_field;
-  float move[2 * kSpots] = {};
-  if (inside && plan.offsets_in_order) {
-    Eight const all = load_eight(task.offset, task.offset_at.at(tile.image, pixel, 2 * (field * plan.taps + first)));
-#pragma unroll
-    for (int i = 0; i < 2 * kSpots; ++i) move[i] = all.value[i];
-  }
+  Eight moves = {};
+  if (inside && task.plan.offsets_in_order) moves = load_eight(offset, 2 * spot.channel);
 #pragma unroll
   for (int i = 0; i < kSpots; ++i) {
     uint4 entry = make_uint4(0, 0, 0, 0);
-    if (inside && first + i < plan.spots) {
-      int const here = plan.segments_per_field == 1
-                           ? field + spot.segment
-                           : (tile.group * plan.segments + spot.segment) / plan.segments_per_field;
-      int const channel = here * plan.taps + spot.row * task.kernel_columns + spot.column;
-      if (!plan.offsets_in_order) {
-        int64_t const at = task.offset_at.at(tile.image, pixel, 2 * channel);
-        move[2 * i] = to_float(task.offset.load(at));
-        move[2 * i + 1] = to_float(task.offset.load(at + task.offset_at.channel));
+    if (inside && first + i < task.plan.spots) {
+      float down = moves.value[2 * i], across = moves.value[2 * i + 1], factor = 1.0f;
+      if (!task.plan.offsets_in_order) {
+        down = to_float(offset.load(int64_t{2 * spot.channel} * task.offset_at.channel));
+        across = to_float(offset.load(int64_t{2 * spot.channel + 1} * task.offset_at.channel));
       }
-      float const factor =
-          task.mask.is_null() ? 1.0f : to_float(task.mask.load(task.mask_at.at(tile.image, pixel, channel)));
-      Place down = place(move[2 * i]), across = place(move[2 * i + 1]);
-      down.whole += tile.row * task.stride_row - task.pad_row + spot.row * task.dilation_row;
-      across.whole += column * task.stride_column - task.pad_column + spot.column * task.dilation_column;
-      entry = position(down, across, factor, task.height, task.width, task.wrap);
+      if (!task.mask.is_null()) factor = to_float(task.mask.load(task.mask_at.at(tile.image, pixel, spot.channel)));
+      Place top = place(down), left = place(across);
+      top.whole += tile.row * task.stride_row - task.pad_row + spot.row * task.dilation_row;
+      left.whole += column * task.stride_column - task.pad_column + spot.column * task.dilation_column;
+      entry = position(top, left, factor, task.height, task.width, task.wrap);
     }
     table.store(i * kWarp + tile.lane, entry);
-    spot.advance(task.kernel_rows, task.kernel_columns);
+    spot.advance(task);
   }
 }
 
@@ -91,7 +91,10 @@ __device__ __forceinline__ void fill_table(Task<T> const& task, Tile const& tile
 struct Octet {
   int slot, part;
 
-  __device__ __forceinline__ Octet(int number, int parts) : slot(number / parts), part(number % parts) {}
+  // The number-th, number < 4, without a division.
+  __device__ __forceinline__ Octet(int number, int parts)
+      : slot((number >= parts) + (number >= 2 * parts) + (number >= 3 * parts)), part(number - slot * parts) {}
+
   // count = slots * parts + rest, with rest < parts.
   __device__ __forceinline__ void advance(int slots, int rest, int parts) {
     slot += slots;
@@ -103,90 +106,76 @@ struct Octet {
   }
 };
 
-// First input channel of an octet.
-template <class T>
-__device__ __forceinline__ int first_channel(Task<T> const& task, Tile const& tile, int first, Octet octet) {
-  Plan const& plan = task.plan;
-  int const segment = plan.segments == 1 ? 0 : min((first + octet.slot) / plan.taps, plan.segments - 1);
-  return tile.group * plan.group_channels + segment * plan.segment_channels + 8 * octet.part;
-}
-
-// Eight channels of one pixel as they come from memory, so that all four corners are on their way before the first is
-// needed: kVector in 16-byte loads, else one by one, those from `count` on zero.
+// The image that a warp samples, from the first channel of its group on. kVector: in units of 16 bytes, eight channels
+// of a pixel at once; else in elements, one channel at a time.
 template <class T, bool kVector>
-struct Corner;
-
-template <class T>
-struct Corner<T, true> {
-  uint4 part[sizeof(T) / 2];
-  __device__ __forceinline__ Corner(Global<T const> x, int64_t at, int64_t, int, bool read) {
-#pragma unroll
-    for (int i = 0; i < static_cast<int>(sizeof(T)) / 2; ++i) {
-      part[i] = make_uint4(0, 0, 0, 0);
-      if (read) part[i] = x.load16(at + i * (16 / static_cast<int>(sizeof(T))));
-    }
-  }
-  __device__ __forceinline__ Eight values() const {
-    if constexpr (sizeof(T) == 2) {
-      return unpack(part[0]);
-    } else {
-      return as_floats(part[0], part[1]);
-    }
-  }
-};
-
-template <class T>
-struct Corner<T, false> {
-  T value[8];
-  __device__ __forceinline__ Corner(Global<T const> x, int64_t at, int64_t step, int count, bool read) {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      value[i] = from_float<T>(0.0f);
-      if (read && i < count) value[i] = x.load(at + i * step);
-    }
-  }
-  __device__ __forceinline__ Eight values() const {
-    Eight eight;
-#pragma unroll
-    for (int i = 0; i < 8; ++i) eight.value[i] = to_float(value[i]);
-    return eight;
-  }
-};
-
-// The image that a warp samples.
-template <class T>
 struct Source {
-  Global<T const> x;
-  int64_t pixel, channel, below, around;  // steps: to the next pixel, channel and row; from a row's last pixel to its first
+  using Unit = std::conditional_t<kVector, uint4, T>;
+  using Index = std::conditional_t<kVector, int32_t, int64_t>;  // check() sees to 16 * 2^31 bytes
+  static constexpr int kPerUnit = sizeof(Unit) / sizeof(T);
+  static constexpr int kUnits = 8 / kPerUnit;                   // of an octet
+
+  Global<Unit const> x;
+  Index pixel, channel, below, around;  // steps: to the next pixel, channel and row; from a row's last pixel to its first
 
   __device__ __forceinline__ Source(Task<T> const& task, Tile const& tile)
-      : x(task.x + tile.image * task.x_at.image), pixel(task.x_at.pixel), channel(task.x_at.channel),
-        below(task.width * task.x_at.pixel), around((1 - task.width) * task.x_at.pixel) {}
+      : pixel(static_cast<Index>(task.x_at.pixel / kPerUnit)), channel(static_cast<Index>(task.x_at.channel)),
+        below(task.width * pixel), around((1 - task.width) * pixel) {
+    int64_t const start = task.x_at.at(tile.image, 0, tile.group * task.plan.group_channels);
+    x = {reinterpret_cast<Unit const*>(task.x.pointer + start)};
+  }
 
-  // The bilinear sample of the `count` channels from `first` on at a position of the table.
-  template <bool kVector>
+  // The bilinear sample at a position of the table of the eight channels from `first` on. Of fewer, `count`, the last
+  // is repeated: weights are zero there.
   __device__ __forceinline__ Eight sample(uint4 position, int first, int count) const {
     float const right = fabsf(__uint_as_float(position.y)), left = 1.0f - right;
     float const upper = __uint_as_float(position.z), lower = __uint_as_float(position.w);
-    int64_t const a = static_cast<int32_t>(position.x) * pixel + first * channel;
-    int64_t const b = a + (static_cast<int32_t>(position.y) < 0 ? around : pixel);
-    using Pixel = Corner<T, kVector>;
-    Pixel const corners[4] = {
-        Pixel(x, a, channel, count, upper != 0.0f && left != 0.0f),
-        Pixel(x, b, channel, count, upper != 0.0f && right != 0.0f),
-        Pixel(x, a + below, channel, count, lower != 0.0f && left != 0.0f),
-        Pixel(x, b + below, channel, count, lower != 0.0f && right != 0.0f),
-    };
+    Index const here = static_cast<int32_t>(position.x) * pixel + static_cast<Index>(first / kPerUnit) * channel;
+    Index const beside = here + (static_cast<int32_t>(position.y) < 0 ? around : pixel);
+    bool const read[4] = {upper != 0.0f && left != 0.0f, upper != 0.0f && right != 0.0f,
+                          lower != 0.0f && left != 0.0f, lower != 0.0f && right != 0.0f};
     float const shares[4] = {upper * left, upper * right, lower * left, lower * right};
+    Unit units[4][kUnits];  // all on their way before the first is needed
+    Global<Unit const> from[4] = {x + here, x + beside, x + (here + below), x + (beside + below)};
+#pragma unroll
+    for (int i = 0; i < kUnits; ++i) {
+      Index const next = i + 1 < count ? channel : 0;
+#pragma unroll
+      for (int corner = 0; corner < 4; ++corner) {
+        units[corner][i] = Unit{};
+        if (read[corner]) units[corner][i] = from[corner].load(kVector ? i : 0);
+        if (!kVector) from[corner] = from[corner] + next;
+      }
+    }
     Eight sum = {};
 #pragma unroll
     for (int corner = 0; corner < 4; ++corner) {
-      Eight const value = corners[corner].values();
+      Eight const value = values(units[corner]);
 #pragma unroll
       for (int i = 0; i < 8; ++i) sum.value[i] = fmaf(shares[corner], value.value[i], sum.value[i]);
     }
     return sum;
   }
+
+ private:
+  static __device__ __forceinline__ Eight values(Unit const (&units)[kUnits]) {
+    if constexpr (!kVector) {
+      Eight eight;
+#pragma unroll
+      for (int i = 0; i < 8; ++i) eight.value[i] = to_float(units[i]);
+      return eight;
+    } else if constexpr (kUnits == 1) {
+      return unpack(units[0]);
+    } else {
+      return as_floats(units[0], units[1]);
+    }
+  }
 };
+
+// First channel of an octet, counted from the group's first.
+__device__ __forceinline__ int first_channel(Plan const& plan, int first_spot, Octet octet) {
+  int const segment = plan.segments == 1 ? 0 : min((first_spot + octet.slot) / plan.taps, plan.segments - 1);
+  return segment * plan.segment_channels + 8 * octet.part;
+}
 
 }  // namespace dinn360::deform

@@ -18,20 +18,23 @@ inline constexpr int kSpots = 4;  // positions are computed four spots at a time
 
 // Element (image, pixel, channel) of a tensor.
 struct Strides {
-  int64_t image, pixel, channel;
-  __device__ __forceinline__ int64_t at(int64_t i, int64_t p, int64_t c) const {
-    return i * image + p * pixel + c * channel;
+  int64_t image;
+  int32_t pixel, channel;
+  __device__ __forceinline__ int64_t at(int i, int64_t p, int c) const {
+    return i * image + p * pixel + int64_t{c} * channel;
   }
 };
 
 inline Strides strides(Layout layout, int64_t channels, int64_t pixels) {
   int64_t const stored = ceil_div(channels, 8) * 8;
-  return layout == Layout::kHWC8 ? Strides{pixels * stored, stored, 1} : Strides{channels * pixels, 1, pixels};
+  return layout == Layout::kHWC8 ? Strides{pixels * stored, static_cast<int32_t>(stored), 1}
+                                 : Strides{pixels * channels, 1, static_cast<int32_t>(pixels)};
 }
 
 struct Plan {
   int taps, segments, segment_channels, segments_per_field;  // segments: of one group
   int spots, parts, steps;       // parts: octets of a spot
+  int step_slots, step_rest;     // a step of four octets in whole spots and octets
   int group_channels, group_outputs;
   int out_blocks;                // blocks of `block_outputs` channels that cover a group's outputs
   int block_outputs;
@@ -39,9 +42,6 @@ struct Plan {
   bool vector;                   // kHWC8, and no octet straddles eight stored channels
   bool offsets_in_order;         // kHWC8, and spots follow each other as offsets do: four spots are eight stored channels
 
-  int64_t blocks(int batch, int groups) const {
-    return int64_t{batch} * groups * out_blocks * column_tiles * row_tiles;
-  }
   int64_t weights(int groups) const { return int64_t{groups} * out_blocks * steps * 32 * block_outputs; }
   int64_t biases(int groups) const { return int64_t{groups} * out_blocks * block_outputs; }
 };
@@ -78,18 +78,12 @@ struct Tile {
 template <class T>
 __device__ __forceinline__ Tile tile(Task<T> const& task) {
   Plan const& plan = task.plan;
-  uint32_t rest = blockIdx.x;
-  auto const next = [&rest](int count) {
-    uint32_t const index = rest % static_cast<uint32_t>(count);
-    rest /= static_cast<uint32_t>(count);
-    return static_cast<int>(index);
-  };
   Tile tile;
-  tile.block = next(plan.out_blocks);  // neighbours in time read the same image
-  tile.group = next(task.groups);
-  tile.column = next(plan.column_tiles) * kWarp;
-  tile.row = next(plan.row_tiles) * plan.tile_rows + static_cast<int>(threadIdx.x) / kWarp;
-  tile.image = static_cast<int>(rest);
+  tile.block = static_cast<int>(blockIdx.x) % plan.out_blocks;  // neighbours in time read the same image
+  tile.column = static_cast<int>(blockIdx.x) / plan.out_blocks * kWarp;
+  tile.row = static_cast<int>(blockIdx.y) * plan.tile_rows + static_cast<int>(threadIdx.x) / kWarp;
+  tile.group = static_cast<int>(blockIdx.z) % task.groups;
+  tile.image = static_cast<int>(blockIdx.z) / task.groups;
   tile.lane = static_cast<int>(threadIdx.x) % kWarp;
   return tile;
 }
