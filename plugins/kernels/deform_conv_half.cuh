@@ -143,10 +143,6 @@ __global__ void __launch_bounds__(warps(kTiles) * kWarp, 2) deform_conv_half(Tas
     __syncwarp();
     Octet octet(kVector ? pair : 0, plan.parts);
     for (int const end = min(step + plan.parts, plan.steps); step < end; ++step) {
-      uint4 weights[kTiles];
-#pragma unroll
-      for (int n = 0; n < kTiles; ++n) weights[n] = weight.load16(256 * n);
-      weight = weight + 256 * kTiles;
       if constexpr (!kVector) {
 #pragma unroll 1
         for (int i = 0; i < 4; ++i) {
@@ -159,6 +155,10 @@ __global__ void __launch_bounds__(warps(kTiles) * kWarp, 2) deform_conv_half(Tas
         }
         __syncwarp();
       }
+      uint4 weights[kTiles];
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n) weights[n] = weight.load16(256 * n);
+      weight = weight + 256 * kTiles;
       int const channel = first_channel(plan, first, octet);
 #pragma unroll(kVector ? 1 : 2)  // eight loads are on their way at once; sixteen would take too many registers
       for (int m = 0; m < 2; ++m) {
@@ -175,6 +175,7 @@ __global__ void __launch_bounds__(warps(kTiles) * kWarp, 2) deform_conv_half(Tas
             samples[half] = stage.load16(staged(row, pair));
           }
         }
+        // Not sums[m]: a variable index would put them into local memory.
         if (m == 0) multiply<kTiles>(sums[0], samples, weights);
         else multiply<kTiles>(sums[1], samples, weights);
       }
