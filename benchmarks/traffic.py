@@ -29,7 +29,8 @@ Written by `python -m benchmarks.traffic --write`, which runs the kernels' sourc
 (`plugins/emulator`) and counts. Nothing here was timed, and nothing ran on a GPU.
 
 All figures are bytes of global memory per output pixel, for one panorama of {width}×{height} pixels with as many output
-as input channels, columns cyclic. A load or store of a warp moves whole sectors of 32 bytes.
+as input channels, columns cyclic. Kernels of 3×3 with one offset group; windows of 8×8, displaced by 4, with heads of
+16 channels. A load or store of a warp moves whole sectors of 32 bytes.
 
 - **bound**: every input and output once. Weights, bias and scale/offset fields, {constants}, are left out.
 - **im2col** (or **unfused**): the bound, and what the usual formulation writes and reads back: {unrolled}.
