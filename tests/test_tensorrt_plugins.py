@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 import pytest
 from kernels_expected import expected_deform_conv, expected_dst_attention, to_half
+from onnx.defs import OpSchema
 from tensorrt_calls import (
     ACTIVATIONS,
     DEFORM_CONV,
@@ -32,6 +33,7 @@ from tensorrt_calls import (
 )
 from test_kernels import assert_close, attention, convolution
 
+from export.operators import DOMAIN, PLUGIN, SCHEMAS, VERSION
 from plugins.tensorrt import library
 from plugins.tensorrt.library import HWC, HWC8, LINEAR, Library, PluginError, Tensor, UnavailableError
 
@@ -130,16 +132,16 @@ assert not parser.parse_from_file(sys.argv[1])
 
 def write_graph(path: Path, name: str, **wrong: Any) -> Path:
     """A graph of one node with all attributes of its schema."""
-    attributes = FIELDS[name] | dict(plugin_namespace="", plugin_version="1") | wrong
+    attributes = FIELDS[name] | PLUGIN | wrong
     *inputs, y = small(name, np.float32)
     names = [f"input{i}" for i in range(len(inputs))]
-    node = onnx.helper.make_node(name, names, ["y"], domain="dinn360", **attributes)
+    node = onnx.helper.make_node(name, names, ["y"], domain=DOMAIN, **attributes)
 
     def value(key: str, tensor: Tensor) -> onnx.ValueInfoProto:
         return onnx.helper.make_tensor_value_info(key, onnx.TensorProto.FLOAT, tensor.dims)
 
     graph = onnx.helper.make_graph([node], "graph", list(map(value, names, inputs)), [value("y", y)])
-    opsets = [onnx.helper.make_opsetid("", 19), onnx.helper.make_opsetid("dinn360", 1)]
+    opsets = [onnx.helper.make_opsetid("", 19), onnx.helper.make_opsetid(DOMAIN, VERSION)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
     return path
 
@@ -169,6 +171,18 @@ def test_creators_are_listed(plugins: Library) -> None:
     assert plugins.creators == [(name, "1", "", list(fields)) for name, fields in FIELDS.items()]
 
 
+@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.name)
+def test_fields_and_inputs_are_those_of_the_schema(plugins: Library, schema: OpSchema) -> None:
+    assert {*FIELDS[schema.name], *PLUGIN} == set(schema.attributes)
+    plugin = plugins.create(schema.name, FIELDS[schema.name])
+    for i, parameter in enumerate(schema.inputs):
+        inputs = small(schema.name, np.float32)[:-1]
+        inputs[i].dims = (*inputs[i].dims, 1)
+        rank = len(inputs[i].dims)
+        with pytest.raises(PluginError, match=f"'{parameter.name}': expected {rank - 1} dimensions, found {rank}"):
+            plugin.output_shape(inputs)
+
+
 @pytest.mark.parametrize(
     ("name", "wrong", "message"),
     [
@@ -181,7 +195,7 @@ def test_creators_are_listed(plugins: Library) -> None:
         ("DeformConv2d", dict(group=0), "field 'group': expected at least 1, found 0"),
         ("DeformConv2d", dict(offset_group=np.array([2**32 + 1])), "field 'offset_group': expected at least 1, found"),
         ("DeformConv2d", dict(max_offset=3), "field 'max_offset': expected 1 float32, found 1 int32"),
-        ("DeformConv2d", dict(max_offset=math.nan), "field 'max_offset': expected a finite number"),
+        ("DeformConv2d", dict(max_offset=math.nan), "field 'max_offset': expected at least 0, found nan"),
         ("DeformConv2d", dict(max_offset="3"), "field 'max_offset': expected 1 float32, found 1 text"),
         ("DeformConv2d", dict(stride=(1, 1)), "field 'stride': expected only max_offset, wrap, strides"),
         ("DeformConv2d", dict(plugin_version="2"), "field 'plugin_version': expected the text '1', found '2'"),
@@ -207,7 +221,7 @@ def test_a_missing_field_is_refused_by_name(plugins: Library, name: str) -> None
 def test_all_attributes_of_a_node_and_numpy_integers_are_taken(plugins: Library) -> None:
     given = {key: np.asarray(value) for key, value in DEFORM_CONV.items()}
     assert {value.dtype for value in given.values()} == {np.dtype(np.int64), np.dtype(np.float64)}
-    plugin = plugins.create("DeformConv2d", given | dict(plugin_version="1", plugin_namespace=""))
+    plugin = plugins.create("DeformConv2d", given | PLUGIN)
     assert plugin.state == plugins.create("DeformConv2d", DEFORM_CONV).state
 
 

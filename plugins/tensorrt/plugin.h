@@ -18,6 +18,10 @@
 #include "log.h"
 #include "operators.h"
 
+#if NV_TENSORRT_MAJOR < 10
+#error "These plugins need TensorRT 10.0 or newer: set TENSORRT_ROOT to its SDK"
+#endif
+
 namespace dinn360::tensorrt {
 
 constexpr char kVersion[] = "1";
