@@ -112,7 +112,7 @@ def test_tensorrt_registers_the_creators(path: Path) -> None:
     printed = in_a_process_with_tensorrt(REGISTRY, path)
     for name, fields in FIELDS.items():
         assert f"{name} 1 '' {' '.join(fields)}" in printed
-    assert "made DSTAttention 1 1 heads=2 window=4 shift=2 wrap=1" in printed
+    assert "made DSTAttention 1 1 DSTAttention heads=2 window=4 shift=2 wrap=1" in printed
     assert "dinn360 DSTAttention: field 'window': expected an even number, found 5" in printed
     assert "window of 5: None" in printed
 
@@ -186,7 +186,7 @@ def test_fields_and_inputs_are_those_of_the_schema(plugins: Library, schema: OpS
 @pytest.mark.parametrize(
     ("name", "wrong", "message"),
     [
-        ("DeformConv2d", dict(wrap=2), "field 'wrap': expected 0 to 1, found 2"),
+        ("DeformConv2d", dict(wrap=2), "field 'wrap': expected 0 or 1, found 2"),
         ("DeformConv2d", dict(wrap=1.0), "field 'wrap': expected 1 int32, found 1 float32"),
         ("DeformConv2d", dict(strides=(1,)), "field 'strides': expected 2 int32s, found 1 int32"),
         ("DeformConv2d", dict(strides=(1, 0)), "field 'strides': expected at least 1, found 0"),
@@ -240,8 +240,8 @@ def test_every_field_survives_the_engine_and_a_copy(
     plugins: Library, name: str, fields: dict[str, Any], state: str
 ) -> None:
     plugin = plugins.create(name, fields)
-    assert plugin.state == state
-    assert plugin.clone().through_engine().attach().through_engine().state == state
+    assert plugin.state == f"{name} {state}"
+    assert plugin.clone().through_engine().attach().through_engine().state == plugin.state
 
 
 def test_copies_outlive_what_they_are_copied_from(plugins: Library) -> None:

@@ -18,7 +18,7 @@ class Creator final : public nvinfer1::IPluginCreatorV3One {
   // The same for the build and for the runtime. Null, and a line that names the field, for what cannot be.
   nvinfer1::IPluginV3* createPlugin(nvinfer1::AsciiChar const*, nvinfer1::PluginFieldCollection const* fields,
                                     nvinfer1::TensorRTPhase) noexcept override {
-    return guarded(Operator::kName, static_cast<nvinfer1::IPluginV3*>(nullptr), [&]() -> nvinfer1::IPluginV3* {
+    return guarded<nvinfer1::IPluginV3*>(Operator::kName, nullptr, [&] {
       return new Plugin<Operator>(fields != nullptr ? *fields : nvinfer1::PluginFieldCollection{});
     });
   }

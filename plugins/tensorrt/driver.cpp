@@ -127,7 +127,7 @@ IPluginCreatorV3One* creator(IPluginCreatorInterface* const* creators, int32_t i
 
 #define DRIVER extern "C" __attribute__((visibility("default")))
 
-// Loads `path` and hands it the log. The library's creators and their number; null: `driver_log` has the loader's words.
+// Loads `path` and hands it the log. The library's creators and their number; null, and the loader's words in the log.
 DRIVER IPluginCreatorInterface* const* driver_open(char const* path, int32_t* count) {
   void* const library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   auto const set_finder = library != nullptr ? dlsym(library, "setLoggerFinder") : nullptr;

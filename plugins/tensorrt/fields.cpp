@@ -33,7 +33,7 @@ std::string range_text(Range range) {
   if (range.high == std::numeric_limits<int32_t>::max()) {
     return "at least " + std::to_string(range.low);
   }
-  return std::to_string(range.low) + " to " + std::to_string(range.high);
+  return std::to_string(range.low) + (range.high == range.low + 1 ? " or " : " to ") + std::to_string(range.high);
 }
 
 // The ONNX parser looks these two up itself to find the creator. Whoever passes on all attributes of a node passes them

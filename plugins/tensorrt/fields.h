@@ -1,5 +1,5 @@
-// A plugin's fields. Each operator lists its own once, in `visit`; the visitors here name them for the registry, read and
-// check what TensorRT hands over, write them into an engine, and spell them out.
+// A plugin's fields. Each operator lists its own once, in `visit`; the visitors here name them for the registry, read
+// and check what TensorRT hands over, write them into an engine, and spell them out.
 #pragma once
 
 #include <NvInferRuntime.h>
@@ -50,8 +50,8 @@ class FieldList {
   nvinfer1::PluginFieldCollection collection_{};
 };
 
-// Reads each visited field. Throws std::invalid_argument that names the field: missing, of another type or length, out of
-// its range, given twice; and, in `finish`, one that no visit asked for.
+// Reads each visited field. Throws std::invalid_argument that names the field: missing, of another type or length, out
+// of its range, given twice; and, in `finish`, one that no visit asked for.
 class FieldReader {
  public:
   explicit FieldReader(nvinfer1::PluginFieldCollection const& given);

@@ -1,6 +1,7 @@
 # The target TensorRT::headers: of the SDK that TENSORRT_ROOT names or the compiler finds, else of the wheel that
-# headers.txt pins. Left out, with one line, where neither can be had.
-find_path(DINN360_TENSORRT_INCLUDE NvInferRuntime.h HINTS "${TENSORRT_ROOT}" "$ENV{TENSORRT_ROOT}" PATH_SUFFIXES include)
+# headers.txt pins.
+find_path(DINN360_TENSORRT_INCLUDE NvInferRuntime.h
+  HINTS "${TENSORRT_ROOT}" "$ENV{TENSORRT_ROOT}" PATH_SUFFIXES include)
 set(headers ${DINN360_TENSORRT_INCLUDE})
 
 if(NOT headers)
@@ -25,10 +26,10 @@ find_path(DINN360_CUDA_INCLUDE cuda_runtime_api.h HINTS ${CUDAToolkit_INCLUDE_DI
 
 if(NOT EXISTS ${headers}/NvInferRuntime.h)
   string(REGEX MATCH "ERROR: [^\n]*" error "${error}")
-  message(STATUS "TensorRT plugins left out: no TensorRT headers; TENSORRT_ROOT names no SDK, pip download has none (${error})")
-elseif(NOT DINN360_CUDA_INCLUDE)
-  message(STATUS "TensorRT plugins left out: no cuda_runtime_api.h, which a CUDA toolkit has")
-else()
-  add_library(TensorRT::headers INTERFACE IMPORTED)
-  target_include_directories(TensorRT::headers INTERFACE ${headers} ${DINN360_CUDA_INCLUDE})
+  message(FATAL_ERROR "DINN360_TENSORRT: expected TensorRT's headers in TENSORRT_ROOT or by pip, found none. ${error}")
 endif()
+if(NOT DINN360_CUDA_INCLUDE)
+  message(FATAL_ERROR "DINN360_TENSORRT: expected cuda_runtime_api.h of a CUDA toolkit, found none")
+endif()
+add_library(TensorRT::headers INTERFACE IMPORTED)
+target_include_directories(TensorRT::headers INTERFACE ${headers} ${DINN360_CUDA_INCLUDE})

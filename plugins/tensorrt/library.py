@@ -144,8 +144,8 @@ def _built(folder: Path, part: str, *targets: str) -> Path:
             ["cmake", "--build", str(folder), "--parallel", "2", "--target", *targets],
         ):
             done = subprocess.run(command, capture_output=True, text=True)
-            if without := re.search(r"TensorRT plugins left out: (.*)", done.stdout):
-                raise UnavailableError(without[1])
+            if missing := re.search(r"DINN360_\w+: (.*?)\n(\n|Call Stack)", done.stderr, re.DOTALL):
+                raise UnavailableError(" ".join(missing[1].split()))
             if done.returncode != 0:
                 raise RuntimeError(f"{' '.join(command)}:\n{(done.stdout + done.stderr)[-4000:]}")
     return folder / "tensorrt"
@@ -248,7 +248,7 @@ class Plugin:
 
     @property
     def state(self) -> str:
-        """All fields in one line: the suffix of the timing cache's key."""
+        """Name and fields in one line: the suffix of the timing cache's key."""
         return self._call("state").decode()
 
     def clone(self) -> Plugin:

@@ -13,8 +13,8 @@ void set_logger_finder(nvinfer1::ILoggerFinder* finder) noexcept;
 // One line, as an error of TensorRT's logger; to stderr where the host offers no logger.
 void log_error(char const* message) noexcept;
 
-// Runs `work` (which returns a value of the type of `failure`) behind TensorRT's boundary, which no exception may cross:
-// what is thrown becomes a logged line that begins with `who`, and `failure`.
+// Runs `work` behind TensorRT's boundary, which no exception may cross: what is thrown becomes a logged line that names
+// `who`, and the result `failure`.
 template <class Result, class Work>
 Result guarded(char const* who, Result failure, Work&& work) noexcept {
   try {

@@ -1,5 +1,5 @@
-// The two operators as TensorRT sees them: names, fields, inputs, shapes, and the parameters of a call. plugins/README.md
-// says what they compute; plugin.h makes plugins of them.
+// The two operators as TensorRT sees them: names, fields, inputs, shapes, and the parameters of a call.
+// plugins/README.md says what they compute; plugin.h makes plugins of them.
 #pragma once
 
 #include "../kernels/launch.h"

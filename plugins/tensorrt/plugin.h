@@ -1,6 +1,6 @@
 // An operator (operators.h) as a TensorRT plugin of the V3 generation, and the creator that the registry lists.
 //
-// Nothing here needs libnvinfer at link time, and only names without a version namespace are used: the same source serves
+// Nothing here needs libnvinfer at link time, and no name of a versioned namespace is used: the same source serves
 // TensorRT 10.0 to 11.x.
 #pragma once
 
@@ -38,8 +38,8 @@ inline std::optional<DataType> kernel_type(nvinfer1::DataType type) {
 
 // How the kernels name the memory layout of an activation; none for what they cannot read.
 //
-// TensorRT's channels-last formats are kHWC8 for fp16, padded to a multiple of 8 channels, and kHWC for fp32, not padded:
-// that is the kernels' kHWC8 where the channels are a multiple of 8, and known when the engine is built.
+// TensorRT's channels-last formats are kHWC8 for fp16, padded to a multiple of 8 channels, and kHWC for fp32, not
+// padded: that is the kernels' kHWC8 where the channels are a multiple of 8, and known when the engine is built.
 inline std::optional<Layout> kernel_layout(nvinfer1::PluginTensorDesc const& tensor) {
   using nvinfer1::TensorFormat;
   bool const half = tensor.type == nvinfer1::DataType::kHALF;
@@ -70,7 +70,7 @@ class Plugin final : public nvinfer1::IPluginV3,
     operator_.check_fields();
     FieldText state;
     Operator::visit(operator_, state);
-    state_ = state.text;
+    state_ = std::string(Operator::kName) + " " + state.text;
   }
 
   // ---- IPluginV3, IPluginV3OneCore
@@ -85,7 +85,7 @@ class Plugin final : public nvinfer1::IPluginV3,
   }
 
   nvinfer1::IPluginV3* clone() noexcept override {
-    return guarded(Operator::kName, static_cast<nvinfer1::IPluginV3*>(nullptr), [this]() -> nvinfer1::IPluginV3* { return new Plugin(*this); });
+    return guarded<nvinfer1::IPluginV3*>(Operator::kName, nullptr, [this] { return new Plugin(*this); });
   }
 
   nvinfer1::AsciiChar const* getPluginName() const noexcept override { return Operator::kName; }
@@ -161,7 +161,7 @@ class Plugin final : public nvinfer1::IPluginV3,
   // ---- IPluginV3OneRuntime
 
   nvinfer1::PluginFieldCollection const* getFieldsToSerialize() noexcept override {
-    return guarded(Operator::kName, static_cast<nvinfer1::PluginFieldCollection const*>(nullptr), [this] {
+    return guarded<nvinfer1::PluginFieldCollection const*>(Operator::kName, nullptr, [this] {
       fields_ = FieldList();
       Operator::visit(std::as_const(operator_), fields_);
       return fields_.collection();
@@ -249,9 +249,9 @@ class Plugin final : public nvinfer1::IPluginV3,
   }
 
   Operator operator_;
-  std::string state_;         // all fields in one line
-  FieldList fields_;          // what getFieldsToSerialize last gave out
-  int32_t input_count_ = 0;   // of the last onShapeChange: enqueue is not told
+  std::string state_;        // name and fields in one line
+  FieldList fields_;         // what getFieldsToSerialize last gave out
+  int32_t input_count_ = 0;  // of the last onShapeChange: enqueue is not told
 };
 
 }  // namespace dinn360::tensorrt
