@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from kernels_expected import expected_deform_conv, expected_dst_attention, to_half
 from onnx.defs import OpSchema
 from tensorrt_calls import (
@@ -244,6 +246,25 @@ def test_every_field_survives_the_engine_and_a_copy(
     assert plugin.clone().through_engine().attach().through_engine().state == plugin.state
 
 
+SIZES = st.integers(1, 2**31 - 1)
+PAIRS = st.tuples(SIZES, SIZES)
+
+
+@given(
+    max_offset=st.floats(0, width=32, allow_nan=False), wrap=st.integers(0, 1),
+    strides=PAIRS, pads=PAIRS, dilations=PAIRS, group=SIZES, offset_group=SIZES,
+)  # fmt: skip
+def test_any_fields_survive_the_engine(plugins: Library, **fields: Any) -> None:
+    plugin = plugins.create("DeformConv2d", fields)
+    restored = plugin.through_engine().state
+    assert restored == plugin.state
+    written = dict(field.split("=") for field in restored.split()[1:])
+    assert np.float32(written.pop("max_offset")) == np.float32(fields.pop("max_offset"))
+    assert {name: tuple(map(int, text.split(","))) for name, text in written.items()} == {
+        name: value if isinstance(value, tuple) else (value,) for name, value in fields.items()
+    }
+
+
 def test_copies_outlive_what_they_are_copied_from(plugins: Library) -> None:
     plugin = plugins.create("DSTAttention", DST_ATTENTION)
     first = plugin.through_engine()  # fills the plugin's own list of fields
@@ -279,6 +300,27 @@ def test_the_output_shape_of_a_convolution(plugins: Library, case: str, open: tu
     shape, follows = plugin.output_shape(call("DeformConv2d", arrays, open=open)[:-1])
     assert shape == expected_deform_conv(*arrays, **options).shape  # type: ignore[arg-type]
     assert follows == open
+
+
+@given(
+    sizes=st.tuples(*[st.integers(1, 300)] * 2), kernel=st.tuples(*[st.integers(1, 7)] * 2),
+    strides=st.tuples(*[st.integers(1, 4)] * 2), pads=st.tuples(*[st.integers(0, 5)] * 2),
+    dilations=st.tuples(*[st.integers(1, 3)] * 2), open=st.sets(st.integers(0, 3)).map(sorted),
+)  # fmt: skip
+def test_the_output_shape_follows_the_convolutions_arithmetic(
+    plugins: Library, sizes: Any, kernel: Any, strides: Any, pads: Any, dilations: Any, open: list[int]
+) -> None:
+    sides = list(zip(sizes, kernel, strides, pads, dilations, strict=True))
+    out = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sides]
+    assume(min(out) > 0)
+    plugin = plugins.create("DeformConv2d", DEFORM_CONV | dict(strides=strides, pads=pads, dilations=dilations))
+    taps = kernel[0] * kernel[1]
+    shapes = [(2, 4, *sizes), (2, 2 * taps, *out), (5, 4, *kernel), (5,)]
+    nothing = np.empty(0, np.float32)
+    tensors = [Tensor(dims, nothing, open=tuple(open) if len(dims) == 4 else ()) for dims in [*shapes, (2, 5, *out)]]
+    assert plugin.output_shape(tensors[:-1])[0] == (2, 5, *out)
+    plugin.configure(tensors)
+    plugin.shape_change(tensors)
 
 
 def test_the_output_shape_of_a_convolution_with_a_weight_of_open_size(plugins: Library) -> None:
