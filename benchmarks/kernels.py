@@ -1,0 +1,84 @@
+"""Registers, shared memory, spills and tensor-core instructions of the compiled kernels, for each architecture.
+
+python -m benchmarks.kernels            build the kernels and print the tables
+python -m benchmarks.kernels --write    and write them to plugins/REPORT.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from engines.files import atomic_path
+from plugins.build import BuildError
+from plugins.kernels import library
+from plugins.kernels.binaries import Kernel, MissingToolError, read
+
+REPORT = Path(__file__).resolve().parents[1] / "plugins" / "REPORT.md"
+
+HEAD = """# What the kernels compile to
+
+Written by `make -C plugins report` with nvcc {version}. Nothing here ran on a GPU.
+
+A kernel is named as in its source, with its template arguments; `deform_conv_half<n8 tiles, channels-last>`,
+`deform_conv_float<channels-last>`. Columns are compute capabilities.
+"""
+
+
+def compiler_version() -> str:
+    """nvcc's version, e.g. 13.0.88."""
+    output = subprocess.run([str(library.nvcc()), "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r", V([\d.]+)", output)
+    return found[1] if found else "of unknown version"
+
+
+def table(title: str, kernels: Sequence[Kernel], cell: Callable[[Kernel], str]) -> str:
+    """One measure in Markdown: a row for each kernel, a column for each architecture."""
+    cells = {(kernel.name, kernel.architecture): cell(kernel) for kernel in kernels}
+    columns = sorted({kernel.architecture for kernel in kernels}, key=int)
+    lines = [f"## {title}", "", f"| kernel | {' | '.join(columns)} |", "|" + "---|" * (len(columns) + 1)]
+    for name in dict.fromkeys(kernel.name for kernel in kernels):
+        lines.append(f"| `{name}` | {' | '.join(cells.get((name, column), '') for column in columns)} |")
+    return "\n".join([*lines, ""])
+
+
+def report(kernels: Sequence[Kernel]) -> str:
+    """The whole page."""
+    multiplying = [kernel for kernel in kernels if any(k.tensor for k in kernels if k.name == kernel.name)]
+    return "\n".join(
+        [
+            HEAD.format(version=compiler_version()),
+            table("Registers of a thread", kernels, lambda kernel: str(kernel.registers)),
+            table("Shared memory of a block, bytes, static", kernels, lambda kernel: str(kernel.shared)),
+            table("Stack of a thread, bytes (0: no register is spilled)", kernels, lambda kernel: str(kernel.stack)),
+            table("Instructions", kernels, lambda kernel: str(kernel.instructions)),
+            table("Tensor-core instructions among them", multiplying, lambda k: f"{k.tensor} ({k.share:.1%})"),
+            table(
+                "Tensor-core instructions in the innermost loop that has them",
+                multiplying,
+                lambda k: f"{k.loop_tensor} of {k.loop_instructions} ({k.loop_share:.1%})",
+            ),
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help=f"write {REPORT.parent.name}/{REPORT.name}")
+    arguments = parser.parse_args()
+    try:
+        text = report(read(library.built()))
+    except (BuildError, MissingToolError) as error:
+        sys.exit(str(error))
+    print(text)
+    if arguments.write:
+        with atomic_path(REPORT) as path:
+            path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
