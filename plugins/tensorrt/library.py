@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import fcntl
 import functools
-import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from plugins import native
+from plugins.build import BuildError, cmake
 from plugins.emulator import library as emulator
+from plugins.kernels import library as kernels
 from plugins.native import Array
 
-ROOT = Path(__file__).resolve().parents[2]
-CUDA_BUILD = ROOT / "build" / "cuda"
 LINEAR, HWC8, HWC = 0, 2, 8  # nvinfer1::TensorFormat
 BUILD, RUNTIME = 0, 1  # nvinfer1::TensorRTPhase
 _TYPES: dict[np.dtype[Any], int] = {
@@ -133,38 +129,29 @@ def _field(name: str, value: FieldValue) -> tuple[_Field, Any]:
 
 
 @functools.cache
-def _built(folder: Path, part: str, *targets: str) -> Path:
-    """Builds `targets` in a folder that a part of the kernels has for itself, which are therefore compiled once."""
-    folder.mkdir(parents=True, exist_ok=True)
-    options = [f"-DDINN360_{part}=ON", "-DDINN360_TENSORRT=ON", f"-DPython3_EXECUTABLE={sys.executable}"]
-    with (folder / ".lock").open("w") as lock:  # two processes may come at once
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for command in (
-            ["cmake", "-S", str(ROOT / "plugins"), "-B", str(folder), *options],
-            ["cmake", "--build", str(folder), "--parallel", "2", "--target", *targets],
-        ):
-            done = subprocess.run(command, capture_output=True, text=True)
-            if missing := re.search(r"DINN360_\w+: (.*?)\n(\n|Call Stack)", done.stderr, re.DOTALL):
-                raise UnavailableError(" ".join(missing[1].split()))
-            if done.returncode != 0:
-                raise RuntimeError(f"{' '.join(command)}:\n{(done.stdout + done.stderr)[-4000:]}")
+def _built(folder: Path, part: str, target: str) -> Path:
+    """The folder of the libraries, built where this part's kernels are built, which are therefore compiled once."""
+    try:
+        cmake(folder, [part, "TENSORRT"], target, f"-DPython3_EXECUTABLE={sys.executable}")
+    except BuildError as error:
+        if "headers.cmake" in str(error):
+            raise UnavailableError("no TensorRT or CUDA headers on this machine, and none by pip") from error
+        raise
     return folder / "tensorrt"
 
 
 def product() -> Path:
-    """libdinn360_trt.so with the CUDA kernels. Raises UnavailableError without nvcc, cmake or TensorRT's headers."""
-    for tool in ("cmake", "nvcc"):
-        if shutil.which(tool) is None:
-            raise UnavailableError(f"no {tool} on this machine")
-    return _built(CUDA_BUILD, "CUDA", "dinn360_trt") / "libdinn360_trt.so"
+    """libdinn360_trt.so with the CUDA kernels. Raises UnavailableError, BuildError."""
+    if why := kernels.missing():
+        raise UnavailableError(why)
+    return _built(kernels.BUILD, "CUDA", "dinn360_trt") / "libdinn360_trt.so"
 
 
 def emulated_path() -> Path:
-    """libdinn360_trt_emulated.so. Raises UnavailableError without a C++ compiler, cmake or TensorRT's headers."""
+    """libdinn360_trt_emulated.so, and beside it the driver. Raises UnavailableError, BuildError."""
     if why := emulator.missing():
         raise UnavailableError(why)
-    folder = _built(emulator.BUILD, "EMULATOR", "dinn360_trt_emulated", "dinn360_trt_driver")
-    return folder / "libdinn360_trt_emulated.so"
+    return _built(emulator.BUILD, "EMULATOR", "dinn360_trt_driver") / "libdinn360_trt_emulated.so"
 
 
 def emulated() -> Library:
