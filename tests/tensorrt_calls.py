@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 from kernels_native import Array
 from test_kernels import attention, convolution
 
-from plugins.tensorrt.library import LINEAR, Library, Tensor
+from plugins.tensorrt.driver import LINEAR, Library, Tensor
+from plugins.tensorrt.library import UnavailableError
 
 DEFORM_CONV: dict[str, Any] = dict(
     max_offset=3.0, wrap=1, strides=(1, 1), pads=(1, 1), dilations=(1, 1), group=1, offset_group=1
@@ -17,6 +19,14 @@ DEFORM_CONV: dict[str, Any] = dict(
 DST_ATTENTION: dict[str, Any] = dict(heads=2, window=4, shift=2, wrap=1)
 FIELDS = {"DeformConv2d": DEFORM_CONV, "DSTAttention": DST_ATTENTION}
 ACTIVATIONS = {"DeformConv2d": (0, 1, 4), "DSTAttention": (0, 1, 2)}  # and the output
+
+
+def available(build: Callable[[], Any]) -> Any:
+    """What `build` builds; skips the test where the machine lacks something for it."""
+    try:
+        return build()
+    except UnavailableError as why:
+        pytest.skip(str(why))
 
 
 def call(

@@ -1,5 +1,5 @@
 // Stands in for TensorRT in tests: loads a plugin library as its registry does and calls a plugin's functions as its
-// builder and its runtime do, on host memory. C functions for ctypes; plugins/tensorrt/library.py is their other side.
+// builder and its runtime do, on host memory. C functions for ctypes; driver.py is their other side.
 #include <NvInferRuntime.h>
 #include <dlfcn.h>
 
