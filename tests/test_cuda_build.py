@@ -29,8 +29,7 @@ def compiled() -> list[binaries.Kernel]:
 
 
 @needs_nvcc
-def test_the_library_builds_and_no_kernel_spills() -> None:
-    """nvcc takes the sources for all architectures that it knows; the build refuses a kernel that spills registers."""
+def test_the_library_builds_and_has_what_a_shell_calls() -> None:
     symbols = subprocess.run(["nm", "-C", str(library.built())], capture_output=True, text=True, check=True).stdout
     for function in ("check", "workspace_size", "launch"):
         assert re.search(rf" T dinn360::{function}\(dinn360::DeformConvParams const&", symbols), function
@@ -47,7 +46,7 @@ def test_every_architecture_that_nvcc_knows_is_there(compiled: list[binaries.Ker
 
 
 @needs_nvcc
-def test_resources(compiled: list[binaries.Kernel]) -> None:
+def test_no_kernel_spills_or_wants_more_shared_memory_than_every_gpu_has(compiled: list[binaries.Kernel]) -> None:
     for kernel in compiled:
         what = f"{kernel.name} for sm_{kernel.architecture}"
         assert kernel.stack == 0, f"{what}: {kernel.stack} bytes of a thread in local memory"

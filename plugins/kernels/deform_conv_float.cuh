@@ -7,77 +7,83 @@
 
 namespace dinn360::deform::float_kernel {
 
-inline constexpr int kWarps = 4;
+inline constexpr int kWarps = 6;
 inline constexpr int kOutputs = 32;
 inline constexpr int kStageRow = 36;  // floats: 32 inner elements and a shift of the banks
 inline constexpr int kStage = kWarp * kStageRow;
 
-__device__ __forceinline__ void store_staged(Shared<float> stage, int pixel, int octet, Eight const& eight) {
-  float const* const v = eight.value;
-  int const at = pixel * kStageRow + 8 * octet;
-  stage.store16(at, as_bits(v[0], v[1], v[2], v[3]));
-  stage.store16(at + 4, as_bits(v[4], v[5], v[6], v[7]));
-}
+// Output channels of a lane, within its block: four and four, so that lanes side by side touch whole sectors.
+__device__ __forceinline__ int output_channel(int lane, int i) { return 16 * (i / 4) + 4 * (lane / 8) + i % 4; }
 
 template <bool kVector>
 __device__ __forceinline__ void store_sums(float const (&sums)[4][8], Task<float> const& task, Tile const& tile) {
   int const base = tile.group * task.plan.group_outputs, end = tile.group + 1 == task.groups
                        ? task.out_stored : base + task.plan.group_outputs;
-  int const channel = base + kOutputs * tile.block + 8 * (tile.lane / 8);
 #pragma unroll
   for (int m = 0; m < 4; ++m) {
     int const column = tile.column + 8 * m + tile.lane % 8;
     if (column >= task.out_width) continue;
-    int64_t const at = task.y_at.at(tile.image, int64_t{tile.row} * task.out_width + column, channel);
-    if constexpr (kVector) {
-      Eight eight;
+    int64_t const pixel = int64_t{tile.row} * task.out_width + column;
 #pragma unroll
-      for (int n = 0; n < 8; ++n) eight.value[n] = sums[m][n];
-      if (channel < end) store_eight(task.y, at, eight);
-    } else {
-#pragma unroll
-      for (int n = 0; n < 8; ++n) {
-        if (channel + n < end) task.y.store(at + n * task.y_at.channel, sums[m][n]);
+    for (int n = 0; n < 8; n += kVector ? 4 : 1) {
+      int const channel = base + kOutputs * tile.block + output_channel(tile.lane, n);
+      if (channel >= end) continue;
+      int64_t const at = task.y_at.at(tile.image, pixel, channel);
+      if constexpr (kVector) {
+        task.y.store16(at, as_bits(sums[m][n], sums[m][n + 1], sums[m][n + 2], sums[m][n + 3]));
+      } else {
+        task.y.store(at, sums[m][n]);
       }
     }
   }
 }
 
 template <bool kVector>
-__global__ void __launch_bounds__(kWarps * kWarp, 3) deform_conv_float(Task<float> const task) {
-  DINN360_SHARED(uint4, tables, kWarps * kSpots * kWarp);
+__global__ void __launch_bounds__(kWarps * kWarp, 2) deform_conv_float(Task<float> const task) {
+  DINN360_SHARED(uint4, tables, kWarps * kTable);
   DINN360_SHARED(float, stages, kWarps * kStage);
   Tile const tile = deform::tile(task);
   if (tile.row >= task.out_height) return;  // the whole warp
   Plan const& plan = task.plan;
-  int const warp = static_cast<int>(threadIdx.x) / kWarp, pixel = tile.lane % 8, eighth = tile.lane / 8 * 8;
-  Shared<uint4> const table = tables + warp * kSpots * kWarp;
+  int const warp = static_cast<int>(threadIdx.x) / kWarp, pixel = tile.lane % 8;
+  Shared<uint4> const table = tables + warp * kTable;
   Shared<float> const stage = stages + warp * kStage;
   Source<float, kVector> const source(task, tile);
-  Global<float const> const weight = task.weight + (tile.packed(task) * plan.steps * 32 * kOutputs + eighth);
+  int64_t const packed = tile.packed(task);
+  Global<float const> const weight =
+      task.weight + (packed * plan.steps * 32 * kOutputs + output_channel(tile.lane, 0));
 
   float sums[4][8];
-  Eight const bias = load_eight(task.bias, tile.packed(task) * kOutputs + eighth);
 #pragma unroll
-  for (int i = 0; i < 32; ++i) sums[i / 8][i % 8] = bias.value[i % 8];
+  for (int i = 0; i < 32; ++i) {
+    sums[i / 8][i % 8] = task.bias.load(packed * kOutputs + output_channel(tile.lane, i % 8));
+  }
   Spot spot(plan, tile.group);
-  int const sampler = tile.lane % 4;
   for (int first = 0, step = 0; first < plan.spots; first += kSpots) {
     fill_table(task, tile, first, spot, table);
     __syncwarp();
-    Octet octet(kVector ? sampler : 0, plan.parts);
+    Octet octet(kVector ? tile.lane % 8 / 2 : 0, plan.parts);
     for (int const end = min(step + plan.parts, plan.steps); step < end; ++step) {
-      // kVector: four lanes sample four octets of a pixel; else a lane samples all of its pixel, octet by octet.
+      if constexpr (kVector) {  // eight lanes sample half an octet of a pixel each
+        int const part = tile.lane % 8, channel = first_channel(plan, first, octet) + 4 * (part % 2);
+#pragma unroll 2
+        for (int at = tile.lane / 8; at < kWarp; at += 4) {
+          float four[4];
+          source.sample(table.load(octet.slot * kTableRow + at), channel, 4, four);
+          stage.store16(at * kStageRow + 4 * part, as_bits(four[0], four[1], four[2], four[3]));
+        }
+        octet.advance(plan.step_slots, plan.step_rest, plan.parts);
+      } else {  // a lane samples all of its pixel, octet by octet
 #pragma unroll 1
-      for (int i = 0; i < 4; ++i) {
-        int const at = kVector ? 8 * i + tile.lane / 4 : tile.lane;
-        int const count = plan.segment_channels - 8 * octet.part;
-        uint4 const position = table.load(octet.slot * kWarp + at);
-        store_staged(stage, at, kVector ? sampler : i,
-                     source.sample(position, first_channel(plan, first, octet), count));
-        if (!kVector) octet.advance(0, 1, plan.parts);
+        for (int i = 0; i < 4; ++i) {
+          int const count = plan.segment_channels - 8 * octet.part, at = tile.lane * kStageRow + 8 * i;
+          float v[8];
+          source.sample(table.load(octet.slot * kTableRow + tile.lane), first_channel(plan, first, octet), count, v);
+          stage.store16(at, as_bits(v[0], v[1], v[2], v[3]));
+          stage.store16(at + 4, as_bits(v[4], v[5], v[6], v[7]));
+          octet.advance(0, 1, plan.parts);
+        }
       }
-      if (kVector) octet.advance(plan.step_slots, plan.step_rest, plan.parts);
       __syncwarp();
 #pragma unroll 2
       for (int k = 0; k < 32; k += 4) {
@@ -90,7 +96,8 @@ __global__ void __launch_bounds__(kWarps * kWarp, 3) deform_conv_float(Task<floa
         }
 #pragma unroll
         for (int inner = 0; inner < 4; ++inner) {
-          Eight const w = load_eight(weight, (int64_t{step} * 32 + k + inner) * kOutputs);
+          Global<float const> const row = weight + (int64_t{step} * 32 + k + inner) * kOutputs;
+          Eight const w = as_floats(row.load16(0), row.load16(output_channel(0, 4)));
 #pragma unroll
           for (int i = 0; i < 32; ++i) sums[i / 8][i % 8] = fmaf(a[i / 8][inner], w.value[i % 8], sums[i / 8][i % 8]);
         }

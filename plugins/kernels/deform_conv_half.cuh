@@ -19,7 +19,7 @@
 namespace dinn360::deform::half_kernel {
 
 // Of a block: as many as let registers keep 16 (kTiles = 8: 12) warps on a multiprocessor.
-__host__ __device__ constexpr int warps(int tiles) { return tiles == 8 ? 4 : 8; }
+__host__ __device__ constexpr int warps(int tiles) { return tiles == 8 ? 6 : 8; }
 inline constexpr int kStageRow = 34;                           // halves: 32 pixels and a shift of the banks
 inline constexpr int kStage = 32 * kStageRow;                  // of a warp, kLinear: 32 pixels x 32 channels
 
@@ -122,15 +122,15 @@ __device__ __forceinline__ void store_columns(Sums<kTiles> const& sums, Task<__h
 }
 
 template <int kTiles, bool kVector>
-__global__ void __launch_bounds__(warps(kTiles) * kWarp, kTiles == 8 ? 3 : 2) deform_conv_half(Task<__half> const task) {
+__global__ void __launch_bounds__(warps(kTiles) * kWarp, 2) deform_conv_half(Task<__half> const task) {
   constexpr int kWarps = warps(kTiles);
-  DINN360_SHARED(uint4, tables, kWarps * kSpots * kWarp);
+  DINN360_SHARED(uint4, tables, kWarps * kTable);
   DINN360_SHARED(__half, stages, kVector ? 8 : kWarps * kStage);
   Tile const tile = deform::tile(task);
   if (tile.row >= task.out_height) return;  // the whole warp
   Plan const& plan = task.plan;
   int const warp = static_cast<int>(threadIdx.x) / kWarp, group = tile.lane / 4, pair = tile.lane % 4;
-  Shared<uint4> const table = tables + warp * kSpots * kWarp;
+  Shared<uint4> const table = tables + warp * kTable;
   Shared<__half> const stage = stages + (kVector ? 0 : warp * kStage);
   Source<__half, kVector> const source(task, tile);
   Global<__half const> weight = task.weight + (tile.packed(task) * plan.steps * (256 * kTiles) + 8 * tile.lane);
@@ -143,20 +143,22 @@ __global__ void __launch_bounds__(warps(kTiles) * kWarp, kTiles == 8 ? 3 : 2) de
     __syncwarp();
     Octet octet(kVector ? pair : 0, plan.parts);
     for (int const end = min(step + plan.parts, plan.steps); step < end; ++step) {
-      uint4 weights[kTiles];
-#pragma unroll
-      for (int n = 0; n < kTiles; ++n) weights[n] = weight.load16(256 * n);
-      weight = weight + 256 * kTiles;
       if constexpr (!kVector) {
 #pragma unroll 1
         for (int i = 0; i < 4; ++i) {
-          uint4 const position = table.load(octet.slot * kWarp + tile.lane);
+          uint4 const position = table.load(octet.slot * kTableRow + tile.lane);
           int const count = plan.segment_channels - 8 * octet.part;
-          stage.store16(staged(tile.lane, i), pack(source.sample(position, first_channel(plan, first, octet), count)));
+          Eight eight;
+          source.sample(position, first_channel(plan, first, octet), count, eight.value);
+          stage.store16(staged(tile.lane, i), pack(eight));
           octet.advance(0, 1, plan.parts);
         }
         __syncwarp();
       }
+      uint4 weights[kTiles];
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n) weights[n] = weight.load16(256 * n);
+      weight = weight + 256 * kTiles;
       int const channel = first_channel(plan, first, octet);
 #pragma unroll(kVector ? 1 : 2)  // eight loads are on their way at once; sixteen would take too many registers
       for (int m = 0; m < 2; ++m) {
@@ -165,12 +167,15 @@ __global__ void __launch_bounds__(warps(kTiles) * kWarp, kTiles == 8 ? 3 : 2) de
         for (int half = 0; half < 2; ++half) {
           int const row = 16 * m + 8 * half + group;
           if constexpr (kVector) {
-            uint4 const position = table.load(octet.slot * kWarp + row);
-            samples[half] = pack(source.sample(position, channel, 8));
+            uint4 const position = table.load(octet.slot * kTableRow + row);
+            Eight eight;
+            source.sample(position, channel, 8, eight.value);
+            samples[half] = pack(eight);
           } else {
             samples[half] = stage.load16(staged(row, pair));
           }
         }
+        // Not sums[m]: a variable index would put them into local memory.
         if (m == 0) multiply<kTiles>(sums[0], samples, weights);
         else multiply<kTiles>(sums[1], samples, weights);
       }

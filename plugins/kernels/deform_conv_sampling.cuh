@@ -9,6 +9,9 @@ namespace dinn360::deform {
 
 using simt::Shared;
 
+// The table: kSpots rows of 32 pixels and a shift of the banks, for lanes that read neighbouring pixels of all rows.
+inline constexpr int kTableRow = kWarp + 2, kTable = kSpots * kTableRow;
+
 // A position in 16 bytes, {pixel, right, upper, lower}: the index of the upper left corner (possibly of row -1), the
 // right column's share, and the shares of the two rows, which carry the mask. The right neighbour is the next pixel, or
 // with the sign bit of `right` the first one of the row. A corner that is outside or has no share is not read: all that
@@ -82,7 +85,7 @@ __device__ __forceinline__ void fill_table(Task<T> const& task, Tile const& tile
       left.whole += column * task.stride_column - task.pad_column + spot.column * task.dilation_column;
       entry = position(top, left, factor, task.height, task.width, task.wrap);
     }
-    table.store(i * kWarp + tile.lane, entry);
+    table.store(i * kTableRow + tile.lane, entry);
     spot.advance(task);
   }
 }
@@ -106,14 +109,14 @@ struct Octet {
   }
 };
 
-// The image that a warp samples, from the first channel of its group on. kVector: in units of 16 bytes, eight channels
+// The image that a warp samples, from the first channel of its group on. kVector: in units of 16 bytes, several channels
 // of a pixel at once; else in elements, one channel at a time.
 template <class T, bool kVector>
 struct Source {
+  static constexpr int kChannels = kVector ? 16 / static_cast<int>(sizeof(T)) : 8;  // of a sample
   using Unit = std::conditional_t<kVector, uint4, T>;
   using Index = std::conditional_t<kVector, int32_t, int64_t>;  // check() sees to 16 * 2^31 bytes
-  static constexpr int kPerUnit = sizeof(Unit) / sizeof(T);
-  static constexpr int kUnits = 8 / kPerUnit;                   // of an octet
+  static constexpr int kPerUnit = static_cast<int>(sizeof(Unit) / sizeof(T)), kUnits = kChannels / kPerUnit;
 
   Global<Unit const> x;
   Index pixel, channel, below, around;  // steps: to the next pixel, channel and row; from a row's last pixel to its first
@@ -125,9 +128,9 @@ struct Source {
     x = {reinterpret_cast<Unit const*>(task.x.pointer + start)};
   }
 
-  // The bilinear sample at a position of the table of the eight channels from `first` on. Of fewer, `count`, the last
-  // is repeated: weights are zero there.
-  __device__ __forceinline__ Eight sample(uint4 position, int first, int count) const {
+  // The bilinear sample at a position of the table, of the channels from `first` on. Where fewer than kChannels follow,
+  // only `count`, the last is repeated: weights are zero there.
+  __device__ __forceinline__ void sample(uint4 position, int first, int count, float (&sums)[kChannels]) const {
     float const right = fabsf(__uint_as_float(position.y)), left = 1.0f - right;
     float const upper = __uint_as_float(position.z), lower = __uint_as_float(position.w);
     Index const here = static_cast<int32_t>(position.x) * pixel + static_cast<Index>(first / kPerUnit) * channel;
@@ -143,31 +146,33 @@ struct Source {
 #pragma unroll
       for (int corner = 0; corner < 4; ++corner) {
         units[corner][i] = Unit{};
-        if (read[corner]) units[corner][i] = from[corner].load(kVector ? i : 0);
+        if (read[corner]) units[corner][i] = from[corner].load(0);
         if (!kVector) from[corner] = from[corner] + next;
       }
     }
-    Eight sum = {};
 #pragma unroll
     for (int corner = 0; corner < 4; ++corner) {
-      Eight const value = values(units[corner]);
+      float values[kChannels];
+      unpack_units(units[corner], values);
 #pragma unroll
-      for (int i = 0; i < 8; ++i) sum.value[i] = fmaf(shares[corner], value.value[i], sum.value[i]);
+      for (int i = 0; i < kChannels; ++i) {
+        sums[i] = corner == 0 ? shares[0] * values[i] : fmaf(shares[corner], values[i], sums[i]);
+      }
     }
-    return sum;
   }
 
  private:
-  static __device__ __forceinline__ Eight values(Unit const (&units)[kUnits]) {
+  static __device__ __forceinline__ void unpack_units(Unit const (&units)[kUnits], float (&values)[kChannels]) {
     if constexpr (!kVector) {
-      Eight eight;
 #pragma unroll
-      for (int i = 0; i < 8; ++i) eight.value[i] = to_float(units[i]);
-      return eight;
-    } else if constexpr (kUnits == 1) {
-      return unpack(units[0]);
+      for (int i = 0; i < kChannels; ++i) values[i] = to_float(units[i]);
+    } else if constexpr (kChannels == 8) {
+      Eight const eight = unpack(units[0]);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) values[i] = eight.value[i];
     } else {
-      return as_floats(units[0], units[1]);
+      values[0] = __uint_as_float(units[0].x), values[1] = __uint_as_float(units[0].y);
+      values[2] = __uint_as_float(units[0].z), values[3] = __uint_as_float(units[0].w);
     }
   }
 };

@@ -28,9 +28,6 @@ def missing() -> str | None:
 
 @functools.cache
 def built() -> Path:
-    """The library, built once for a process from the sources as they are. A kernel that spills registers is an error.
-
-    Raises BuildError.
-    """
+    """The library, built once for a process from the sources as they are. Raises BuildError."""
     cmake(BUILD, ["CUDA"], "dinn360_kernels")
     return BUILD / "kernels" / "libdinn360_kernels.a"
