@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +18,16 @@ from dinn360.data import Crops, read_folder
 from dinn360.datasets import LAYOUTS, SPLITS, Selection, select
 from dinn360.info import describe
 from dinn360.memory import keep_freed_memory
-from dinn360.model import DINN360
 from dinn360.published import SETS
+from dinn360.session import TorchSession
 from dinn360.systems import BASELINES, Interpolation, Network, Rescaler, System, Upscaler
 from dinn360.train import TrainConfig, Trainer
 from dinn360.validate import Validation
-from engines.commands import Group
+from engines.commands import Group, images
 from engines.errors import UserError
 from engines.files import make_folder, write_text
-from engines.images import read_panorama, to_image, to_tensor, write_png
 
 PATH = click.Path(path_type=Path)
-
-
-class Size(click.ParamType):
-    """WIDTHxHEIGHT, as in 3840x1920: a tuple (width, height)."""
-
-    name = "WxH"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", value)
-        if match is None:
-            self.fail(f"expected WIDTHxHEIGHT such as 3840x1920, found {value!r}", param, ctx)
-        return int(match[1]), int(match[2])
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -165,7 +148,9 @@ def check(ctx: click.Context, folder: Path, selection: Selection) -> None:
 @click.option("--preset", "preset_name", type=click.Choice(PRESETS), default="edge", show_default=True)
 @click.option("--scale", type=int, default=4, show_default=True, help="2, 4 or 8.")
 @click.option("--ckpt", type=PATH, help="Describe this checkpoint instead of a preset.")
-@click.option("--size", type=Size(), default="3840x1920", show_default=True, help="HR image to estimate memory for.")
+@click.option(
+    "--size", type=images.Size(), default="3840x1920", show_default=True, help="HR image to estimate memory for."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(preset_name: str, scale: int, ckpt: Path | None, size: tuple[int, int], as_json: bool) -> None:
     """Print parameters, MAC per pixel, receptive field and memory."""
@@ -249,49 +234,23 @@ def evaluate(
         click.echo(f"{out}: results.md, results.json, latitude.png, closeups.png", err=as_json)
 
 
-def _network(ckpt: Path, target: Path) -> DINN360:
-    """The network of a checkpoint; complains about the output first, before minutes of work."""
-    if target.suffix.lower() != ".png":
-        raise UserError(f"{target}: expected a name that ends in .png (images are kept lossless)")
-    if not target.parent.is_dir():
-        raise UserError(f"{target}: cannot write: the folder {target.parent} does not exist")
-    network = load_checkpoint(ckpt).build()
-    network.freeze_inverses()
-    return network
-
-
 CKPT = click.option("--ckpt", type=PATH, required=True, help="Checkpoint file.")
 
 
 @main.command()
-@click.argument("source", type=PATH)
-@click.argument("target", type=PATH)
+@images.shared_options
+@images.LOSSY
 @CKPT
-def downscale(source: Path, target: Path, ckpt: Path) -> None:
-    """Downscale the panorama SOURCE to the PNG file TARGET, in PyTorch."""
-    network = _network(ckpt, target)
-    image = read_panorama(source)
-    with torch.inference_mode():
-        y = network.downscale(torch.from_numpy(to_tensor(image)))
-    write_png(target, to_image(y.numpy()))
+def downscale(request: images.Request, ckpt: Path, bits: str | None, **options: Any) -> None:
+    """Downscale SOURCE (a panorama, a folder or a glob pattern) to TARGET, in PyTorch."""
+    images.run(request, lambda: TorchSession.load(ckpt, "down"), "down", images.options_of(bits, **options))
 
 
 @main.command()
-@click.argument("source", type=PATH)
-@click.argument("target", type=PATH)
+@images.shared_options
+@images.SIZE
+@images.FOREIGN
 @CKPT
-@click.option("--size", type=Size(), help="Size of the original, where it is no multiple of the scale.")
-def upscale(source: Path, target: Path, ckpt: Path, size: tuple[int, int] | None) -> None:
-    """Upscale the image SOURCE (best: one that `downscale` made) to the PNG file TARGET, in PyTorch."""
-    network = _network(ckpt, target)
-    image = read_panorama(source)
-    height, width = image.shape[:2]
-    scale = network.config.scale
-    if size and (math.ceil(size[0] / scale), math.ceil(size[1] / scale)) != (width, height):
-        raise UserError(
-            f"--size: {size[0]}x{size[1]} at scale {scale} has an LR image of {math.ceil(size[0] / scale)}x"
-            f"{math.ceil(size[1] / scale)}, found {width}x{height} in {source}"
-        )
-    with torch.inference_mode():
-        x = network.upscale(torch.from_numpy(to_tensor(image)), size=(size[1], size[0]) if size else None)
-    write_png(target, to_image(x.numpy()))
+def upscale(request: images.Request, ckpt: Path, bits: str | None, **options: Any) -> None:
+    """Upscale SOURCE (best: what downscale made; a file, a folder or a glob pattern) to TARGET, in PyTorch."""
+    images.run(request, lambda: TorchSession.load(ckpt, "up"), "up", images.options_of(bits, **options))

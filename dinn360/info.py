@@ -68,7 +68,7 @@ class Info:
                 "                 (convolutions, matrix products, bilinear sampling; no elementwise work)",
                 f"receptive field  downscale {self.receptive_field['downscale']}, upscale "
                 f"{self.receptive_field['upscale']} HR pixels to each side",
-                "                 (upper bound; where DST places its queries is learned and has no bound)",
+                "                 (upper bound; without where DST places its queries, which is learned)",
                 f"memory           weights {self.weights / 2**20:.1f} MiB; at {width}x{height}, fp32:"
                 f" downscale {gib['downscale']:.2f} GiB, upscale {gib['upscale']:.2f} GiB",
                 "                 (peak of live tensors in PyTorch, without the work space of its kernels)",
@@ -83,13 +83,13 @@ def describe(config: ModelConfig, size: tuple[int, int] = (3840, 1920)) -> Info:
         network.freeze_inverses()
     parts = {"I_D": network.deformable, "G_SC": network.conditions, "I_P": network.projections}
     weights = sum(tensor.nbytes for tensor in network.state_dict().values())
-    peak = {name: weights + _peak_bytes(run) for name, run in _runs(network, size[1], size[0]).items()}
+    peak = {name: weights + peak_bytes(run) for name, run in directions(network, size[1], size[0]).items()}
     pixels = COUNTED[0] * COUNTED[1]
     return Info(
         preset=config.preset,
         scale=config.scale,
         parameters={name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
-        macs={name: count_macs(run) / pixels for name, run in _runs(network, *COUNTED).items()},
+        macs={name: count_macs(run) / pixels for name, run in directions(network, *COUNTED).items()},
         receptive_field=receptive_field(network),
         size=size,
         weights=weights,
@@ -97,7 +97,7 @@ def describe(config: ModelConfig, size: tuple[int, int] = (3840, 1920)) -> Info:
     )
 
 
-def _runs(network: DINN360, height: int, width: int) -> dict[str, Callable[[], Tensor]]:
+def directions(network: DINN360, height: int, width: int) -> dict[str, Callable[[], Tensor]]:
     """Both directions for one HR image of a size."""
     scale = network.config.scale
     x = torch.empty(1, 3, height, width, device="meta")
@@ -151,7 +151,8 @@ class _LiveBytes(TorchDispatchMode):
         self.live -= size
 
 
-def _peak_bytes(run: Callable[[], Any]) -> int:
+def peak_bytes(run: Callable[[], Any]) -> int:
+    """The most memory that the tensors made in `run` take at once."""
     memory = _LiveBytes()
     with torch.no_grad(), memory:
         run()
@@ -161,8 +162,8 @@ def _peak_bytes(run: Callable[[], Any]) -> int:
 def receptive_field(network: DINN360) -> dict[str, int]:
     """How far from a pixel another one can change it, in HR pixels to each side, for each direction.
 
-    An upper bound from the radii of convolutions, max_offset and windows, added along the longest path. The
-    place of DST's queries is left out: scale and offset heads are not bounded.
+    An upper bound from the radii of convolutions, max_offset, windows and DST.query_reach, added along the longest
+    path. A network without weights (on the meta device) has no reach: its queries count as not displaced.
     """
     down = up = 0
     for index in range(len(network.config.levels)):
@@ -191,5 +192,7 @@ def _radius(part: nn.Module | None) -> int:
     if isinstance(part, DConv):
         return max(_radius(part.conv) + (math.ceil(part.max_offset) if part.deform else 0), _radius(part.offset_head))
     if isinstance(part, DST):
-        return int(part.window) - 1  # any key of the window, whose mean also steers the heads
+        # any key of the window, whose mean also steers the heads; a query is a bilinear sample
+        reach = 0 if part.qkv.weight.is_meta else math.ceil(part.query_reach()) + 1
+        return max(int(part.window) - 1, reach)
     return 0

@@ -112,6 +112,25 @@ class DST(nn.Module):
         columns = window_index(cells.shape[3], 2, step, wrap, tokens.device)
         return F.avg_pool2d(cells.index_select(2, rows).index_select(3, columns), 2)
 
+    def query_reach(self) -> float:
+        """How far from its pixel a query can be sampled, in pixels along one axis: a bound that holds for any input.
+
+        A normalised token n has length sqrt(channels), the mean of several at most that, and leaky_relu does not
+        stretch; so a head's output lies within sqrt(channels) * |weight * gain| of its value at n = 0.
+        """
+        if not self.deform:
+            return 0.0
+        gain, shift = self.norm_attention.weight.detach(), self.norm_attention.bias.detach()
+
+        def largest(head: nn.Conv2d) -> Tensor:  # (2 * heads,)
+            assert head.bias is not None
+            matrix = head.weight.detach()[:, :, 0, 0]
+            centre = matrix @ leaky_relu(shift) + head.bias.detach()
+            return centre.abs() + len(gain) ** 0.5 * (matrix * gain).norm(dim=1)
+
+        reach = (self.window - 1) / 2 * largest(self.scale_head) + self.window * largest(self.offset_head)
+        return float(reach.max())
+
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
         tokens = self.norm_attention(x)
         q, k, v = self.qkv(tokens).chunk(3, dim=1)

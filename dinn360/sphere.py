@@ -21,11 +21,26 @@ class Frame:
     wrap: the image spans the full circle of longitude, so its columns are cyclic. A crop has wrap=False.
     top, height: for a crop, its first row and the rows of the whole panorama, both in HR pixels, int64 (B,).
         None: the image is the whole panorama and its own row count gives the latitude.
+    cut, skipped: for a crop made of two pieces, its row from which on the second piece starts, and the rows of the
+        panorama that lie between them, as `top`. None: one piece.
     """
 
     wrap: bool = True
     top: Tensor | None = None
     height: Tensor | None = None
+    cut: Tensor | None = None
+    skipped: Tensor | None = None
+
+    @classmethod
+    def of_tile(cls, omitted: Tensor, rows: int, scale: int) -> Frame:
+        """The frame of a tile of `rows` LR rows with as many columns as its reader likes to wrap.
+
+        omitted: int64 (4,) = above, below, between, at: the LR rows of the panorama that are missing above the tile,
+            below it, and in front of its row `at` (a tile made of both polar caps). Zeros: the whole panorama.
+        """
+        above, below, between, at = omitted.mul(scale).unbind()
+        height = torch.full((), rows, dtype=omitted.dtype, device=omitted.device) * scale + above + below + between
+        return cls(True, above[None], height[None], at[None], between[None])
 
     def latitude(self, like: Tensor, reduction: int) -> Tensor:
         """Distortion map c_lat of `like` (B,C,h,w), an image `reduction` times smaller than HR: (B or 1,1,h,1).
@@ -37,9 +52,17 @@ class Frame:
         if self.top is None or self.height is None:
             fraction = rows / like.shape[2]
         else:
-            top = self.top.to(device=like.device, dtype=torch.float32)[:, None] / reduction
-            fraction = (rows + top) / (self.height.to(device=like.device, dtype=torch.float32)[:, None] / reduction)
+            top, height = self._rows(self.top, like, reduction), self._rows(self.height, like, reduction)
+            if self.cut is not None and self.skipped is not None:
+                beyond = (rows > self._rows(self.cut, like, reduction)).to(rows.dtype)
+                rows = rows + beyond * self._rows(self.skipped, like, reduction)
+            fraction = (rows + top) / height
         return torch.cos((fraction - 0.5) * math.pi)[:, None, :, None].to(like.dtype)
+
+    @staticmethod
+    def _rows(count: Tensor, like: Tensor, reduction: int) -> Tensor:
+        """A number of HR rows (B,) as rows of an image `reduction` times smaller, float32 (B,1)."""
+        return count.to(device=like.device, dtype=torch.float32)[:, None] / reduction
 
 
 PANORAMA = Frame()

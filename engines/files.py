@@ -92,8 +92,11 @@ def sha256_of(path: Path | str) -> str:
         UserError: the file is missing, a folder or not readable.
     """
     try:
+        digest = hashlib.sha256()
         with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot read: {os_reason(error)}") from error
 

@@ -8,6 +8,8 @@ metric does.
 import os
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +41,10 @@ def read_panorama(path: Path | str) -> Image8:
     """Read an image file as 8-bit RGB.
 
     Grey, palette and CMYK images become RGB, and the EXIF orientation is applied. One `warnings.warn` line
-    tells when something is lost or unusual: an alpha channel is dropped, 16 bits become 8 (rounded, v / 257;
-    TIFF and grey with alpha: the high byte), only the first frame of several is read, or the image is not 2:1
-    as a full 360 x 180 degree equirectangular panorama is (this is allowed: crops are useful too).
+    tells when something is lost or unusual: an alpha channel is dropped, 16 bits become 8 (rounded, v / 257; grey
+    with alpha, and TIFF without the package tifffile: the high byte), only the first frame of several is read, or
+    the image is not 2:1 as a full 360 x 180 degree equirectangular panorama is (this is allowed: crops are useful
+    too).
 
     Returns:
         uint8 (H, W, 3), writeable, C-contiguous.
@@ -52,13 +55,30 @@ def read_panorama(path: Path | str) -> Image8:
             9450).
     """
     path = Path(path)
+    with open_image(path) as image:
+        notes = _describe_losses(image)
+        rgb = _to_rgb8(read_samples(image, path)[0])
+    height, width = rgb.shape[:2]
+    if width != 2 * height:
+        notes.append(f"expected a 2:1 equirectangular panorama, found {width} x {height}")
+    for note in notes:
+        warnings.warn(f"{path}: {note}", stacklevel=2)
+    return rgb
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[ImageFile.ImageFile]:
+    """Open an image file with Pillow, pixels not yet decoded.
+
+    Raises:
+        UserError: what goes wrong in opening, or in decoding inside the block, as `read_panorama`.
+    """
     try:
         with warnings.catch_warnings():
             # Pillow warns from 89 million pixels on, which a 16384 x 8192 panorama has; its hard limit stays.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with _open(path) as image:
-                notes = _describe_losses(image)
-                rgb = _to_rgb8(image, path)
+                yield image
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise UserError(f"{path}: expected at most {limit} pixels, found more") from error
@@ -71,12 +91,6 @@ def read_panorama(path: Path | str) -> Image8:
         if isinstance(error, OSError) and error.errno is not None:  # the system's refusal, not the decoder's
             raise UserError(f"{path}: cannot read: {os_reason(error)}") from error
         raise UserError(f"{path}: the image is truncated or corrupt ({error})") from error
-    height, width = rgb.shape[:2]
-    if width != 2 * height:
-        notes.append(f"expected a 2:1 equirectangular panorama, found {width} x {height}")
-    for note in notes:
-        warnings.warn(f"{path}: {note}", stacklevel=2)
-    return rgb
 
 
 def _open(path: Path) -> ImageFile.ImageFile:
@@ -87,7 +101,7 @@ def _open(path: Path) -> ImageFile.ImageFile:
 def _describe_losses(image: ImageFile.ImageFile) -> list[str]:
     """List what 8-bit RGB cannot keep of this file. To be asked before loading, which changes the mode."""
     notes = []
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    if _has_alpha(image):
         notes.append("the alpha channel is dropped")
     if image.mode.startswith("I") or ";16" in _raw_mode(image):
         notes.append("16 bits a channel are reduced to 8")
@@ -102,31 +116,71 @@ def _raw_mode(image: ImageFile.ImageFile) -> str:
     return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
 
 
-def _to_rgb8(image: ImageFile.ImageFile, path: Path) -> Image8:
+def read_samples(image: ImageFile.ImageFile, path: Path) -> tuple[NDArray[np.uint8 | np.uint16], list[str]]:
+    """Decode an opened image as RGB, or RGBA where it has alpha, with 8 or 16 bits as in the file, upright.
+
+    Returns:
+        uint8 or uint16 (H, W, 3 or 4), and what was lost, in words: the low bytes of 16-bit samples in TIFF (without
+        the package tifffile) and in grey with alpha; all frames but the first.
+
+    Raises:
+        UserError: floating point or 32-bit samples.
+    """
+    notes = ["only the first frame is read"] if getattr(image, "n_frames", 1) > 1 else []
     if image.mode == "F":
         raise UserError(f"{path}: expected 8- or 16-bit samples, found floating point; tone-map it to 8 bits first")
     if image.mode.startswith("I"):
-        samples = np.asarray(ImageOps.exif_transpose(image)).astype(np.int64)
-        if samples.min() < 0 or samples.max() > 65535:
+        grey = np.asarray(ImageOps.exif_transpose(image)).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
             raise UserError(f"{path}: expected 8- or 16-bit samples, found 32-bit ones")
-        return np.repeat(_round_to_8_bit(samples)[..., None], 3, axis=2)
+        return np.repeat(grey.astype(np.uint16)[..., None], 3, axis=2), notes
     if image.format == "PNG" and _raw_mode(image) in ("RGB;16B", "RGBA;16B"):
-        return _read_png_16(image, path)
-    # Other 16-bit colour files (TIFF, grey + alpha) keep what Pillow keeps: the high byte.
-    return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        return _read_png_16(image, path), notes
+    if ";16" in _raw_mode(image):
+        samples = _read_tiff_16(image, path) if image.format == "TIFF" else None
+        if samples is not None:
+            return samples, notes
+        notes.append("16 bits a channel are reduced to 8")
+    mode = "RGBA" if _has_alpha(image) else "RGB"
+    return np.array(ImageOps.exif_transpose(image).convert(mode)), notes
 
 
-def _read_png_16(image: ImageFile.ImageFile, path: Path) -> Image8:
+def _has_alpha(image: ImageFile.ImageFile) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+
+
+def _read_png_16(image: ImageFile.ImageFile, path: Path) -> NDArray[np.uint16]:
     """Read a colour PNG of 16 bits a channel in full.
 
-    Pillow keeps only the high byte (it truncates: 385 = 1.498 * 257 and 511 both become 1). Decoding the same
-    bytes as if they were little-endian gives the low byte, and the two together the sample.
+    Pillow keeps only the high byte. Decoding the same bytes as if they were little-endian gives the low byte, and the
+    two together the sample.
     """
     with _open(path) as swapped:
         swapped.tile = [tile._replace(args=str(tile.args).replace("16B", "16L")) for tile in swapped.tile]
-        low = np.asarray(ImageOps.exif_transpose(swapped))[..., :3]
-    high = np.asarray(ImageOps.exif_transpose(image))[..., :3]
-    return _round_to_8_bit(high.astype(np.int64) * 256 + low)
+        low = np.asarray(ImageOps.exif_transpose(swapped))
+    return np.asarray(ImageOps.exif_transpose(image)).astype(np.uint16) << 8 | low
+
+
+def _read_tiff_16(image: ImageFile.ImageFile, path: Path) -> NDArray[np.uint16] | None:
+    """Read a colour TIFF of 16 bits a channel in full; None where tifffile is missing or cannot."""
+    try:
+        import tifffile
+    except ImportError:
+        return None
+    try:
+        samples = tifffile.imread(path, key=0)
+    except (ValueError, KeyError, tifffile.TiffFileError, ImportError):  # ImportError: a codec of imagecodecs
+        return None
+    upright = image.getexif().get(0x0112, 1) == 1
+    fits = samples.dtype == np.uint16 and samples.shape in ((image.height, image.width, c) for c in (3, 4))
+    return samples if upright and fits else None
+
+
+def _to_rgb8(samples: NDArray[np.uint8 | np.uint16]) -> Image8:
+    colour = samples[..., :3]
+    if colour.dtype == np.uint16:
+        return _round_to_8_bit(colour.astype(np.int64))
+    return np.ascontiguousarray(colour, np.uint8)
 
 
 def _round_to_8_bit(samples: NDArray[np.int64]) -> Image8:

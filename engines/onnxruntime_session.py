@@ -50,6 +50,7 @@ class OnnxRuntimeSession(Session):
         self.path = path
         self.inputs = tuple(_spec(path, tensor) for tensor in native.get_inputs())
         self.outputs = tuple(_spec(path, tensor) for tensor in native.get_outputs())
+        self.optional = tuple(_spec(path, t) for t in native.get_overridable_initializers() if t.type in _DTYPES)
         self.metadata = dict(native.get_modelmeta().custom_metadata_map)
         self.runtime = f"onnxruntime {onnxruntime.__version__} {wanted.removesuffix('ExecutionProvider')}"
 

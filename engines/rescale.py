@@ -41,7 +41,7 @@ def downscale_image(session: Session, image: Image8) -> Image8:
         UserError: the graph is not a downscaling one, or cannot run at this size.
         ValueError: `image` is not a uint8 (H, W, 3).
     """
-    _check_direction(session, "hr", "lr")
+    check_direction(session, "hr", "lr")
     scale = scale_of(session)
     height, width = image.shape[:2]
     lr = session.run(hr=to_tensor(image))["lr"]
@@ -66,7 +66,7 @@ def upscale_image(session: Session, lr: Image8, size: tuple[int, int] | None = N
             this image.
         ValueError: `lr` is not a uint8 (h, w, 3).
     """
-    _check_direction(session, "lr", "hr")
+    check_direction(session, "lr", "hr")
     scale = scale_of(session)
     height, width = lr.shape[:2]
     if size is not None and (-(-size[0] // scale), -(-size[1] // scale)) != (height, width):
@@ -80,7 +80,12 @@ def upscale_image(session: Session, lr: Image8, size: tuple[int, int] | None = N
     return to_image(hr if size is None else hr[:, :, : size[0], : size[1]])
 
 
-def _check_direction(session: Session, source: str, result: str) -> None:
+def check_direction(session: Session, source: str, result: str) -> None:
+    """Refuse a graph whose input is not `source` or that does not give `result`.
+
+    Raises:
+        UserError: the graph goes the other way, or is none of ours.
+    """
     found = ({spec.name for spec in session.inputs}, {spec.name for spec in session.outputs})
     if found[0] == {source} and result in found[1]:
         return

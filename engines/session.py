@@ -1,17 +1,22 @@
 """Open a graph file and run it on numpy arrays, whatever the runtime behind it."""
 
+from __future__ import annotations
+
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import UserError
+
+if TYPE_CHECKING:
+    from typing import Self  # Python 3.11
 
 Array = NDArray[Any]
 
@@ -47,6 +52,7 @@ class Session(ABC):
     Attributes:
         path: the graph file, for messages.
         inputs, outputs: the graph's tensors, in the graph's order.
+        optional: inputs that have a default and may be left out.
         metadata: the text pairs stored in the file (ONNX `metadata_props`); of an engine, those of its graph.
         runtime: name, version and device of the runtime, such as "onnxruntime 1.25.0 CPU".
     """
@@ -54,6 +60,7 @@ class Session(ABC):
     path: Path
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    optional: tuple[TensorSpec, ...] = ()
     metadata: dict[str, str]
     runtime: str
 
@@ -62,7 +69,7 @@ class Session(ABC):
 
         Args:
             arrays: one numpy array for each input, by name; name, dtype, rank and fixed dimensions must be
-                the graph's.
+                the graph's. Those of `optional` may be there.
 
         Returns:
             Every output by name; the arrays belong to the caller.
@@ -91,9 +98,10 @@ class Session(ABC):
 
     def _check_arrays(self, arrays: dict[str, Array]) -> None:
         names = [spec.name for spec in self.inputs]
-        if set(arrays) != set(names):
+        given = [spec for spec in self.optional if spec.name in arrays]
+        if set(arrays) != {*names, *(spec.name for spec in given)}:
             raise UserError(f"{self.path}: expected the inputs {listed(names)}, found {listed(sorted(arrays))}")
-        for spec in self.inputs:
+        for spec in (*self.inputs, *given):
             array = arrays[spec.name]
             if not isinstance(array, np.ndarray):
                 raise UserError(f"{self.path}: input {spec.name}: expected a numpy array, found {type(array).__name__}")

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import functools
 import re
-import tomllib
+import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # JetPack 6
+    import tomli as tomllib
 
 from engines.errors import UserError
 from engines.files import os_reason

@@ -1,10 +1,15 @@
-"""The two modules that are traced: one input, one output, and nothing that the direction does not need."""
+"""The two modules that are traced: an image in, an image out, and nothing that the direction does not need.
+
+Latitude is the one thing that a tile of a panorama cannot know by itself, so that Upscale is told which rows a tile
+leaves out. In the file that input has a default, the whole panorama: who does not tile need not know of it.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from dinn360.model import DINN360
+from dinn360.sphere import PANORAMA, Frame
 
 
 class Downscale(nn.Module):
@@ -24,7 +29,10 @@ class Downscale(nn.Module):
 
 
 class Upscale(nn.Module):
-    """lr (B,3,h,w) in [0,1] -> hr (B,3,s*h,s*w), clamped to [0,1]; z = 0, inverse 1x1 matrices stored."""
+    """lr (B,3,h,w) in [0,1] -> hr (B,3,s*h,s*w), clamped to [0,1]; z = 0, inverse 1x1 matrices stored.
+
+    omitted: int64 (4,), the LR rows that a tile leaves out (see Frame.of_tile). None: the whole panorama.
+    """
 
     source, result = "lr", "hr"
 
@@ -33,8 +41,9 @@ class Upscale(nn.Module):
         network.freeze_inverses()
         self.network = network
 
-    def forward(self, lr: Tensor) -> Tensor:
-        return self.network.upscale(lr).clamp(0, 1)
+    def forward(self, lr: Tensor, omitted: Tensor | None = None) -> Tensor:
+        frame = PANORAMA if omitted is None else Frame.of_tile(omitted, lr.shape[2], self.network.config.scale)
+        return self.network.upscale(lr, frame=frame).clamp(0, 1)
 
 
 GRAPHS: dict[str, type[Downscale] | type[Upscale]] = {"down": Downscale, "up": Upscale}

@@ -10,16 +10,19 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import torch
-from onnx import ModelProto
+from onnx import ModelProto, numpy_helper
 from torch.export import Dim
 from tqdm import tqdm
 
 from dinn360 import __version__
 from dinn360.checkpoint import Checkpoint, load_checkpoint
 from dinn360.model import DINN360
+from dinn360.tiling import tiling
 from engines.errors import UserError
 from engines.files import atomic_path, make_folder, sha256_of
 from export.graphs import GRAPHS
@@ -27,6 +30,7 @@ from export.lowering import Lowering, lower
 from export.operators import register_schemas, translations
 
 OPSETS = (19, 20, 21, 22)
+OMITTED = "omitted"
 
 
 @dataclass(frozen=True)
@@ -43,18 +47,23 @@ def trace(network: DINN360, direction: str, opset: int) -> ModelProto:
     """Traces one direction ("down" or "up") with every deformable operator as a single custom node.
 
     Batch, H and W are free. The example has odd parts so that no size specialises; a batch of two keeps batch free.
+    "up" has the further input `omitted` (see Upscale), whose default stands among the initializers.
     """
     graph = GRAPHS[direction](network).eval()
     scale = network.config.scale
     example = torch.rand(2, 3, 33 * scale, 65 * scale) if direction == "down" else torch.rand(2, 3, 36, 68)
-    dynamic = {graph.source: {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}}
+    inputs, names = [example], [graph.source]
+    dynamic: dict[str, Any] = {graph.source: {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}}
+    if direction == "up":
+        inputs, names = [example, torch.tensor([5, 3, 7, 18])], [graph.source, OMITTED]
+        dynamic[OMITTED] = {}
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             graph,
-            (example,),
+            tuple(inputs),
             dynamo=True,
             opset_version=opset,
-            input_names=[graph.source],
+            input_names=names,
             output_names=[graph.result],
             dynamic_shapes=dynamic,
             custom_translation_table=translations(),
@@ -63,6 +72,8 @@ def trace(network: DINN360, direction: str, opset: int) -> ModelProto:
         )
     assert program is not None
     model = program.model_proto
+    if direction == "up":
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros(4, np.int64), OMITTED))
     _name_dimensions(model, direction, scale)
     return model
 
@@ -141,7 +152,7 @@ def export_checkpoint(ckpt: Path, out: Path, lowering: Lowering = "standard", op
             bar.update()
             bar.set_description(f"{direction}: lower to {lowering}")
             model = lower(traced, lowering)
-            label(model, metadata(checkpoint, digest, direction, lowering))
+            label(model, metadata(checkpoint, digest, direction, lowering) | tiling(network, direction).metadata())
             bar.update()
             bar.set_description(f"{direction}: check and write")
             check(model)

@@ -33,40 +33,44 @@ def courtyard() -> Image8:
 GraphMaker = Callable[..., Path]
 
 
-@pytest.fixture
-def make_graph(tmp_path: Path) -> GraphMaker:
+def save_graph(path: Path, kind: str, metadata: dict[str, str]) -> Path:
     """Save a small graph with the contract of an exported one and return its path.
 
     `down` is a ceil-mode box mean rounded to the 8-bit grid, `up` repeats pixels; both by a factor of 2.
     """
+    source, result = ("hr", "lr") if kind == "down" else ("lr", "hr")
+    if kind == "down":
+        pool = {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}
+        nodes = [
+            helper.make_node("AveragePool", [source], ["mean"], **pool),
+            helper.make_node("Mul", ["mean", "peak"], ["scaled"]),
+            helper.make_node("Round", ["scaled"], ["rounded"]),
+            helper.make_node("Div", ["rounded", "peak"], [result]),
+        ]
+    else:
+        nodes = [helper.make_node("Resize", [source, "", "scales"], [result], mode="nearest")]
+    weights = [
+        helper.make_tensor("peak", TensorProto.FLOAT, [], [255.0]),
+        helper.make_tensor("scales", TensorProto.FLOAT, [4], np.array([1, 1, 2, 2], np.float32)),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        kind,
+        [helper.make_tensor_value_info(source, TensorProto.FLOAT, ["batch", 3, "height", "width"])],
+        [helper.make_tensor_value_info(result, TensorProto.FLOAT, ["batch", 3, None, None])],
+        initializer=[weights[0] if kind == "down" else weights[1]],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
+    helper.set_model_props(model, metadata)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture
+def make_graph(tmp_path: Path) -> GraphMaker:
+    """`save_graph` into the folder of the test, with scale 2."""
 
     def make(kind: str = "down", name: str | None = None, metadata: dict[str, str] | None = None) -> Path:
-        source, result = ("hr", "lr") if kind == "down" else ("lr", "hr")
-        if kind == "down":
-            pool = {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}
-            nodes = [
-                helper.make_node("AveragePool", [source], ["mean"], **pool),
-                helper.make_node("Mul", ["mean", "peak"], ["scaled"]),
-                helper.make_node("Round", ["scaled"], ["rounded"]),
-                helper.make_node("Div", ["rounded", "peak"], [result]),
-            ]
-        else:
-            nodes = [helper.make_node("Resize", [source, "", "scales"], [result], mode="nearest")]
-        weights = [
-            helper.make_tensor("peak", TensorProto.FLOAT, [], [255.0]),
-            helper.make_tensor("scales", TensorProto.FLOAT, [4], np.array([1, 1, 2, 2], np.float32)),
-        ]
-        graph = helper.make_graph(
-            nodes,
-            kind,
-            [helper.make_tensor_value_info(source, TensorProto.FLOAT, ["batch", 3, "height", "width"])],
-            [helper.make_tensor_value_info(result, TensorProto.FLOAT, ["batch", 3, None, None])],
-            initializer=[weights[0] if kind == "down" else weights[1]],
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
-        helper.set_model_props(model, {"scale": "2"} if metadata is None else metadata)
-        path = tmp_path / (name or f"{kind}.onnx")
-        onnx.save(model, path)
-        return path
+        return save_graph(tmp_path / (name or f"{kind}.onnx"), kind, {"scale": "2"} if metadata is None else metadata)
 
     return make

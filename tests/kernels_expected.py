@@ -107,14 +107,18 @@ def expected_dst_attention(
         base = np.tile(np.arange(window) - (window - 1) / 2, down)[:, None]
         grow, shove = (np.repeat(np.repeat(a, window, 3), window, 4) for a in (factor, move))
         base_column = np.tile(np.arange(window) - (window - 1) / 2, across)
-        row = np.clip(rows[:, None] + base * grow[:, :, 0] + shove[:, :, 0], 0, height - 1)
-        column = columns + base_column * grow[:, :, 1] + shove[:, :, 1]
+        with np.errstate(invalid="ignore"):  # infinity minus itself
+            row = rows[:, None] + base * grow[:, :, 0] + shove[:, :, 0]
+            column = columns + base_column * grow[:, :, 1] + shove[:, :, 1]
+        finite = np.isfinite(row) & np.isfinite(column)
+        row, column = np.where(finite, row, 0), np.where(finite, column, 0)
+        row = np.clip(row, 0, height - 1)
         column = column if wrap else np.clip(column, 0, width - 1)
         image = q.astype(np.float64).reshape(batch, heads, depth, height * width)
         sampled = np.zeros((batch, heads, depth, *row.shape[2:]))
         for lower, right in np.ndindex(2, 2):
             top, left = np.floor(row), np.floor(column)
-            share = np.abs(1 - lower - (row - top)) * np.abs(1 - right - (column - left))
+            share = np.abs(1 - lower - (row - top)) * np.abs(1 - right - (column - left)) * finite
             r = np.minimum(top + lower, height - 1)
             c = np.mod(left + right, width) if wrap else np.minimum(left + right, width - 1)
             at = (r * width + c).astype(np.int64).reshape(batch, heads, 1, -1)

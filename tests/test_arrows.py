@@ -153,3 +153,19 @@ except UserError as error:
 """
     done = run_blocked(RUNTIMES, body, str(make_graph()))
     assert "needs the package onnxruntime, which is not installed" in done.stdout, done.stderr
+
+
+def test_engines_run_on_the_python_of_jetpack_6() -> None:
+    """Python 3.10: TensorRT's bindings there are for no other. What is guarded by a version check is excluded."""
+    guarded = ["--exclude", "tomllib", "--exclude", "typing.Self"]
+    command = [
+        sys.executable,
+        "-c",
+        "from vermin import main; main()",
+        "--target=3.10-",
+        "--violations",
+        "--eval-annotations",
+        *guarded,
+    ]
+    done = subprocess.run([*command, "engines"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr

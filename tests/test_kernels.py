@@ -10,6 +10,7 @@ for products in another order and for a rounding more, none for fp16 sums or fp1
 
 from __future__ import annotations
 
+import ctypes
 import math
 from typing import Any
 
@@ -20,8 +21,8 @@ from kernels_expected import expected_deform_conv, expected_dst_attention, to_ha
 from kernels_native import Array, needs_compiler
 
 from dinn360 import ops, reference
-from plugins.emulator.library import deform_conv, dst_attention
-from plugins.native import HWC8, LINEAR
+from plugins.emulator.library import Report, deform_conv, dst_attention, load
+from plugins.native import HWC8, LINEAR, dst_attention_params
 
 pytestmark = needs_compiler
 
@@ -259,11 +260,18 @@ ATTENTIONS: dict[str, dict[str, Any]] = {
     "one pixel": dict(heads=1, depth=8, size=(1, 1)),
     "batch": dict(batch=3, heads=1, depth=8, size=(8, 8)),
     "four heads": dict(heads=4, depth=8, size=(8, 8), shift=4),
+    "three heads, five windows": dict(heads=3, depth=8, size=(8, 35)),
     "depth 4": dict(heads=2, depth=4, size=(8, 8)),
     "depth 5": dict(heads=3, depth=5, size=(8, 9)),
+    "depth 12": dict(heads=2, depth=12, size=(8, 8)),
+    "depth 24": dict(heads=1, depth=24, size=(8, 8)),
     "depth 32": dict(heads=2, depth=32, size=(8, 8), shift=4),
+    "depth 64": dict(heads=1, depth=64, size=(8, 8), shift=4, wrap=False),
     "window 4": dict(heads=2, depth=16, size=(9, 10), window=4, shift=2),
     "window 2": dict(heads=1, depth=8, size=(3, 5), window=2, shift=1),
+    "window 6": dict(heads=2, depth=8, size=(5, 13), window=6, shift=3, wrap=False),
+    "window 10": dict(heads=1, depth=16, size=(10, 9), window=10, shift=5),
+    "window 16": dict(heads=2, depth=8, size=(16, 16), window=16, shift=8, wrap=False),
     "far": dict(heads=1, depth=8, size=(8, 16), reach=30.0),
     "far, no wrap": dict(heads=1, depth=8, size=(8, 16), reach=30.0, wrap=False),
 }
@@ -363,6 +371,63 @@ def test_nan_stays_in_its_window(which: str, type_: Any, layout: str) -> None:
     assert np.array_equal(got[0][:, ~window], clean[0][:, ~window])
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("type_", TYPES)
+def test_a_query_reads_no_pixel_without_a_share(type_: Any, layout: str) -> None:
+    """Moved by whole pixels, only the query that lands on a NaN is spoilt: not those whose second pixel it is."""
+    arrays, options = attention(type_, heads=1, depth=8, size=(8, 16))
+    q, scale, offset = arrays[0], arrays[4], arrays[5]
+    assert q is not None and scale is not None and offset is not None
+    scale[:] = 0
+    offset[:, 0], offset[:, 1] = 1, -2
+    clean, _ = dst_attention(*arrays, **options, layout=LAYOUTS[layout])
+    q[0, 3, 5, 15] = np.nan
+    got, _ = dst_attention(*arrays, **options, layout=LAYOUTS[layout])
+    spoilt = np.zeros((8, 16), bool)
+    spoilt[4, 1] = True  # row 4 + 1, column 1 - 2 around the circle
+    assert np.isnan(got[0][:, spoilt]).all()
+    assert np.array_equal(got[0][:, ~spoilt], clean[0][:, ~spoilt])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("type_", TYPES)
+@pytest.mark.parametrize("wrap", [True, False])
+def test_extreme_scales_and_offsets(wrap: bool, type_: Any, layout: str) -> None:
+    """A query at infinity or NaN is zero; far rows are the first or last; so are far columns, or they go around."""
+    arrays, options = attention(type_, heads=2, depth=8, size=(16, 40), shift=4, wrap=wrap)
+    scale, offset = arrays[4], arrays[5]
+    assert scale is not None and offset is not None
+    far = 65504.0 if type_ == np.float16 else 1e6  # exact in T, and so is every coordinate
+    scale[:] = np.round(scale.astype(np.float64) * 8) / 8
+    offset[:] = np.round(offset.astype(np.float64) * 8) / 8
+    random = np.random.default_rng(1)
+    for field, extremes in (
+        (offset, [far, -far, np.inf, -np.inf, np.nan, -1.0, 17.0, -40.0]),
+        (scale, [-1.0, 64.0, -1024.0, np.inf, np.nan]),
+    ):
+        chosen = random.uniform(size=field.shape) < 0.4
+        field[chosen] = random.choice(np.array(extremes, type_), size=int(chosen.sum()))
+    got, _ = dst_attention(*arrays, **options, layout=LAYOUTS[layout])
+    expected = expected_dst_attention(*arrays, **options)  # type: ignore[arg-type]
+    ideal = expected_dst_attention(*arrays, **options, rounded=to_half)  # type: ignore[arg-type]
+    assert_close(got, expected, ideal, "extreme scales and offsets")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("far", [3e9, -3e9, 3e38, -3e38])
+def test_offsets_around_the_circle_many_times(far: float, layout: str) -> None:
+    """Columns beyond every int32 and int64 still land where the remainder says."""
+    arrays, options = attention(np.float32, heads=1, depth=8, size=(8, 23))
+    scale, offset = arrays[4], arrays[5]
+    assert scale is not None and offset is not None
+    scale[:] = 0
+    offset[:, 1] = np.float32(far)
+    got, _ = dst_attention(*arrays, **options, layout=LAYOUTS[layout])
+    offset[:, 1] = math.fmod(float(np.float32(far)), 23)
+    expected, _ = dst_attention(*arrays, **options, layout=LAYOUTS[layout])
+    assert np.array_equal(got, expected)
+
+
 @pytest.mark.parametrize("type_", TYPES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_dst_attention_is_deterministic(layout: str, type_: Any) -> None:
@@ -398,3 +463,30 @@ def test_a_call_that_cannot_run_says_why() -> None:
     arrays, options = convolution(np.float32, channels=6, out=6, size=(3, 3))
     with pytest.raises(ValueError, match="group"):
         deform_conv(*arrays, **{**options, "groups": 4})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("window", 7, "window"),
+        ("window", 18, "window"),
+        ("shift", 8, "shift"),
+        ("shift", -1, "shift"),
+        ("heads", 3, "multiple of heads"),
+        ("channels", 130, "64 for each head"),
+        ("width", 2**24 + 1, "width"),
+        ("batch", 0, "empty"),
+        ("offset", None, "scale and offset"),
+        ("bias", None, "must not be null"),
+        ("type", 7, "type"),
+        ("layout", 7, "layout"),
+    ],
+)
+def test_an_attention_that_cannot_run_says_why(field: str, value: int | None, why: str) -> None:
+    arrays, options = attention(np.float32, heads=2, depth=4, size=(8, 8))
+    params, _, _keep = dst_attention_params(*arrays, **options)  # type: ignore[arg-type]
+    setattr(params, field, value)
+    function = load("dinn360_emulated").dinn360_emulated_dst_attention
+    function.restype = ctypes.c_char_p
+    message = function(ctypes.byref(params), ctypes.byref(Report()))
+    assert message is not None and message.decode().startswith("DSTAttention: ") and why in message.decode()

@@ -10,13 +10,10 @@ import pytest
 from conftest import GraphMaker
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import build, tiny
 from onnx import TensorProto, helper, numpy_helper
 
 from engines.errors import UserError
 from engines.onnx_file import Dimension, OnnxFile, OnnxTensor, read_onnx
-from export.lowering import LOWERINGS, lower
-from export.onnx import trace
 
 
 def tensor(value: onnx.ValueInfoProto) -> OnnxTensor:
@@ -51,22 +48,6 @@ def check(found: OnnxFile, model: onnx.ModelProto) -> None:
         assert ours.attributes == plain
 
 
-@pytest.fixture(scope="module")
-def traced() -> onnx.ModelProto:
-    return trace(build(tiny()), "down", 19)
-
-
-@pytest.mark.parametrize("ops", LOWERINGS)
-def test_an_exported_graph(traced: onnx.ModelProto, ops: str, tmp_path: Path) -> None:
-    model = lower(traced, ops)
-    helper.set_model_props(model, {"scale": "2", "ops": ops, "empty": "", "sign": "é ↔ 度"})
-    onnx.save(model, str(tmp_path / "down.onnx"))
-    found = read_onnx(tmp_path / "down.onnx")
-    check(found, model)
-    assert found.precision == "fp32"
-    assert any(node.domain == "dinn360" for node in found.nodes) == (ops == "plugin")
-
-
 def test_attributes_and_types_of_every_kind(tmp_path: Path) -> None:
     node = helper.make_node(
         "Any",
@@ -99,6 +80,12 @@ def test_attributes_and_types_of_every_kind(tmp_path: Path) -> None:
 def np_none() -> onnx.TensorProto:
     """An attribute of a kind that the reader leaves out."""
     return numpy_helper.from_array(np.zeros(3, np.float32))
+
+
+@pytest.mark.parametrize("kind", ["down", "up"])
+def test_a_graph_with_metadata(make_graph: GraphMaker, kind: str) -> None:
+    path = make_graph(kind, metadata={"scale": "2", "empty": "", "sign": "é ↔ 度"})
+    check(read_onnx(path), onnx.load(path))
 
 
 def test_files_that_are_no_graph(tmp_path: Path, make_graph: GraphMaker) -> None:

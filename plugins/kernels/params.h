@@ -38,7 +38,8 @@ struct DeformConvParams {
 };
 
 // Window attention with deformable queries: softmax(q k^T / sqrt(d) + bias) v for each window and head.
-// ceil(H/window) x ceil(W/window) windows, displaced by `shift` pixels down and right.
+// ceil(H/window) x ceil(W/window) windows, displaced by `shift` pixels (less than the window) down and right.
+// A query whose coordinate is not finite is zero.
 struct DstAttentionParams {
   const void* q;       // (B,C,H,W), C = heads*d, head-major
   const void* k;       // (B,C,H,W)

@@ -1,0 +1,56 @@
+"""The network in PyTorch behind the interface of a graph's session, so that the panorama code of engines/ runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dinn360.checkpoint import load_checkpoint
+from dinn360.model import DINN360
+from dinn360.sphere import Frame
+from dinn360.tiling import tiling
+from engines.files import sha256_of
+from engines.session import Array, Session, TensorSpec
+
+IMAGE = ("batch", 3, "height", "width")
+
+
+class TorchSession(Session):
+    """One direction ("down" or "up") of a network, with the inputs, outputs and metadata of its exported graph."""
+
+    def __init__(self, network: DINN360, direction: str, path: Path, model: str = "") -> None:
+        """network: in eval mode. path: its checkpoint, for messages. model: the checkpoint's SHA-256."""
+        network.freeze_inverses()
+        dtype: np.dtype[Any] = np.dtype(str(next(network.parameters()).dtype).removeprefix("torch."))
+        hr, lr = (TensorSpec(name, IMAGE, dtype) for name in ("hr", "lr"))
+        self.network, self.direction, self.path = network, direction, path
+        self.inputs, self.outputs = ((hr,), (lr,)) if direction == "down" else ((lr,), (hr,))
+        if direction == "up":
+            self.optional = (TensorSpec("omitted", (4,), np.dtype("int64")),)
+        self.metadata = {
+            "direction": direction,
+            "scale": str(network.config.scale),
+            "checkpoint_sha256": model,
+            **tiling(network, direction).metadata(),
+        }
+        self.runtime = f"torch {torch.__version__} CPU"
+
+    @classmethod
+    def load(cls, path: Path, direction: str) -> TorchSession:
+        """A checkpoint file. Raises UserError as `load_checkpoint` does."""
+        return cls(load_checkpoint(path).build(), direction, path, sha256_of(path))
+
+    @torch.inference_mode()
+    def _run(self, arrays: dict[str, Array]) -> dict[str, Array]:
+        image, omitted = torch.from_numpy(arrays[self.inputs[0].name]), arrays.get("omitted")
+        if self.direction == "down":
+            return {"lr": self.network.downscale(image).numpy()}
+        place = torch.from_numpy(np.zeros(4, np.int64) if omitted is None else omitted)
+        frame = Frame.of_tile(place, image.shape[2], self.network.config.scale)
+        return {"hr": self.network.upscale(image, frame=frame).clamp(0, 1).numpy()}
+
+    def close(self) -> None:
+        """Nothing to free: the network belongs to the caller."""

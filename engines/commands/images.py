@@ -1,0 +1,210 @@
+"""downscale and upscale: one panorama, a folder or a glob pattern through a graph."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import re
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from engines.errors import UserError
+from engines.files import make_folder
+from engines.panorama import Direction, Rescaler, Tile
+from engines.rescale_file import Options, rescale_file
+from engines.selection import Job, select
+from engines.session import Session, open_session
+
+PATH = click.Path(path_type=Path)
+_DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
+class Size(click.ParamType):
+    """WIDTHxHEIGHT, as in 3840x1920: a tuple (width, height)."""
+
+    name = "WxH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", value)
+        if match is None:
+            self.fail(f"expected WIDTHxHEIGHT such as 3840x1920, found {value!r}", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+class TileSize(click.ParamType):
+    """auto, none, or HEIGHTxWIDTH in LR pixels: "auto", "none" or a tuple (height, width)."""
+
+    name = "auto|none|HxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Tile:
+        if value in ("auto", "none") or isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", value)
+        if match is None:
+            self.fail(f"expected auto, none or HEIGHTxWIDTH such as 256x512, found {value!r}", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+def shared_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The arguments and options that both directions have on every command line; given on as `Request`."""
+
+    @functools.wraps(command)
+    def run(source: str, target: Path, overwrite: bool, kind: str, **rest: Any) -> None:
+        command(request=Request(source, target, overwrite, f".{kind}"), **rest)
+
+    kinds = click.Choice(["png", "jpg", "webp", "tif"])
+    tile = "LR rows and columns that are computed at a time; less takes less memory."
+    options: list[Callable[[Any], Any]] = [
+        click.option("--quality", type=click.IntRange(1, 100), help="Of JPEG (default 95), WebP (default lossless)."),
+        click.option("--format", "kind", type=kinds, default="png", show_default=True, help="Of results in a folder."),
+        click.option("--bits", type=click.Choice(["8", "16"]), help="Bits a channel; default: as the original."),
+        click.option("--overwrite", is_flag=True, help="Replace results that are there already."),
+        click.option("--tile", type=TileSize(), default="auto", show_default=True, help=tile),
+        click.argument("target", type=PATH),
+        click.argument("source"),
+    ]
+    for option in options:
+        run = option(run)
+    return run
+
+
+def runtime_options(command: Callable[..., None]) -> Callable[..., None]:
+    """--model, --threads and --provider."""
+    for option in (
+        click.option("--provider", help="Of ONNX Runtime: CPU (default), CUDA or TensorRT."),
+        click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: all cores."),
+        click.option("--model", type=PATH, required=True, help="The graph: down.onnx or up.onnx."),
+    ):
+        command = option(command)
+    return command
+
+
+LOSSY = click.option("--lossy", is_flag=True, help="Allow a JPEG, which loses what upscaling would restore.")
+FOREIGN = click.option("--foreign", is_flag=True, help="Upscale images that downscale did not make, without a word.")
+SIZE = click.option("--size", type=Size(), help="Size of the original; default: what the image says.")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command line asks for. suffix: of results in a folder."""
+
+    source: str
+    target: Path
+    overwrite: bool
+    suffix: str
+
+
+@dataclass
+class Tally:
+    """What a run has done so far."""
+
+    done: int = 0
+    skipped: int = 0
+    failed: list[str] = field(default_factory=list)
+    megapixels: float = 0.0
+    seconds: float = 0.0
+
+    def text(self) -> str:
+        """One line for the end of a run."""
+        parts = [f"{self.done} panorama{'' if self.done == 1 else 's'}"]
+        if self.done:
+            rate = self.megapixels / max(self.seconds, 1e-9)
+            parts.append(f"{self.megapixels:.1f} megapixels in {self.seconds:.1f} s: {rate:.2f} megapixels/s")
+        if self.skipped:
+            parts.append(f"{self.skipped} there already (--overwrite replaces them)")
+        if self.failed:
+            parts.append(f"{len(self.failed)} failed")
+        return ", ".join(parts)
+
+
+@click.command()
+@shared_options
+@LOSSY
+@runtime_options
+def downscale(
+    request: Request, model: Path, threads: int | None, provider: str | None, bits: str | None, **options: Any
+) -> None:
+    """Downscale SOURCE (a panorama, a folder or a glob pattern) to TARGET."""
+    opening = functools.partial(open_session, model, threads, provider)
+    run(request, opening, "down", options_of(bits, **options))
+
+
+@click.command()
+@shared_options
+@SIZE
+@FOREIGN
+@runtime_options
+def upscale(
+    request: Request, model: Path, threads: int | None, provider: str | None, bits: str | None, **options: Any
+) -> None:
+    """Upscale SOURCE (best: what downscale made; a file, a folder or a glob pattern) to TARGET."""
+    opening = functools.partial(open_session, model, threads, provider)
+    run(request, opening, "up", options_of(bits, **options))
+
+
+def options_of(bits: str | None, size: tuple[int, int] | None = None, **options: Any) -> Options:
+    """The options of a command line as `Options`; size is (width, height) here."""
+    return Options(bits=8 if bits == "8" else 16 if bits else None, size=size and (size[1], size[0]), **options)
+
+
+def run(
+    request: Request, opening: Callable[[], AbstractContextManager[Session]], direction: Direction, options: Options
+) -> None:
+    """Rescales what is asked for, with a progress bar and a summary; in a folder, a bad file does not stop the others.
+
+    Raises:
+        UserError: nothing could be started, a single file failed, or the disk is full.
+        click.exceptions.Exit: 1 when some files of a folder failed.
+    """
+    jobs, folder = select(request.source, request.target, request.suffix)
+    if not folder and jobs[0].target.exists() and not request.overwrite:
+        raise UserError(f"{request.target}: is there already; give --overwrite to replace it")
+    tally = Tally()
+    waiting = [job for job in jobs if request.overwrite or not job.target.exists()]
+    tally.skipped = len(jobs) - len(waiting)
+    with opening() as session, _bar(len(waiting)) as bar:
+        rescaler = Rescaler(session, direction)
+        for job in waiting:
+            if folder:
+                make_folder(job.target.parent, str(request.target))
+            _one(job, rescaler, options, bar, tally, alone=len(jobs) == 1)
+    click.echo(tally.text())
+    if tally.failed:
+        click.get_current_context().exit(1)
+
+
+def _bar(files: int) -> tqdm:
+    """A bar that moves tile by tile; none where nobody watches."""
+    return tqdm(total=files, leave=False, disable=None, bar_format="{l_bar}{bar}| {elapsed} < {remaining}{postfix}")
+
+
+def _one(job: Job, rescaler: Rescaler, options: Options, bar: tqdm, tally: Tally, alone: bool) -> None:
+    started, before = time.perf_counter(), bar.n
+
+    def progress(done: int, of: int) -> None:
+        bar.set_postfix_str(f"{job.source.name}, tile {done} of {of}")
+        bar.update(before + done / of - bar.n)
+
+    try:
+        result = rescale_file(rescaler, job.source, job.target, options, progress)
+    except UserError as error:
+        cause = error.__cause__
+        if alone or (isinstance(cause, OSError) and cause.errno in _DISK_IS_FULL):
+            raise
+        tally.failed.append(str(error))
+        bar.clear()
+        click.echo(f"error: {error}", err=True)
+    else:
+        tally.done += 1
+        tally.megapixels += result.megapixels
+        tally.seconds += time.perf_counter() - started
+    bar.update(before + 1 - bar.n)

@@ -1,0 +1,180 @@
+"""Rescale a panorama of any size through a graph, tile by tile, rows in and rows out.
+
+Memory is set by the tile and by the rows of one band of tiles, not by the height of the panorama.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from engines.errors import UserError
+from engines.rescale import check_direction, scale_of
+from engines.session import Session
+from engines.sources import Samples, Source
+from engines.tiles import Plan, Span, automatic, plan
+
+Tile = Literal["auto", "none"] | tuple[int, int]
+Direction = Literal["down", "up"]
+_BESIDE = 8  # columns that interpolation of alpha sees around the circle
+
+
+class Rescaler:
+    """A graph with what its file says of scale and tiles.
+
+    Attributes:
+        session: the graph. direction: "down" or "up". scale: the factor. model: the checkpoint's hash, empty if
+            unknown.
+    """
+
+    def __init__(self, session: Session, direction: Direction) -> None:
+        """Raises UserError when the graph has the other direction or no scale."""
+        check_direction(session, *(("hr", "lr") if direction == "down" else ("lr", "hr")))
+        self.session, self.direction = session, direction
+        self.scale = scale_of(session)
+        self.model = session.metadata.get("checkpoint_sha256", "")
+
+    def lr_size(self, source: Source) -> tuple[int, int]:
+        """(height, width) of the LR side for this source."""
+        if self.direction == "up":
+            return source.height, source.width
+        return -(-source.height // self.scale), -(-source.width // self.scale)
+
+    def plan(self, source: Source, tile: Tile) -> Plan:
+        """The tiles for this source.
+
+        Raises:
+            UserError: tiles are asked for, and the graph does not say how far it sees or takes no latitude.
+        """
+        height, width = self.lr_size(source)
+        if tile == "none" or (tile == "auto" and "tile_halo" not in self.session.metadata):
+            return plan(height, width, None, 0, 1)
+        align, halo, memory = (self._number(key) for key in ("tile_align", "tile_halo", "bytes_per_pixel"))
+        size = automatic(height, width, memory * self.scale**2, halo, align) if tile == "auto" else tile
+        tiles = plan(height, width, size, halo, align)
+        if self.direction == "up" and len(tiles.bands) > 1 and not self.session.optional:
+            raise UserError(f"{self.session.path}: this graph cannot be told where a tile lies; use --tile none")
+        return tiles
+
+    def _number(self, key: str) -> int:
+        text = self.session.metadata.get(key, "")
+        if not text.isdecimal() or not int(text):
+            raise UserError(f"{self.session.path}: has no tile data ({key}); export it again or use --tile none")
+        return int(text)
+
+    def rescale(
+        self, source: Source, tiles: Plan, bits: int, size: tuple[int, int], advance: Callable[[], None]
+    ) -> Iterator[Samples]:
+        """Computes the result: blocks of rows (n, W, C), from top to bottom.
+
+        Args:
+            tiles: as `plan` gave it. bits: 8 or 16, of the result. size: (height, width) of the result, at most what
+                the graph gives; more is cropped at the bottom and the right.
+            advance: called after each tile.
+
+        Raises:
+            UserError: the source is damaged, or the graph cannot run or gives NaN.
+        """
+        factor = self.scale if self.direction == "up" else 1
+        last: list[Samples] = []
+        for band in tiles.bands:
+            inputs = np.concatenate([self._input_rows(source, span) for span in band])
+            kept = [
+                np.empty((factor * (span.stop - span.start), size[1], source.channels), f"u{bits // 8}")
+                for span in band
+            ]
+            for columns in tiles.columns:
+                result = self._run(inputs, columns, source.width, tiles.omitted(band), bits)
+                for span, rows, above in zip(band, kept, (0, band[0].length), strict=False):
+                    inner = _times(span.kept, factor, above)
+                    out = slice(factor * columns.start, min(factor * columns.stop, size[1]))
+                    rows[:, out] = result[inner, _times(columns.kept, factor)][:, : out.stop - out.start]
+                advance()
+            for span, rows in zip(band, kept, strict=True):
+                block = rows[: size[0] - factor * span.start]
+                if span.stop == tiles.height:
+                    last.append(block)
+                else:
+                    yield block
+        yield from last
+
+    def _input_rows(self, source: Source, span: Span) -> Samples:
+        """The source's rows of a span: (n, W, C); below the last row it repeats, as the network pads."""
+        unit = self.scale if self.direction == "down" else 1
+        first, last = unit * span.first, unit * span.last
+        rows = source.rows(first, min(last, source.height))
+        missing = last - first - len(rows)
+        return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
+
+    def _run(self, rows: Samples, columns: Span, width: int, omitted: NDArray[np.int64], bits: int) -> Samples:
+        """One tile through the graph: samples (h, w, C) of everything that it computes."""
+        unit = self.scale if self.direction == "down" else 1
+        padded = -(-width // unit) * unit
+        index = np.arange(unit * columns.first, unit * columns.last) % padded % width
+        region = rows if len(index) == width else rows[:, index]
+        name, result = ("hr", "lr") if self.direction == "down" else ("lr", "hr")
+        arrays: dict[str, NDArray[Any]] = {name: self._tensor(region[..., :3], name)}
+        if self.direction == "up" and omitted.any():
+            arrays["omitted"] = omitted
+        colour = _samples(self.session.run(**arrays)[result], bits)
+        height, across = (len(region) // unit, len(index) // unit)
+        grown = self.scale if self.direction == "up" else 1
+        if colour.shape[:2] != (grown * height, grown * across):
+            shape = (1, 3, grown * height, grown * across)
+            raise UserError(f"{self.session.path}: expected an output of shape {shape}, found {colour.shape}")
+        if region.shape[2] == 3:
+            return colour
+        alpha = _unit(region[..., 3])
+        alpha = _shrink(alpha, self.scale) if self.direction == "down" else _enlarge(alpha, self.scale)
+        return np.concatenate([colour, _quantise(alpha[..., None], bits)], axis=2)
+
+    def _tensor(self, colour: Samples, name: str) -> NDArray[Any]:
+        """Samples (h, w, 3) as the graph wants them: (1, 3, h, w) in [0, 1], or uint8 (1, h, w, 3)."""
+        dtype = next(spec.dtype for spec in self.session.inputs if spec.name == name)
+        if dtype == np.uint8:
+            return _quantise(_unit(colour), 8)[None] if colour.dtype != np.uint8 else colour[None]
+        return np.ascontiguousarray(_unit(colour).transpose(2, 0, 1)[None], dtype)
+
+
+def _times(kept: slice, factor: int, above: int = 0) -> slice:
+    return slice(factor * (kept.start + above), factor * (kept.stop + above))
+
+
+def _unit(samples: Samples) -> NDArray[np.float32]:
+    """uint8 or uint16 as float32 in [0, 1]."""
+    return samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
+
+
+def _samples(x: NDArray[Any], bits: int) -> Samples:
+    """A graph's output, (1, 3, h, w) in [0, 1] or uint8 (1, h, w, 3), as samples (h, w, 3)."""
+    if x.dtype == np.uint8:
+        return x[0] if bits == 8 else x[0].astype(np.uint16) * 257
+    broken = x.size - np.count_nonzero(np.isfinite(x))
+    if broken:
+        raise UserError(f"expected finite pixel values, found {broken} of {x.size} NaN or infinite")
+    return _quantise(x[0].transpose(1, 2, 0).astype(np.float32, copy=False), bits)
+
+
+def _quantise(x: NDArray[np.float32], bits: int) -> Samples:
+    """Values in [0, 1] as uint8 or uint16, rounded half to even; what lies outside is clipped."""
+    largest = 2**bits - 1
+    return np.clip(np.rint(x * np.float32(largest)), 0, largest).astype(f"u{bits // 8}")
+
+
+def _shrink(alpha: NDArray[np.float32], scale: int) -> NDArray[np.float32]:
+    """Means of scale x scale pixels."""
+    height, width = alpha.shape
+    return alpha.reshape(height // scale, scale, width // scale, scale).mean(axis=(1, 3))
+
+
+def _enlarge(alpha: NDArray[np.float32], scale: int) -> NDArray[np.float32]:
+    """Bicubic interpolation, columns around the circle."""
+    beside = min(_BESIDE, alpha.shape[1])
+    wide = np.concatenate([alpha[:, -beside:], alpha, alpha[:, :beside]], axis=1)
+    size = (wide.shape[1] * scale, wide.shape[0] * scale)
+    grown = np.asarray(Image.fromarray(wide).resize(size, Image.Resampling.BICUBIC))
+    return grown[:, beside * scale : -beside * scale]

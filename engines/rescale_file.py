@@ -1,0 +1,176 @@
+"""Rescale one file into one file: the unit of work of every command, process and cluster."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from engines.errors import UserError
+from engines.files import atomic_path
+from engines.panorama import Rescaler, Tile
+from engines.record import Digest, Record, check_model
+from engines.sinks import check_format, format_of, open_sink
+from engines.sources import Source, open_source
+
+Progress = Callable[[int, int], None]  # tiles done, tiles in all
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a file is rescaled.
+
+    tile: LR rows and columns, "auto" or "none". bits: of the result; None: those of the original.
+    lossy: allow an LR image that loses information. foreign: upscale any image without a warning.
+    size: (height, width) of the restored original; None: what the file says, else scale times its own.
+    quality: of JPEG (None: 95) and WebP (None: lossless).
+    """
+
+    tile: Tile = "auto"
+    bits: Literal[8, 16] | None = None
+    lossy: bool = False
+    foreign: bool = False
+    size: tuple[int, int] | None = None
+    quality: int | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was done. height, width: of the HR side. seconds: reading, computing and writing."""
+
+    source: Path
+    target: Path
+    height: int
+    width: int
+    tiles: int
+    seconds: float
+
+    @property
+    def megapixels(self) -> float:
+        """HR pixels, in millions."""
+        return self.height * self.width / 1e6
+
+
+def rescale_file(
+    rescaler: Rescaler, source: Path, target: Path, options: Options = Options(), progress: Progress | None = None
+) -> Result:
+    """Downscales or upscales the image `source` to `target`, whole or not at all; an older `target` is replaced.
+
+    EXIF, XMP and colour profile are kept, pixel sizes in them rescaled. A downscaled file carries a `Record`.
+    `warnings.warn` tells of losses, and of an LR image that downscaling did not make like this.
+
+    Raises:
+        UserError: the source cannot be read, belongs to another model, or does not fit the options; the target
+            cannot be written or its format cannot hold the result.
+    """
+    started = time.perf_counter()
+    if rescaler.direction == "down":
+        _check_lossless(target, options)
+    else:
+        format_of(target)
+    if os.path.exists(target) and os.path.samefile(source, target):
+        raise UserError(f"{target}: is the source itself; name another target")
+    opened = open_source(source)
+    try:
+        record = None if rescaler.direction == "down" else _check_record(rescaler, opened, options)
+        size = _result_size(rescaler, opened, record, options)
+        bits = options.bits or (record.bits if record else opened.bits)
+        check_format(target, size, opened.channels, bits)
+        tiles = _write(rescaler, opened, target, size, bits, options, progress)
+        height, width = size if rescaler.direction == "up" else (opened.height, opened.width)
+    finally:
+        opened.close()
+    return Result(source, target, height, width, tiles, time.perf_counter() - started)
+
+
+def _write(
+    rescaler: Rescaler,
+    source: Source,
+    target: Path,
+    size: tuple[int, int],
+    bits: int,
+    options: Options,
+    progress: Progress | None,
+) -> int:
+    """Computes and writes; returns the number of tiles."""
+    tiles = rescaler.plan(source, options.tile)
+    factor = rescaler.scale if rescaler.direction == "up" else 1 / rescaler.scale
+    metadata = source.metadata.rescaled((source.height, source.width), size, factor)
+    digest = Digest()
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, tiles.tiles)
+
+    with atomic_path(target) as temporary, temporary.open("wb") as file:
+        sink = open_sink(target, format_of(target), file, size, source.channels, bits, metadata, options.quality)
+        for rows in rescaler.rescale(source, tiles, bits, size, advance):
+            sink.write(rows)
+            digest.update(rows)
+        record = None
+        if rescaler.direction == "down":
+            original = (source.width, source.height, source.bits)
+            record = Record(rescaler.scale, rescaler.model, *original, digest.text())
+        sink.finish(record)
+    return tiles.tiles
+
+
+def _check_lossless(target: Path, options: Options) -> None:
+    kind = format_of(target)
+    lossy = kind == "JPEG" or (kind == "WEBP" and options.quality is not None)
+    if lossy and not options.lossy:
+        raise UserError(
+            f"{target}: {kind} with losses destroys what the LR image hides for upscaling; "
+            "write PNG, TIFF or lossless WebP, or insist with --lossy"
+        )
+
+
+def _check_record(rescaler: Rescaler, source: Source, options: Options) -> Record | None:
+    """The record of an LR image that this model made, else None; says what is wrong with it."""
+    record = source.record
+    if record is None:
+        if not options.foreign:
+            warnings.warn(
+                f"{source.path}: downscale did not make this image (or its record is lost): upscaled as any picture, "
+                "without hidden detail",
+                stacklevel=2,
+            )
+        return None
+    if options.foreign:
+        return record if record.scale == rescaler.scale and _fits(record, source) else None
+    check_model(record, rescaler.model, rescaler.scale, source.path)
+    if not _fits(record, source):
+        warnings.warn(f"{source.path}: was resized after downscale: upscaled as any picture", stacklevel=2)
+        return None
+    if source.digest() != record.pixels:
+        warnings.warn(
+            f"{source.path}: its pixels are not those that downscale wrote (recompressed or edited): "
+            "detail will be wrong",
+            stacklevel=2,
+        )
+    return record
+
+
+def _fits(record: Record, source: Source) -> bool:
+    return (-(-record.height // record.scale), -(-record.width // record.scale)) == (source.height, source.width)
+
+
+def _result_size(rescaler: Rescaler, source: Source, record: Record | None, options: Options) -> tuple[int, int]:
+    """(height, width) of the result."""
+    if rescaler.direction == "down":
+        return rescaler.lr_size(source)
+    scale, own = rescaler.scale, (source.height, source.width)
+    if options.size is None:
+        return (record.height, record.width) if record else (scale * own[0], scale * own[1])
+    height, width = options.size
+    if (-(-height // scale), -(-width // scale)) != own:
+        most = f"{scale * own[1]}x{scale * own[0]}"
+        raise UserError(f"--size: expected {most} or less than {scale} pixels below, found {width}x{height}")
+    return options.size

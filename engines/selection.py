@@ -1,0 +1,86 @@
+"""Which files a command works on, and where each result goes."""
+
+from __future__ import annotations
+
+import glob
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from engines.errors import UserError
+from engines.sinks import FORMATS
+
+READABLE = {*FORMATS, ".bmp", ".ppm", ".gif", ".jp2", ".avif"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to read and the file that it becomes."""
+
+    source: Path
+    target: Path
+
+
+def select(source: str, target: Path, suffix: str) -> tuple[list[Job], bool]:
+    """Pairs the files of `source` with their results.
+
+    Args:
+        source: a file, a folder (with all below it) or a glob pattern.
+        target: the result's name when `source` is one file and `target` has the suffix of an image; else a folder, in
+            which the names, and of a folder its tree, are those of the sources.
+        suffix: of results in a folder, e.g. ".png".
+
+    Returns:
+        The jobs in order of name, and whether `target` is a folder.
+
+    Raises:
+        UserError: nothing is there, or two sources would become one file.
+    """
+    path = Path(source)
+    if path.is_file():
+        if target.suffix.lower() in FORMATS and not target.is_dir():
+            return [Job(path, target)], False
+        if target.suffix and not target.is_dir():
+            known = ", ".join(FORMATS)
+            raise UserError(f"{target}: expected a folder or a name that ends in {known}, found {target.suffix}")
+        return [Job(path, target / f"{path.stem}{suffix}")], True
+    if path.is_dir():
+        root, found = path, sorted(path.rglob("*"))
+    elif re.search(r"[*?\[]", source):
+        root = Path(*_before_pattern(path))
+        found = sorted(map(Path, glob.glob(source, recursive=True)))
+    else:
+        raise UserError(f"{source}: expected an image, a folder or a glob pattern, found no such file")
+    inside = target.resolve()
+    sources = [
+        file
+        for file in found
+        if file.suffix.lower() in READABLE
+        and not file.name.startswith(".")
+        and file.is_file()
+        and (inside == root.resolve() or inside not in file.resolve().parents)  # results of an earlier run
+    ]
+    if not sources:
+        raise UserError(f"{source}: expected images ({', '.join(sorted(READABLE))}), found none")
+    jobs = [Job(file, target / file.relative_to(root).with_suffix(suffix)) for file in sources]
+    _check_names(jobs)
+    return jobs, True
+
+
+def _before_pattern(path: Path) -> list[str]:
+    parts: list[str] = []
+    for part in path.parts:
+        if re.search(r"[*?\[]", part):
+            break
+        parts.append(part)
+    return parts
+
+
+def _check_names(jobs: list[Job]) -> None:
+    first: dict[Path, Path] = {}
+    for job in jobs:
+        other = first.setdefault(job.target, job.source)
+        if other != job.source:
+            raise UserError(f"{other} and {job.source} would both become {job.target}; rename one or run them apart")
+        if job.target.exists() and job.target.samefile(job.source):
+            raise UserError(f"{job.target}: is the source itself; name another folder or --format")

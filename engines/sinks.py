@@ -1,0 +1,167 @@
+"""Panoramas to write: rows of samples, and at the end what the file says of itself.
+
+PNG is written row by row. JPEG, WebP and TIFF are gathered and encoded whole.
+"""
+
+from __future__ import annotations
+
+import zlib
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image
+
+from engines.errors import UserError
+from engines.metadata import Metadata
+from engines.png import PngWriter
+from engines.record import KEYWORD, Record
+from engines.sources import Samples
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+_LARGEST_SIDE = {"JPEG": 65535, "WEBP": 16383}
+
+
+class Sink(ABC):
+    """Takes the rows of an image from top to bottom, then `finish`."""
+
+    @abstractmethod
+    def write(self, rows: Samples) -> None:
+        """Takes rows (n, W, C)."""
+
+    @abstractmethod
+    def finish(self, record: Record | None) -> None:
+        """Ends the file, with the record in it."""
+
+
+def format_of(path: Path) -> str:
+    """PNG, JPEG, WEBP or TIFF, after the suffix. Raises UserError for another one."""
+    found = FORMATS.get(path.suffix.lower())
+    if found is None:
+        raise UserError(f"{path}: expected a name that ends in {', '.join(FORMATS)}, found {path.suffix or 'none'!r}")
+    return found
+
+
+def check_format(path: Path, size: tuple[int, int], channels: int, bits: int) -> None:
+    """Refuses what the format of `path` cannot hold, before anything is computed. size: (height, width).
+
+    Raises:
+        UserError: 16 bits, alpha or a side that is too long.
+    """
+    kind = format_of(path)
+    if bits == 16 and kind in ("JPEG", "WEBP"):
+        raise UserError(f"{path}: {kind} holds 8 bits a channel, found 16; write PNG or TIFF, or give --bits 8")
+    if bits == 16 and kind == "TIFF":
+        _tifffile(path)
+    if channels == 4 and kind == "JPEG":
+        raise UserError(f"{path}: JPEG has no alpha channel, which the source has; write PNG, WebP or TIFF")
+    largest = _LARGEST_SIDE.get(kind)
+    if largest is not None and max(size) > largest:
+        raise UserError(f"{path}: {kind} allows {largest} pixels a side, found {size[1]} x {size[0]}; write PNG")
+
+
+def open_sink(
+    path: Path,
+    kind: str,
+    file: IO[bytes],
+    size: tuple[int, int],
+    channels: int,
+    bits: int,
+    metadata: Metadata,
+    quality: int | None,
+) -> Sink:
+    """Starts an image.
+
+    Args:
+        path: for messages. kind: as `format_of`. file: opened for binary writing. size: (height, width).
+        metadata: already that of the result. quality: of JPEG and WebP, 1 to 100; None: JPEG 95, WebP lossless.
+    """
+    if kind == "PNG":
+        return _PngSink(file, size, channels, bits, metadata)
+    return _WholeSink(path, kind, file, size, channels, bits, metadata, quality)
+
+
+class _PngSink(Sink):
+    def __init__(self, file: IO[bytes], size: tuple[int, int], channels: int, bits: int, metadata: Metadata) -> None:
+        chunks: list[tuple[bytes, bytes]] = []
+        if metadata.icc:
+            chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
+        if metadata.exif:
+            chunks.append((b"eXIf", metadata.exif.removeprefix(b"Exif\0\0")))
+        xmp = metadata.with_record(None).xmp
+        if xmp:
+            chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp))
+        self._writer = PngWriter(file, size, channels, bits, chunks)
+
+    def write(self, rows: Samples) -> None:
+        self._writer.write(rows)
+
+    def finish(self, record: Record | None) -> None:
+        text = f"{KEYWORD}\0{record.to_text()}".encode("latin-1") if record else None
+        self._writer.finish([(b"tEXt", text)] if text else [])
+
+
+class _WholeSink(Sink):
+    def __init__(
+        self,
+        path: Path,
+        kind: str,
+        file: IO[bytes],
+        size: tuple[int, int],
+        channels: int,
+        bits: int,
+        metadata: Metadata,
+        quality: int | None,
+    ) -> None:
+        self._path, self._kind, self._file, self._metadata, self._quality = path, kind, file, metadata, quality
+        try:
+            self._samples: Samples = np.empty((*size, channels), f"u{bits // 8}")
+        except MemoryError:
+            raise UserError(f"{path}: not enough memory for {kind} of this size; write PNG") from None
+        self._row = 0
+
+    def write(self, rows: Samples) -> None:
+        self._samples[self._row : self._row + len(rows)] = rows
+        self._row += len(rows)
+
+    def finish(self, record: Record | None) -> None:
+        metadata = self._metadata.with_record(record)
+        if self._samples.dtype == np.uint16:
+            self._write_tiff_16(metadata)
+            return
+        options: dict[str, object] = {"icc_profile": metadata.icc, "exif": metadata.exif or b"", "xmp": metadata.xmp}
+        if self._kind == "JPEG":
+            options |= {"quality": self._quality or 95, "subsampling": 0}
+        elif self._kind == "WEBP":
+            options |= {"quality": self._quality} if self._quality else {"lossless": True, "exact": True}
+            options |= {"method": 4, "xmp": metadata.xmp or b""}
+        else:
+            options |= {"compression": "tiff_adobe_deflate", "tiffinfo": {700: metadata.xmp} if metadata.xmp else {}}
+        given = {name: value for name, value in options.items() if value not in (None, b"", {})}
+        try:
+            Image.fromarray(self._samples).save(self._file, self._kind, **given)
+        except (ValueError, TypeError) as error:  # a block that does not fit into the format
+            raise UserError(f"{self._path}: Pillow cannot write this as {self._kind}: {error}") from error
+
+    def _write_tiff_16(self, metadata: Metadata) -> None:
+        packet = [(700, "B", len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else []
+        extra = {"extrasamples": "unassalpha"} if self._samples.shape[2] == 4 else {}
+        _tifffile(self._path).imwrite(
+            self._file,
+            self._samples,
+            photometric="rgb",
+            compression="zlib",
+            metadata=None,
+            iccprofile=metadata.icc,
+            extratags=packet,
+            **extra,
+        )
+
+
+def _tifffile(path: Path) -> Any:
+    try:
+        import tifffile
+    except ImportError:
+        raise UserError(f"{path}: TIFF of 16 bits needs the package tifffile, which is not installed") from None
+    return tifffile

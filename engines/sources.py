@@ -1,0 +1,138 @@
+"""Panoramas to read: rows of samples with what the file says beside them, streamed where the format allows."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.errors import UserError
+from engines.images import open_image, read_samples
+from engines.metadata import Metadata, orientation, read_metadata
+from engines.png import PngReader, read_text
+from engines.record import KEYWORD, Digest, Record
+
+Samples = NDArray[Any]  # uint8 or uint16 (rows, width, 3 or 4)
+
+
+class Source(ABC):
+    """An image whose rows can be asked for in any order; forwards is fast.
+
+    Attributes:
+        height, width: pixels. channels: 3 (RGB) or 4 (RGB and alpha). bits: 8 or 16.
+        metadata, record: what the file carries.
+    """
+
+    path: Path
+    height: int
+    width: int
+    channels: int
+    bits: int
+    metadata: Metadata
+    record: Record | None
+
+    @abstractmethod
+    def rows(self, start: int, stop: int) -> Samples:
+        """Rows start to stop: uint8 or uint16 (n, width, channels). Raises UserError for damaged files."""
+
+    def digest(self) -> str:
+        """SHA-256 of the colour samples, as `Record.pixels`."""
+        digest = Digest()
+        for start in range(0, self.height, 256):
+            digest.update(self.rows(start, min(start + 256, self.height)))
+        return digest.text()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes the file."""
+
+
+class WholeSource(Source):
+    """Any image, decoded into memory."""
+
+    def __init__(self, path: Path, samples: Samples, metadata: Metadata) -> None:
+        self.path, self.metadata, self.record = path, metadata, metadata.record
+        self._samples = samples
+        self.height, self.width, self.channels = samples.shape
+        self.bits = 8 * samples.itemsize
+
+    def rows(self, start: int, stop: int) -> Samples:
+        return self._samples[start:stop]
+
+    def close(self) -> None:
+        self._samples = self._samples[:0]
+
+
+class StreamedPng(Source):
+    """An RGB or RGBA PNG, decoded row by row; the rows of the latest request stay at hand, going back starts anew."""
+
+    def __init__(self, reader: PngReader, metadata: Metadata) -> None:
+        self._reader = reader
+        self.path, self.metadata = reader.path, metadata
+        self.height, self.width, self.channels, self.bits = reader.height, reader.width, reader.channels, reader.bits
+        text = read_text(reader.path, KEYWORD)
+        self.record = Record.from_text(text) if text else metadata.record
+        self._start = 0
+        self._held: Samples = np.empty((0, self.width, self.channels), f"u{self.bits // 8}")
+
+    def rows(self, start: int, stop: int) -> Samples:
+        if start < self._start:
+            self._reader.close()
+            self._reader = PngReader(self.path)
+            self._start, self._held = 0, self._held[:0]
+        at = self._start + len(self._held)
+        while at < start:  # rows that nobody wants, a few at a time
+            count = min(start - at, 64)
+            self._held, self._start = self._reader.read(count), at
+            at += count
+        held = self._held[start - self._start :]
+        if stop > at:
+            held = np.concatenate([held, self._reader.read(stop - at)])
+        self._held, self._start = held, start
+        return held[: stop - start]
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def open_source(path: Path) -> Source:
+    """Opens an image file.
+
+    PNG files of 8 or 16 bits in RGB or RGBA are streamed. All others are decoded whole: grey, palette and CMYK images
+    become RGB, the EXIF orientation is applied, alpha and 16 bits stay. One `warnings.warn` line tells when something
+    is lost or the image is not 2:1, as a full 360 x 180 degree panorama is.
+
+    Raises:
+        UserError: the file is missing, no image of a known format, truncated, corrupt or too large.
+    """
+    with open_image(path) as image:
+        metadata = read_metadata(image)
+        streamed = _stream(path) if image.format == "PNG" and orientation(image) == 1 else None
+        source: Source
+        if streamed is not None:
+            source = StreamedPng(streamed, metadata)
+        else:
+            samples, notes = read_samples(image, path)
+            source = WholeSource(path, samples, metadata)
+            if image.format == "PNG" and source.record is None:
+                text = read_text(path, KEYWORD)
+                source.record = Record.from_text(text) if text else None
+            for note in notes:
+                warnings.warn(f"{path}: {note}", stacklevel=2)
+    if source.width != 2 * source.height:
+        size = f"{source.width} x {source.height}"
+        warnings.warn(f"{path}: expected a 2:1 equirectangular panorama, found {size}", stacklevel=2)
+    return source
+
+
+def _stream(path: Path) -> PngReader | None:
+    try:
+        return PngReader(path)
+    except UserError:
+        raise
+    except ValueError:
+        return None

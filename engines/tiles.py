@@ -1,0 +1,125 @@
+"""Cuts a panorama into tiles such that the tiled result is the untiled one. Lengths are LR pixels.
+
+Three things decide where a tile may lie:
+
+* Attention windows. Regions start on multiples of `align`, so that each window of a tile is a window of the panorama.
+* Longitude. A region's columns continue around the circle. Where the width is no multiple of `align`, the last window
+  holds columns of both ends, which no narrower region can imitate: tiles then span the full width.
+* The poles. Convolutions see zeros beyond the first and the last row, so regions at the poles end exactly there. And
+  the displaced windows of the last rows take their mean together with the first rows: both polar caps are one tile,
+  glued where nothing but halo is lost.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+MEMORY = 2**30  # bytes that the network's values may take with automatic tiles
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of rows or columns: `start` to `stop` are kept, `first` to `last` are computed.
+
+    first and last of columns may lie beyond the panorama: columns wrap.
+    """
+
+    start: int
+    stop: int
+    first: int
+    last: int
+
+    @property
+    def length(self) -> int:
+        """How many rows or columns are computed."""
+        return self.last - self.first
+
+    @property
+    def kept(self) -> slice:
+        """What is kept, counted from the first that is computed."""
+        return slice(self.start - self.first, self.stop - self.first)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Tiles of a panorama of `height` rows: each band of rows times each span of columns.
+
+    bands: one span, or the two polar caps of a glued band, which come first.
+    """
+
+    height: int
+    bands: tuple[tuple[Span, ...], ...]
+    columns: tuple[Span, ...]
+
+    @property
+    def tiles(self) -> int:
+        """How often the network runs."""
+        return len(self.bands) * len(self.columns)
+
+    def omitted(self, band: tuple[Span, ...]) -> NDArray[np.int64]:
+        """The graph's input `omitted`: rows that the band leaves out above, below and between, and where."""
+        first, last = band[0], band[-1]
+        between = (last.first - first.last, first.length) if len(band) == 2 else (0, 0)
+        return np.array([first.first, self.height - last.last, *between], np.int64)
+
+
+def plan(height: int, width: int, tile: tuple[int, int] | None, halo: int, align: int) -> Plan:
+    """Plans the tiles of an LR image of `height` x `width`.
+
+    Args:
+        tile: rows and columns that a tile keeps, rounded up to `align`; None: one tile.
+        halo: further rows and columns that it computes on each side, rounded up to `align`.
+        align: the grid on which regions start.
+    """
+    if tile is None:
+        return Plan(height, ((Span(0, height, 0, height),),), (Span(0, width, 0, width),))
+    halo = _up(halo, align)
+    rows, columns = (_up(max(length, 1), align) for length in tile)
+    return Plan(height, _bands(height, rows, halo, align), _columns(width, columns, halo, align))
+
+
+def automatic(height: int, width: int, bytes_per_pixel: int, halo: int, align: int) -> tuple[int, int] | None:
+    """The tile whose region needs about MEMORY bytes; None where the whole panorama needs no more.
+
+    bytes_per_pixel: the network's working memory for each LR pixel.
+    """
+    area = MEMORY // bytes_per_pixel
+    if height * width <= area:
+        return None
+    side = math.isqrt(area) - 2 * halo
+    if width % align == 0 and side + 2 * halo < width:
+        return max(side, align), max(side, align)
+    return max(area // width - 2 * halo, align), width
+
+
+def _bands(height: int, rows: int, halo: int, align: int) -> tuple[tuple[Span, ...], ...]:
+    # A region beside a cap must not reach the pole, whose windows it cannot have: hence the least height of a cap.
+    cap = max(_up(rows // 2, align), halo + align)
+    top, bottom = cap, (height - cap) // align * align
+    if top + halo > bottom - halo:
+        return ((Span(0, height, 0, height),),)
+    caps = (Span(0, top, 0, top + halo), Span(bottom, height, bottom - halo, height))
+    return (caps, *((Span(a, b, a - halo, b + halo),) for a, b in _split(top, bottom, rows, align)))
+
+
+def _columns(width: int, columns: int, halo: int, align: int) -> tuple[Span, ...]:
+    pieces = _split(0, width, columns, align) if width % align == 0 else []
+    if not pieces or max(b - a for a, b in pieces) + 2 * halo >= width:
+        return (Span(0, width, 0, width),)
+    return tuple(Span(a, b, a - halo, b + halo) for a, b in pieces)
+
+
+def _split(start: int, stop: int, length: int, align: int) -> list[tuple[int, int]]:
+    """Pieces of nearly equal size of at most `length`, on the grid; start and stop lie on it."""
+    count = max(-(-(stop - start) // length), 1)
+    cells = (stop - start) // align
+    edges = [start + cells * i // count * align for i in range(count + 1)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def _up(length: int, align: int) -> int:
+    return -(-length // align) * align

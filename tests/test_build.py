@@ -1,0 +1,373 @@
+"""Building engines with TensorRT-RTX, which needs no GPU, and everything that is refused before or while building."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from conftest import save_graph
+from engine_files import SMALL, build_small, no_gpu, options
+from onnx import TensorProto, helper
+
+from engines.build import build_engine
+from engines.cli import main
+from engines.errors import UserError
+from engines.files import sha256_of
+from engines.manifest import IO, read_manifest
+from engines.onnx_file import read_onnx
+from engines.profile import Profile, profile_for, sizes_for
+from engines.progress import BuildProgress
+from engines.targets import find_target
+from engines.trtexec import adopt_engine, trtexec_command
+
+rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx-cu13 is not installed")
+
+
+@pytest.fixture
+def down(tmp_path: Path) -> Path:
+    return save_graph(tmp_path / "down.onnx", "down", SMALL)
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Path:
+    return save_graph(tmp_path / "up.onnx", "up", {**SMALL, "direction": "up"})
+
+
+def plugin_graph(
+    path: Path, op: str = "DeformConv2d", domain: str = "dinn360", source: str = "hr", metadata: dict[str, str] = SMALL
+) -> Path:
+    """A graph with one node that TensorRT-RTX does not have."""
+    inputs, outputs = free_values(source), free_values("lr" if source == "hr" else "hr")
+    attributes = {"plugin_version": "1", "plugin_namespace": ""} if domain else {}
+    node = helper.make_node(op, [inputs[0].name], [outputs[0].name], "the_node", domain=domain, **attributes)
+    opsets = [helper.make_opsetid("", 19), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    return save([node], inputs, outputs, [], metadata, path, opsets)
+
+
+def free_values(name: str) -> list[onnx.ValueInfoProto]:
+    return [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, "height", "width"])]
+
+
+def save(
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    weights: list[onnx.TensorProto],
+    metadata: dict[str, str],
+    path: Path,
+    opsets: list[onnx.OperatorSetIdProto] | None = None,
+) -> Path:
+    graph = helper.make_graph(nodes, "g", inputs, outputs, weights)
+    opsets = opsets or [helper.make_opsetid("", 19)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    helper.set_model_props(model, metadata)
+    onnx.save(model, path)
+    return path
+
+
+def refusal(graph: Path, target: str = "rtx", **changes: Any) -> str:
+    """The one line that says why; nothing is left behind."""
+    found = find_target(target)
+    out = graph.with_suffix(".engine")
+    with pytest.raises(UserError) as caught:
+        build_engine(graph, out, options(**{"target": found, "sizes": sizes_for(found), **changes}))
+    assert "\n" not in str(caught.value)
+    assert sorted(path.suffix for path in graph.parent.iterdir() if path.name.startswith((".tmp", graph.stem))) == [
+        ".onnx"
+    ]
+    return str(caught.value)
+
+
+@rtx
+def test_the_sidecar_says_what_was_built(tmp_path: Path) -> None:
+    engine = build_small(tmp_path)
+    manifest = read_manifest(engine)
+    assert manifest.engine_sha256 == sha256_of(engine) and manifest.engine_bytes == engine.stat().st_size
+    assert (manifest.onnx, manifest.onnx_sha256) == ("down.onnx", sha256_of(tmp_path / "down.onnx"))
+    assert (manifest.runtime, manifest.target, manifest.compute_capabilities) == ("tensorrt_rtx", "rtx", ("8.6",))
+    assert manifest.profile == Profile("hr", (1, 3, 64, 128), (1, 3, 256, 512), (1, 3, 256, 512))
+    assert (manifest.precision, manifest.tf32, manifest.tile, manifest.plugin_library) == (
+        "fp32",
+        False,
+        (256, 512),
+        None,
+    )
+    assert manifest.inputs == (IO("hr", "float32", (-1, 3, -1, -1)),)
+    assert [io.name for io in manifest.outputs] == ["lr"]
+    assert manifest.layers["pooling float32"] == 1
+    assert manifest.metadata == SMALL and manifest.checkpoint_sha256 == "c" * 64
+    manifest.check_checkpoint(engine, "c" * 64, Path("x4.pth"))
+    with pytest.raises(UserError, match=r"expected an engine of x4\.pth \(sha256 dddddddddddd\), found cccccccccccc"):
+        manifest.check_checkpoint(engine, "d" * 64, Path("x4.pth"))
+
+
+@rtx
+def test_the_engine_is_a_plain_plan(tmp_path: Path) -> None:
+    """It begins as TensorRT-RTX writes it, and all of our words are in the sidecar."""
+    content = build_small(tmp_path).read_bytes()
+    assert content[1:4] == b"trt" and b"dinn360" not in content
+
+
+@rtx
+def test_every_option_of_tensorrt_rtx(up: Path) -> None:
+    target = find_target("rtx")
+    manifest = build_engine(
+        up,
+        up.with_name("up.plan"),
+        options(
+            sizes=sizes_for(target, opt=(128, 256), maximum=(256, 512), batch=2),
+            capabilities=("8.6", "12.0"),
+            workspace_mib=256,
+            verbosity="none",
+            version_compatible=True,
+            optimization_level=0,
+            tf32=True,
+        ),
+    )
+    assert manifest.profile == Profile("lr", (1, 3, 32, 64), (1, 3, 64, 128), (2, 3, 128, 256))
+    assert manifest.compute_capabilities == ("8.6", "12.0") and manifest.tf32 and manifest.version_compatible
+
+
+@rtx
+def test_progress_comes_from_the_builder(down: Path) -> None:
+    class Bar:
+        total = n = 0
+
+        def __init__(self) -> None:
+            self.seen: list[tuple[str, int, int]] = []
+
+        def set_description_str(self, text: str, refresh: bool) -> None:
+            self.text = text
+
+        def refresh(self) -> None:
+            self.seen.append((self.text, self.n, self.total))
+
+    bar = Bar()
+    build_engine(down, down.with_suffix(".engine"), options(capabilities=("8.6",)), BuildProgress(bar))
+    assert len({phase for phase, _, _ in bar.seen}) > 2
+    assert all(0 <= done <= total for _, done, total in bar.seen)
+    assert any(done == total for _, done, total in bar.seen)
+
+
+@rtx
+def test_a_node_that_the_parser_refuses_is_named(tmp_path: Path) -> None:
+    graph = plugin_graph(tmp_path / "odd.onnx", "NoSuchOperator", "")
+    assert "odd.onnx: TensorRT-RTX 1.7" in (line := refusal(graph)) and "the_node (NoSuchOperator)" in line
+
+
+@rtx
+def test_what_the_builder_refuses(tmp_path: Path) -> None:
+    """A reshape that no size of the profile fits."""
+    shape = helper.make_tensor("shape", TensorProto.INT64, [4], [1, 3, 5, 7])
+    node = helper.make_node("Reshape", ["hr", "shape"], ["lr"], "r")
+    graph = save([node], free_values("hr"), free_values("lr"), [shape], SMALL, tmp_path / "odd.onnx")
+    assert "odd.onnx: TensorRT-RTX 1.7" in (line := refusal(graph)) and "cannot build it: " in line
+
+
+def test_plugins_and_targets(tmp_path: Path) -> None:
+    graph = plugin_graph(tmp_path / "plugin.onnx")
+    assert "expected a graph of --ops primitive for TensorRT-RTX" in refusal(graph)
+    assert "found DeformConv2d (node the_node)" in refusal(graph)
+    assert "node the_node (DeformConv2d) needs a plugin: name its library with --plugins libdinn360_trt.so" in refusal(
+        graph, "jetson-agx-orin"
+    )
+    standard = plugin_graph(tmp_path / "standard.onnx", "DeformConv", "")
+    assert "found DeformConv (node the_node)" in refusal(standard)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"plugins": Path("libdinn360_trt.so")}, "--plugins: expected a graph of --ops plugin"),
+        ({"serialize_plugins": True}, "--serialize-plugins: expected a graph of --ops plugin"),
+        ({"timing_cache": Path("t.cache")}, "--timing-cache: TensorRT-RTX measures nothing at build time"),
+        ({"hardware": "ampere-plus"}, "--hardware-compatible: a TensorRT-RTX engine serves the cards named by"),
+        ({"capabilities": ("9.0",)}, "--compute-capability: expected some of 7.5, 8.0, .* found 9.0"),
+        ({"capabilities": ("7.5",)}, "--compute-capability 7.5: TensorRT-RTX has no fp32 matrix products there"),
+    ],
+)
+def test_options_that_do_not_fit(down: Path, changes: dict[str, Any], message: str) -> None:
+    assert re.search(message, refusal(down, **changes))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="tensorrt is installed")
+def test_tensorrt_that_is_not_installed(down: Path) -> None:
+    assert refusal(down, "jetson-agx-orin").startswith(
+        "--target jetson-agx-orin needs the package tensorrt, which is not installed (on a Jetson it comes with JetPack"
+    )
+
+
+def test_graphs_that_are_not_ours(tmp_path: Path) -> None:
+    graph = save_graph(tmp_path / "down.onnx", "down", {"scale": "2"})
+    assert "expected a graph of python -m export onnx (direction, scale), found direction None" in refusal(graph)
+    graph.write_bytes(b"")
+    assert "down.onnx: expected an ONNX file" in refusal(graph)
+
+
+def test_profiles(down: Path, up: Path) -> None:
+    orin, nano = find_target("jetson-agx-orin"), find_target("jetson-orin-nano")
+    assert str(profile_for(read_onnx(up), sizes_for(orin))) == ("lr 1x3x32x64 to 1x3x1920x3840, tuned for 1x3x960x1920")
+    assert profile_for(read_onnx(down), sizes_for(nano)).maximum == (1, 3, 1024, 2048)
+    assert sizes_for(nano, opt=(2048, 4096)).maximum == (2048, 4096), "a larger size to tune for raises the largest"
+    assert sizes_for(orin, maximum=(512, 1024)).optimum == (512, 1024), "a smaller largest size lowers it"
+    admits = profile_for(read_onnx(down), sizes_for(nano, batch=2)).admits
+    assert admits((2, 3, 64, 2048)) and not admits((3, 3, 64, 2048)) and not admits((1, 3, 63, 128))
+    for message, wrong in {
+        "--opt: expected 128x64 to 1024x512 .* found 2048x1024": {"opt": (1024, 2048), "maximum": (512, 1024)},
+        "--max: expected 128x64 to .* found 64x64": {"maximum": (64, 64)},
+        "--batch: expected a number of at least 1, found 0": {"batch": 0},
+    }.items():
+        with pytest.raises(UserError, match=message):
+            sizes_for(orin, **wrong)
+
+
+@pytest.mark.parametrize(("version", "typed"), [("10.3", True), ("10.16", True), ("11.4", False)])
+def test_trtexec_by_version(tmp_path: Path, version: str, typed: bool) -> None:
+    orin = find_target("jetson-agx-orin")
+    graph = plugin_graph(tmp_path / "down.onnx")
+    chosen = options(
+        target=orin,
+        sizes=sizes_for(orin),
+        plugins=Path("lib/libdinn360_trt.so"),
+        serialize_plugins=True,
+        timing_cache=Path("my timings"),
+        workspace_mib=2048,
+        hardware="ampere-plus",
+        version_compatible=True,
+        optimization_level=4,
+    )
+    line = trtexec_command(graph, Path("down.engine"), chosen, version)
+    assert line == " ".join(
+        [
+            f"trtexec --onnx={graph} --saveEngine=down.engine",
+            *(["--stronglyTyped"] if typed else []),
+            "--minShapes=hr:1x3x64x128 --optShapes=hr:1x3x1920x3840 --maxShapes=hr:1x3x3840x7680",
+            "--dynamicPlugins=lib/libdinn360_trt.so --setPluginsToSerialize=lib/libdinn360_trt.so",
+            "--noTF32 --memPoolSize=workspace:2048M '--timingCacheFile=my timings' --builderOptimizationLevel=4",
+            "--versionCompatible --excludeLeanRuntime --hardwareCompatibilityLevel=ampere+",
+            "--profilingVerbosity=detailed --skipInference",
+        ]
+    )
+    assert "--fp16" not in line and "--best" not in line
+
+
+def test_trtexec_refusals(down: Path) -> None:
+    orin = find_target("jetson-agx-orin")
+    chosen = options(target=orin, sizes=sizes_for(orin))
+    for version in ("8.6", "ten", "10"):
+        with pytest.raises(UserError, match="--tensorrt: expected a version of TensorRT 10 or newer, such as 10.3.0"):
+            trtexec_command(down, Path("x"), chosen, version)
+    with pytest.raises(UserError, match="--print-trtexec: expected a TensorRT target, found rtx, which builds here"):
+        trtexec_command(down, Path("x"), options(), "10.3")
+
+
+def test_an_engine_of_trtexec_gets_its_sidecar(tmp_path: Path) -> None:
+    orin = find_target("jetson-agx-orin")
+    graph = plugin_graph(tmp_path / "down.onnx")
+    library, engine = tmp_path / "libdinn360_trt.so", tmp_path / "down.engine"
+    library.write_bytes(b"library")
+    engine.write_bytes(b"a plan")
+    adopt_engine(graph, engine, options(target=orin, sizes=sizes_for(orin), plugins=library), "10.3.0")
+    manifest = read_manifest(engine)
+    assert manifest.plugin_library is not None
+    assert (manifest.plugin_library.file, manifest.plugin_library.plugins) == (library.name, ("DeformConv2d 1",))
+    assert manifest.plugin_library.sha256 == sha256_of(library)
+    assert (manifest.runtime, manifest.runtime_version, manifest.compute_capabilities) == (
+        "tensorrt",
+        "10.3.0",
+        ("8.7",),
+    )
+    manifest.check_runtime(engine, "10.3.0.26")
+    for version in ("10.4.0", "11.4.0"):
+        with pytest.raises(UserError, match=f"expected TensorRT 10.3.0 and no other, found {version}"):
+            manifest.check_runtime(engine, version)
+    manifest.check_gpu(engine, "Orin", "8.7")
+    with pytest.raises(UserError, match=r"compute capability 8\.7 \(jetson-agx-orin\), found 8\.9 \(L4\)"):
+        manifest.check_gpu(engine, "L4", "8.9")
+    manifest.check_plugins(engine, {"DeformConv2d", "DSTAttention"})
+
+
+def run(*arguments: str | Path) -> tuple[int, str]:
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    return result.exit_code, result.output
+
+
+@rtx
+def test_the_command_line(down: Path) -> None:
+    code, output = run("build", "--onnx", down, "--target", "rtx", "--max", "512x256", "--compute-capability", "8.6")
+    lines = output.splitlines()
+    assert code == 0 and lines[0].startswith(f"{down.with_suffix('.engine')}  ") and "fp32, for 8.6" in lines[0]
+    assert lines[1].endswith("down.engine.json  hr 1x3x64x128 to 1x3x256x512, tuned for 1x3x256x512")
+    code, output = run("inspect", down.with_suffix(".engine"))
+    assert code == 0 and "TF32 no" in output and "pooling float32 1" in output
+    assert ["target", "rtx,", "compute", "capability", "8.6"] in [line.split() for line in output.splitlines()]
+    code, output = run("inspect", down.with_suffix(".engine"), "--json")
+    assert code == 0 and json.loads(output)["target"] == "rtx"
+    if no_gpu():
+        code, output = run("inspect", down.with_suffix(".engine"), "--layers")
+        assert code == 2 and "--layers needs an NVIDIA GPU and its driver" in output
+    down.with_suffix(".engine").write_bytes(b"another")
+    code, output = run("inspect", down.with_suffix(".engine"))
+    assert code == 2 and "expected the engine of down.engine.json" in output
+
+
+def test_the_command_line_without_building(down: Path) -> None:
+    code, output = run("build", "--onnx", down, "--target", "jetson-thor", "--print-trtexec", "--tensorrt", "10.13")
+    assert code == 0 and output.startswith("trtexec ") and "--stronglyTyped" in output
+    code, output = run("build", "--onnx", down, "--target", "h100", "--print-trtexec")
+    assert code == 0 and "--stronglyTyped" not in output, "the last version of the target is 11.4"
+    code, output = run("build", "--onnx", down, "--target", "rtx", "--tensorrt", "10.3")
+    assert code == 2 and "error: --tensorrt: expected --print-trtexec or --engine beside it" in output
+    code, output = run("build", "--onnx", down, "--target", "h100", "--max", "big")
+    assert code == 2 and "expected WIDTHxHEIGHT, such as 3840x1920, found 'big'" in output
+    down.with_suffix(".plan").write_bytes(b"a plan")
+    engine = down.with_suffix(".plan")
+    code, output = run("build", "--onnx", down, "--target", "h100", "--engine", engine, "--tensorrt", "10.16.0")
+    assert code == 0 and read_manifest(engine).runtime_version == "10.16.0"
+
+
+def test_a_graph_is_inspected(tmp_path: Path) -> None:
+    graph = plugin_graph(tmp_path / "down.onnx")
+    code, output = run("inspect", graph)
+    assert code == 0
+    for line in ("input       hr float32 (batch, 3, height, width)", "plugins     DeformConv2d 1 (libdinn360_trt.so)"):
+        assert line in output
+    assert json.loads(run("inspect", graph, "--json")[1])["operators"] == {"DeformConv2d float32": 1}
+    assert run("inspect", graph, "--layers")[1] == (
+        "the_node  dinn360:DeformConv2d  lr float32 (batch, 3, height, width)\n"
+    )
+    code, output = run("inspect", tmp_path / "x4.pth")
+    assert code == 2 and "expected a file that ends in .onnx, .engine, .plan, found '.pth'" in output
+
+
+def test_precision_is_read_from_the_file_and_islands_from_its_label(tmp_path: Path) -> None:
+    weight = helper.make_tensor("w", TensorProto.FLOAT16, [1], np.ones(1, np.float16))
+    nodes = [
+        helper.make_node("Cast", ["hr"], ["half"], to=TensorProto.FLOAT16),
+        helper.make_node("Mul", ["half", "w"], ["product"]),
+        helper.make_node("Cast", ["product"], ["lr"], to=TensorProto.FLOAT),
+    ]
+    parts = nodes, free_values("hr"), free_values("lr"), [weight]
+    graph = save(*parts, {**SMALL, "precision": "fp16", "islands": '["haar", "low path"]'}, tmp_path / "down.onnx")
+    assert "precision   fp16, with haar, low path in fp32" in run("inspect", graph)[1]
+    save(*parts, {**SMALL, "islands": "haar"}, graph)
+    code, output = run("inspect", graph)
+    assert code == 2 and "metadata entry islands: expected a JSON list of names, found 'haar'" in output
+
+
+def test_the_trtexec_line_of_the_jetson_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "engines" / "jetson.md").read_text()
+    shown = " ".join(page.split("prints, in one line,\n\n```\n")[1].split("```")[0].split())
+    monkeypatch.chdir(tmp_path)
+    Path("x4").mkdir()
+    plugin_graph(Path("x4/up.onnx"), source="lr", metadata={**SMALL, "direction": "up", "scale": "4"})
+    arguments = ["--onnx", "x4/up.onnx", "--target", "jetson-agx-orin", "--plugins", "x4/libdinn360_trt.so"]
+    code, output = run("build", *arguments, "--print-trtexec", "--tensorrt", "10.3.0")
+    assert code == 0 and output.strip() == shown

@@ -1,0 +1,73 @@
+"""Real engines: the released x4 network, both graphs, built by TensorRT-RTX for one compute capability."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from shutil import copy
+
+import onnx
+import pytest
+from click.testing import CliRunner
+from conftest import ASSETS
+from engine_files import no_gpu
+from exported import checkpoint, released
+from test_onnx_file import check
+
+from engines.cli import main as engines
+from engines.files import sha256_of
+from engines.manifest import read_manifest
+from engines.onnx_file import read_onnx
+from export.cli import main as export
+
+CKPT = checkpoint("x4")
+PRECISIONS = ["fp32"]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx-cu13 is not installed"),
+]
+
+
+def graphs(precision: str) -> Path:
+    """down.onnx and up.onnx of the released network."""
+    return released("x4", lowering="primitive")
+
+
+@pytest.mark.parametrize("direction", ["down", "up"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_an_engine_of_the_released_network(precision: str, direction: str, tmp_path: Path) -> None:
+    graph, out = graphs(precision) / f"{direction}.onnx", tmp_path / f"{direction}.engine"
+    arguments = ["--onnx", str(graph), "--target", "rtx", "--compute-capability", "8.6", "--out", str(out)]
+    done = CliRunner().invoke(engines, ["build", *arguments, "--max", "1024x512"])
+    assert done.exit_code == 0, done.output
+    manifest = read_manifest(out)
+    manifest.check_file(out)
+    manifest.check_checkpoint(out, sha256_of(CKPT), CKPT)
+    assert manifest.precision == precision and manifest.metadata["direction"] == direction
+    # strongly typed: every convolution runs in the type of the graph
+    convolutions = {name.split()[1] for name in manifest.layers if name.startswith("convolution")}
+    assert convolutions == {"float16" if precision == "fp16" else "float32"}
+    low, high = ((64, 128), (512, 1024)) if direction == "down" else ((16, 32), (128, 256))
+    assert manifest.profile.minimum == (1, 3, *low) and manifest.profile.maximum == (1, 3, *high)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_an_exported_graph_is_read_as_the_onnx_package_reads_it(precision: str) -> None:
+    for name in ("down", "up"):
+        path = graphs(precision) / f"{name}.onnx"
+        check(read_onnx(path), onnx.load(path))
+
+
+@pytest.mark.skipif(bool(no_gpu()), reason=no_gpu())
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_parity_of_engines_on_this_gpu(precision: str, tmp_path: Path) -> None:
+    """`python -m export check` over engines that were built for the GPU of this machine."""
+    for direction in ("down", "up"):
+        copy(graphs(precision) / f"{direction}.onnx", tmp_path)
+        done = CliRunner().invoke(engines, ["build", "--onnx", str(tmp_path / f"{direction}.onnx"), "--target", "rtx"])
+        assert done.exit_code == 0, done.output
+    image = ASSETS / "courtyard.png"
+    done = CliRunner().invoke(export, ["check", "--ckpt", str(CKPT), "--onnx", str(tmp_path), "--image", str(image)])
+    assert done.exit_code == 0, done.output
+    assert done.output.count("TensorRT-RTX") == 2
