@@ -138,10 +138,15 @@ class Plugin final : public nvinfer1::IPluginV3,
                          : tensor.format == nvinfer1::TensorFormat::kLINEAR;
   }
 
+  // What the kernels refuse at the largest sizes of the profile is refused here, before an engine is built.
   int32_t configurePlugin(nvinfer1::DynamicPluginTensorDesc const* inputs, int32_t count,
-                          nvinfer1::DynamicPluginTensorDesc const*, int32_t) noexcept override {
+                          nvinfer1::DynamicPluginTensorDesc const* outputs, int32_t) noexcept override {
     return guarded(Operator::kName, kFailure, [&] {
       operator_.check_shapes(sizes(inputs, count, [](auto const& input) { return input.desc.dims; }).data(), count);
+      auto const largest = sizes(inputs, count, [](auto const& input) { return input.max; });
+      if (!is_empty(outputs[0].max)) {
+        succeed(check(unbound(largest, inputs[0].desc, count)));
+      }
       return kSuccess;
     });
   }
