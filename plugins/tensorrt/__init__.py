@@ -1,0 +1,1 @@
+"""The TensorRT plugins: shells over the CUDA kernels, and what builds and drives them without a GPU."""

@@ -1,0 +1,23 @@
+// libdinn360_trt.so: the two functions that IPluginRegistry::loadLibrary looks for.
+#include "creator.h"
+
+namespace {
+
+using namespace dinn360::tensorrt;
+
+Creator<DeformConv2d> deform_conv_2d;
+Creator<DstAttention> dst_attention;
+nvinfer1::IPluginCreatorInterface* const creators[] = {&deform_conv_2d, &dst_attention};
+
+}  // namespace
+
+#define DINN360_EXPORT extern "C" __attribute__((visibility("default")))
+
+// Called once, before any other function.
+DINN360_EXPORT void setLoggerFinder(nvinfer1::ILoggerFinder* finder) noexcept { set_logger_finder(finder); }
+
+// All creators of the library; they live as long as it is loaded.
+DINN360_EXPORT nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) noexcept {
+  count = static_cast<int32_t>(std::size(creators));
+  return creators;
+}
