@@ -76,24 +76,16 @@ def build_engine(onnx: Path, out: Path, options: BuildOptions, progress: BuildPr
     device = None if package.runtime == "tensorrt_rtx" else _build_device(options.target)
     if options.plugins is not None:
         package.load_plugins(options.plugins)
-    builder = package.api.Builder(package.log)
-    if builder is None:
-        raise UserError(f"--target {options.target.key}: {package.name} cannot start: {package.log.reason()}")
+    builder = _builder(package)
     network = _parse(package, builder, graph)
     config = builder.create_builder_config()
     _configure(package, config, options, capabilities)
     _add_profile(package, builder, config, profile)
     cache = _load_timing_cache(package, config, options.timing_cache)
-    # the builder keeps no reference to its monitor
-    watching = monitor(package.api, progress) if progress is not None else None
-    if watching is not None:
-        config.progress_monitor = watching
-    package.log.clear()
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise UserError(f"{onnx}: {package.name} cannot build it: {package.log.reason()}")
-    with atomic_path(out) as temporary:
-        temporary.write_bytes(plan)
+    watching = monitor(package.api, progress or BuildProgress())  # held here: the builder keeps no reference to it
+    config.progress_monitor = watching
+    with atomic_path(out) as temporary:  # before the build, so that a folder that is missing costs nobody a minute
+        temporary.write_bytes(_build(package, builder, network, config, watching, onnx))
     if cache is not None and options.timing_cache is not None:
         with atomic_path(options.timing_cache) as temporary:
             temporary.write_bytes(cache.serialize())
@@ -215,6 +207,24 @@ def _build_device(target: Target) -> cuda.Device:
             f"({device.name}); TensorRT builds for the GPU that it runs on"
         )
     return device
+
+
+def _builder(package: TensorRT) -> Any:
+    try:
+        return package.api.Builder(package.log)
+    except (TypeError, RuntimeError) as error:  # pybind11's word for a constructor that gave nothing
+        raise UserError(f"{package.name} cannot start its builder: {package.log.reason()}") from error
+
+
+def _build(package: TensorRT, builder: Any, network: Any, config: Any, watching: Any, onnx: Path) -> Any:
+    """The plan. Raises KeyboardInterrupt after Ctrl-C, which has to stop the builder before it can be raised."""
+    package.log.clear()
+    plan = builder.build_serialized_network(network, config)
+    if watching.interrupted:
+        raise KeyboardInterrupt
+    if plan is None:
+        raise UserError(f"{onnx}: {package.name} cannot build it: {package.log.reason()}")
+    return plan
 
 
 def _parse(package: TensorRT, builder: Any, graph: OnnxFile) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from engines.manifest import read_manifest
 from engines.session import Session, open_session
 from engines.tensorrt_package import import_tensorrt
 
-_PROVIDERS = {"CPUExecutionProvider": "CPU", "CUDAExecutionProvider": "CUDA", "TensorrtExecutionProvider": "TensorRT"}
+_GPU_PROVIDERS = {"CUDAExecutionProvider": "CUDA", "TensorrtExecutionProvider": "TensorRT"}
 
 
 @dataclass(frozen=True)
@@ -34,33 +35,40 @@ class Kind:
 def kinds_of(folder: Path, name: str) -> list[Kind]:
     """The ways to run the graph `name` ("down" or "up") of a folder, in the order CPU, GPU providers, engines.
 
-    ONNX Runtime's GPU providers are listed where its package has them. Engines are those of the folder whose sidecar
-    names the graph: down.engine, down.h100.engine and the like.
+    ONNX Runtime's GPU providers are listed where its package has them. Engines are those of the folder that are named
+    after the graph: down.engine, down.h100.engine and the like.
     """
     graph = folder / f"{name}.onnx"
-    kinds = [Kind(graph, provider) for provider in _providers()]
     engines = sorted(path for suffix in ("engine", "plan") for path in folder.glob(f"{name}*.{suffix}"))
-    return kinds + [Kind(path, None, _lacks(path)) for path in engines]
+    return [*_onnxruntime(graph), *(Kind(path, missing=_lacks(path)) for path in engines)]
 
 
-def _providers() -> list[str]:
-    """CPU first; the GPU providers only where their package is installed and there is a GPU."""
+def _onnxruntime(graph: Path) -> list[Kind]:
+    cpu = Kind(graph, "CPU")
     try:
         import onnxruntime
     except ImportError:
-        return ["CPU"]  # opening it says what is missing
-    available = [_PROVIDERS[name] for name in reversed(onnxruntime.get_available_providers()) if name in _PROVIDERS]
-    try:
-        cuda.find_device("ONNX Runtime")
-    except UserError:
-        return ["CPU"]
-    return available
+        return [cpu]  # opening it says what is missing
+    available = onnxruntime.get_available_providers()
+    wanted = [name for provider, name in _GPU_PROVIDERS.items() if provider in available]
+    lacks = _reason(lambda: cuda.find_device(f"{graph}: a GPU provider of ONNX Runtime")) if wanted else ""
+    return [cpu, *(Kind(graph, name, lacks) for name in wanted)]
 
 
 def _lacks(engine: Path) -> str:
+    def check() -> None:
+        manifest = read_manifest(engine)
+        manifest.check_runtime(engine, import_tensorrt(manifest.runtime, str(engine)).version)
+        device = cuda.find_device(str(engine))
+        manifest.check_gpu(engine, device.name, device.capability)
+
+    return _reason(check)
+
+
+def _reason(check: Callable[[], object]) -> str:
+    """Why a check refuses; empty when it does not."""
     try:
-        import_tensorrt(read_manifest(engine).runtime, str(engine))
-        cuda.find_device(str(engine))
+        check()
     except UserError as error:
         return str(error)
     return ""

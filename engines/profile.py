@@ -34,10 +34,10 @@ class Profile:
 class Sizes:
     """(height, width) in HR pixels of the smallest, the tuned and the largest image, and the largest batch."""
 
-    minimum: Size = MINIMUM
-    optimum: Size = MINIMUM
-    maximum: Size = MINIMUM
-    batch: int = 1
+    minimum: Size
+    optimum: Size
+    maximum: Size
+    batch: int
 
 
 def sizes_for(target: Target, opt: Size | None = None, maximum: Size | None = None, batch: int = 1) -> Sizes:

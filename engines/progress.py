@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from tqdm import tqdm
@@ -12,10 +13,10 @@ class BuildProgress:
     """The part that does not depend on TensorRT: open phases, and one bar for the innermost of them.
 
     TensorRT's phases nest and their numbers of steps are no measure of time, so the bar shows how far the current
-    phase is and what it is called. Calls may come from several threads.
+    phase is and what it is called. Calls may come from several threads. Without a bar nothing is shown.
     """
 
-    def __init__(self, bar: Any) -> None:
+    def __init__(self, bar: Any = None) -> None:
         self._bar = bar
         self._lock = threading.Lock()
         self._phases: dict[str, tuple[int, int]] = {}
@@ -38,7 +39,7 @@ class BuildProgress:
             self._show()
 
     def _show(self) -> None:
-        if not self._phases:
+        if self._bar is None or not self._phases:
             return
         name, (done, total) = list(self._phases.items())[-1]
         self._bar.total, self._bar.n = total, min(done, total)
@@ -52,20 +53,31 @@ def progress_bar() -> Any:
 
 
 def monitor(api: Any, progress: BuildProgress) -> Any:
-    """An IProgressMonitor of the imported package that reports to `progress`. It must outlive the build."""
+    """An IProgressMonitor of the imported package that reports to `progress`. It must outlive the build.
+
+    Ctrl-C arrives in one of its methods, from which nothing may be raised: the builder would abort the process. The
+    attribute `interrupted` tells of it, and the builder stops after its current step and returns None.
+    """
 
     class Monitor(api.IProgressMonitor):
         def __init__(self) -> None:
             api.IProgressMonitor.__init__(self)
+            self.interrupted = False
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            progress.start(phase_name, num_steps)
+            self._guard(lambda: progress.start(phase_name, num_steps))
 
         def phase_finish(self, phase_name: str) -> None:
-            progress.finish(phase_name)
+            self._guard(lambda: progress.finish(phase_name))
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            progress.step(phase_name, step)
-            return True  # False would stop the build
+            self._guard(lambda: progress.step(phase_name, step))
+            return not self.interrupted
+
+        def _guard(self, report: Callable[[], None]) -> None:
+            try:
+                report()
+            except KeyboardInterrupt:
+                self.interrupted = True
 
     return Monitor()

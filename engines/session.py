@@ -18,6 +18,8 @@ from engines.errors import UserError
 if TYPE_CHECKING:
     from typing import Self  # Python 3.11
 
+    from engines.profile import Profile
+
 Array = NDArray[Any]
 
 _KINDS = {".onnx": "an ONNX file", ".engine": "a TensorRT engine", ".plan": "a TensorRT engine"}
@@ -55,6 +57,7 @@ class Session(ABC):
         optional: inputs that have a default and may be left out.
         metadata: the text pairs stored in the file (ONNX `metadata_props`); of an engine, those of its graph.
         runtime: name, version and device of the runtime, such as "onnxruntime 1.25.0 CPU".
+        profile: the shapes that an engine takes; None: any that the graph allows.
     """
 
     path: Path
@@ -63,6 +66,7 @@ class Session(ABC):
     optional: tuple[TensorSpec, ...] = ()
     metadata: dict[str, str]
     runtime: str
+    profile: Profile | None = None
 
     def run(self, **arrays: Array) -> dict[str, Array]:
         """Run the graph once.

@@ -12,7 +12,7 @@ from engines import cuda
 from engines.errors import UserError
 from engines.files import atomic_path, os_reason
 from engines.manifest import IO, Manifest, read_manifest
-from engines.profile import text
+from engines.profile import Profile, text
 from engines.session import Array, Session, TensorSpec
 from engines.tensorrt_package import TensorRT, import_tensorrt
 
@@ -30,6 +30,8 @@ class TensorRTSession(Session):
     TensorRT-RTX compiles its kernels on first use; what it compiled is kept in <engine>.cache by `close`.
     """
 
+    profile: Profile
+
     def __init__(self, path: Path, plugins: Path | None) -> None:
         manifest = read_manifest(path)
         package = import_tensorrt(manifest.runtime, str(path))
@@ -39,7 +41,7 @@ class TensorRTSession(Session):
         device = cuda.find_device(str(path))
         manifest.check_gpu(path, device.name, device.capability)
         self.path = path
-        self.manifest = manifest
+        self.profile = manifest.profile
         self.inputs = tuple(_spec(io) for io in manifest.inputs)
         self.outputs = tuple(_spec(io) for io in manifest.outputs)
         self.metadata = dict(manifest.metadata)
@@ -95,10 +97,10 @@ class TensorRTSession(Session):
             stream.close()
 
     def _check_profile(self, arrays: dict[str, Array]) -> None:
-        profile = self.manifest.profile
-        shape = arrays[profile.input].shape
-        if not profile.admits(shape):
-            raise UserError(f"{self.path}: expected {profile}, found {text(shape)}; build it with another --max")
+        shape = arrays[self.profile.input].shape
+        if not self.profile.admits(shape):
+            hint = "build it with another --max, or run smaller tiles"
+            raise UserError(f"{self.path}: expected {self.profile}, found {text(shape)}; {hint}")
 
     def _set_shapes(self, arrays: dict[str, Array]) -> None:
         for name, array in arrays.items():

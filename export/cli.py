@@ -48,10 +48,12 @@ def to_onnx(ckpt: Path, out: Path | None, ops: Lowering, opset: int) -> None:
 def check(ctx: click.Context, ckpt: Path, folder: Path, image: Path, tolerance: float) -> None:
     """Compare every runtime that is present with PyTorch fp32 on one panorama; exit 1 beyond the tolerance."""
     from engines.images import read_panorama
-    from export.parity import compare, table, within
+    from export.parity import compare, left_out, table, within
 
     rows = compare(ckpt, folder, read_panorama(image))
     click.echo(table(rows, tolerance))
+    for line in left_out(folder):
+        click.echo(f"left out: {line}")
     ctx.exit(0 if within(rows, tolerance) else 1)
 
 

@@ -17,8 +17,9 @@ from dinn360.metrics import luma, ws_psnr
 from engines.errors import UserError
 from engines.files import sha256_of
 from engines.images import Image8, to_image, to_tensor
+from engines.kinds import kinds_of
 from engines.rescale import scale_of
-from engines.session import Session, open_session
+from engines.session import Session
 from export.graphs import GRAPHS
 
 Array = NDArray[np.float32]
@@ -50,6 +51,8 @@ class Row:
 def compare(ckpt: Path, folder: Path, image: Image8) -> list[Row]:
     """Runs both graphs of `folder` on `image` in every runtime that is present, beside PyTorch fp32.
 
+    That is ONNX Runtime with each of its providers, and the engines of the folder (`engines.kinds`).
+
     Raises UserError when a graph is missing, cannot run here, or was exported from another checkpoint.
     """
     network = load_checkpoint(ckpt).build()
@@ -77,8 +80,11 @@ def compare(ckpt: Path, folder: Path, image: Image8) -> list[Row]:
     rows.append(Row("down", torch_name, 0.0, 0.0, math.inf, quality(restored), lr_seconds))
     rows.append(Row("up", torch_name, 0.0, 0.0, math.inf, quality(restored), restored_seconds))
 
-    for name, graph in graphs.items():
-        with open_session(folder / f"{name}.onnx") as session:
+    kinds = [(name, graph, kind) for name, graph in graphs.items() for kind in kinds_of(folder, name)]
+    for name, graph, kind in kinds:
+        if kind.missing:
+            continue
+        with kind.open() as session:
             _check_origin(session, digest, network.config.scale, ckpt)
             given, expected = (hr, lr) if name == "down" else (stored, restored)
             found, seconds = _timed(_in_session(session, graph.source, graph.result), given)
@@ -89,6 +95,11 @@ def compare(ckpt: Path, folder: Path, image: Image8) -> list[Row]:
             worst, mean, psnr = difference(found, expected)
             rows.append(Row(name, session.runtime, worst, mean, psnr, quality(reconstruction), seconds))
     return sorted(rows, key=lambda row: list(GRAPHS).index(row.graph))
+
+
+def left_out(folder: Path) -> list[str]:
+    """What `compare` leaves out on this machine: a line for each provider and engine of `folder`, and why."""
+    return [kind.missing for name in GRAPHS for kind in kinds_of(folder, name) if kind.missing]
 
 
 def difference(found: Array, expected: Array) -> tuple[float, float, float]:

@@ -157,6 +157,29 @@ def test_progress_comes_from_the_builder(down: Path) -> None:
 
 
 @rtx
+def test_ctrl_c_stops_the_builder(down: Path) -> None:
+    """It arrives while one of our callbacks runs, which the builder calls from C++."""
+
+    class Interrupted(BuildProgress):
+        def step(self, phase: str, step: int) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(down, down.with_suffix(".engine"), options(capabilities=("8.6",)), Interrupted())
+    assert [path.name for path in down.parent.iterdir()] == ["down.onnx"]
+
+
+@rtx
+def test_a_folder_that_is_missing_is_found_before_building(down: Path) -> None:
+    class Watched(BuildProgress):
+        def start(self, phase: str, steps: int) -> None:
+            raise AssertionError("the build has started")
+
+    with pytest.raises(UserError, match="cannot write: the folder .* does not exist"):
+        build_engine(down, down.parent / "none" / "x.engine", options(capabilities=("8.6",)), Watched())
+
+
+@rtx
 def test_a_node_that_the_parser_refuses_is_named(tmp_path: Path) -> None:
     graph = plugin_graph(tmp_path / "odd.onnx", "NoSuchOperator", "")
     assert "odd.onnx: TensorRT-RTX 1.7" in (line := refusal(graph)) and "the_node (NoSuchOperator)" in line

@@ -10,18 +10,19 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from conftest import ASSETS
-from engine_files import no_gpu
+from engine_files import build_small, no_gpu
 from exported import checkpoint, released
-from test_onnx_file import check
+from onnx_expected import check
 
 from engines.cli import main as engines
 from engines.files import sha256_of
+from engines.images import read_panorama, write_png
 from engines.manifest import read_manifest
 from engines.onnx_file import read_onnx
 from export.cli import main as export
 
 CKPT = checkpoint("x4")
-PRECISIONS = ["fp32"]
+EXPORTS = {"fp32": {"lowering": "primitive"}}  # options of the export by precision
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,12 +31,12 @@ pytestmark = [
 
 
 def graphs(precision: str) -> Path:
-    """down.onnx and up.onnx of the released network."""
-    return released("x4", lowering="primitive")
+    """The folder with down.onnx and up.onnx of the released network."""
+    return released("x4", **EXPORTS[precision])
 
 
 @pytest.mark.parametrize("direction", ["down", "up"])
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", EXPORTS)
 def test_an_engine_of_the_released_network(precision: str, direction: str, tmp_path: Path) -> None:
     graph, out = graphs(precision) / f"{direction}.onnx", tmp_path / f"{direction}.engine"
     arguments = ["--onnx", str(graph), "--target", "rtx", "--compute-capability", "8.6", "--out", str(out)]
@@ -52,15 +53,32 @@ def test_an_engine_of_the_released_network(precision: str, direction: str, tmp_p
     assert manifest.profile.minimum == (1, 3, *low) and manifest.profile.maximum == (1, 3, *high)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", EXPORTS)
 def test_an_exported_graph_is_read_as_the_onnx_package_reads_it(precision: str) -> None:
     for name in ("down", "up"):
         path = graphs(precision) / f"{name}.onnx"
         check(read_onnx(path), onnx.load(path))
 
 
+@pytest.mark.skipif(not no_gpu(), reason="there is a GPU")
+def test_check_says_which_engines_it_leaves_out(tmp_path: Path) -> None:
+    """The panorama is a crop: this is about the engine, which PyTorch and ONNX Runtime run without."""
+    for direction in ("down", "up"):
+        copy(graphs("fp32") / f"{direction}.onnx", tmp_path)
+    (tmp_path / "small").mkdir()
+    build_small(tmp_path / "small")
+    for suffix in ("engine", "engine.json"):
+        copy(tmp_path / "small" / f"down.{suffix}", tmp_path)
+    image = tmp_path / "crop.png"
+    write_png(image, read_panorama(ASSETS / "courtyard.png")[200:264, :128])
+    done = CliRunner().invoke(export, ["check", "--ckpt", str(CKPT), "--onnx", str(tmp_path), "--image", str(image)])
+    assert done.exit_code == 0, done.output
+    engine = tmp_path / "down.engine"
+    assert f"left out: {engine} needs an NVIDIA GPU and its driver; found none" in done.output
+
+
 @pytest.mark.skipif(bool(no_gpu()), reason=no_gpu())
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", EXPORTS)
 def test_parity_of_engines_on_this_gpu(precision: str, tmp_path: Path) -> None:
     """`python -m export check` over engines that were built for the GPU of this machine."""
     for direction in ("down", "up"):

@@ -222,6 +222,15 @@ def test_kinds_of_sessions_and_what_they_lack(engine: Path) -> None:
     assert [kind.path.name for kind in kinds_of(engine.parent, "up")] == ["up.onnx"]
 
 
+def test_an_engine_that_this_machine_can_open(engine: Path, gpu: HostGpu, forest: Image8) -> None:
+    second = kinds_of(engine.parent, "down")[-1]
+    assert (second.path, second.missing) == (engine, "")
+    with second.open() as session:
+        assert session.profile is not None and session.profile.maximum == (1, 3, 256, 512)
+    edit(engine, compute_capabilities=["8.9"])
+    assert "expected a GPU of compute capability 8.9" in kinds_of(engine.parent, "down")[-1].missing
+
+
 def test_without_cuda_bindings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     with pytest.raises(UserError, match=r"x needs the package cuda-bindings, which is not installed \(pip install"):
