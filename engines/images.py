@@ -198,7 +198,7 @@ def write_png(path: Path | str, image: Image8) -> None:
         UserError: the name does not end in .png, or the file cannot be written.
         ValueError: `image` is not a non-empty uint8 (H, W, 3).
     """
-    _check_image8(image)
+    check_image8(image)
     if Path(path).suffix.lower() != ".png":
         raise UserError(f"{path}: expected a name that ends in .png (images are kept lossless)")
     with atomic_path(path) as temporary:
@@ -211,7 +211,7 @@ def to_tensor(image: Image8) -> NDArray[np.float32]:
     Raises:
         ValueError: `image` is not a non-empty uint8 (H, W, 3).
     """
-    _check_image8(image)
+    check_image8(image)
     planes = np.ascontiguousarray(image.transpose(2, 0, 1)[None])
     return planes.astype(np.float32) / np.float32(255)
 
@@ -236,6 +236,7 @@ def to_image(x: NDArray[np.floating]) -> Image8:
     return np.ascontiguousarray(np.clip(scaled, 0, 255).astype(np.uint8).transpose(1, 2, 0))
 
 
-def _check_image8(image: NDArray[np.uint8]) -> None:
+def check_image8(image: NDArray[np.uint8]) -> None:
+    """Raise ValueError when `image` is not a non-empty uint8 (H, W, 3)."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"expected a non-empty uint8 image (H, W, 3), found {image.dtype} {image.shape}")

@@ -2,14 +2,17 @@
 
 The downscaling graph maps `hr` (1, 3, H, W) to `lr`, not rounded (the 8-bit image made here rounds it); the
 upscaling graph maps `lr` to `hr`, clamped to [0, 1]. Both are float32 in [0, 1] and carry their factor as the
-metadata entry `scale`.
+metadata entry `scale`. Graphs with 8-bit edges map uint8 (1, H, W, 3) to uint8 (1, h, w, 3) instead and need no
+conversion here; the pixels are the same.
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import UserError
-from engines.images import to_image, to_tensor
+from engines.images import check_image8, to_image, to_tensor
 from engines.session import Session
 
 Image8 = NDArray[np.uint8]
@@ -44,9 +47,7 @@ def downscale_image(session: Session, image: Image8) -> Image8:
     check_direction(session, "hr", "lr")
     scale = scale_of(session)
     height, width = image.shape[:2]
-    lr = session.run(hr=to_tensor(image))["lr"]
-    _check_output(session, lr, (-(-height // scale), -(-width // scale)))
-    return to_image(lr)
+    return _run(session, "hr", image, "lr", (-(-height // scale), -(-width // scale)))
 
 
 def upscale_image(session: Session, lr: Image8, size: tuple[int, int] | None = None) -> Image8:
@@ -75,9 +76,25 @@ def upscale_image(session: Session, lr: Image8, size: tuple[int, int] | None = N
             f"{scale * width} x {scale * height}",
         )
         raise UserError(f"size: expected {low} to {high} (width x height), found {size[1]} x {size[0]}")
-    hr = session.run(lr=to_tensor(lr))["hr"]
-    _check_output(session, hr, (scale * height, scale * width))
-    return to_image(hr if size is None else hr[:, :, : size[0], : size[1]])
+    hr = _run(session, "lr", lr, "hr", (scale * height, scale * width))
+    return hr if size is None else np.ascontiguousarray(hr[: size[0], : size[1]])
+
+
+def has_8_bit_edges(session: Session) -> bool:
+    """Whether the graph takes and gives uint8 (B, H, W, 3) pixels instead of floats (B, 3, H, W)."""
+    return all(spec.dtype == np.uint8 for spec in (*session.inputs, *session.outputs))
+
+
+def _run(session: Session, source: str, image: Image8, result: str, size: tuple[int, int]) -> Image8:
+    """Run the graph on one image; `size` is what the result must have."""
+    if has_8_bit_edges(session):
+        check_image8(image)
+        pixels = session.run(**{source: np.ascontiguousarray(image[None])})[result]
+        _check_output(session, pixels, (1, *size, 3))
+        return pixels[0]
+    x = session.run(**{source: to_tensor(image)})[result]
+    _check_output(session, x, (1, 3, *size))
+    return to_image(x)
 
 
 def check_direction(session: Session, source: str, result: str) -> None:
@@ -97,6 +114,6 @@ def check_direction(session: Session, source: str, result: str) -> None:
     raise UserError(f"{session.path}: expected {kind[source]} graph ({source} -> {result}), found {what}")
 
 
-def _check_output(session: Session, x: NDArray[np.floating], size: tuple[int, int]) -> None:
-    if x.shape != (1, 3, *size):
-        raise UserError(f"{session.path}: expected an output of shape {(1, 3, *size)}, found {x.shape}")
+def _check_output(session: Session, x: NDArray[Any], shape: tuple[int, ...]) -> None:
+    if x.shape != shape:
+        raise UserError(f"{session.path}: expected an output of shape {shape}, found {x.shape}")

@@ -1,4 +1,4 @@
-"""Command line of the export: python -m export onnx | check | demo."""
+"""Command line of the export: python -m export onnx | check | sensitivity | demo."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ import click
 from engines.commands import Group
 
 if TYPE_CHECKING:
+    from export.edges import Edges
     from export.lowering import Lowering
+    from export.onnx import Precision
 
-LOWERINGS = ("standard", "primitive", "plugin")  # as lowering.LOWERINGS, whose imports would make --help slow
+# As lowering.LOWERINGS, onnx.PRECISIONS and edges.EDGES, whose imports would make --help slow.
+LOWERINGS = ("standard", "primitive", "plugin")
+PRECISIONS = ("fp32", "fp16")
+EDGES = ("float-nchw", "uint8-nhwc")
 PATH = click.Path(path_type=Path)
 
 
@@ -26,17 +31,26 @@ def main() -> None:
 @click.option("--out", type=PATH, help="Folder of the graphs; default: build/ and the checkpoint's name.")
 @click.option("--ops", type=click.Choice(LOWERINGS), default="standard", show_default=True)
 @click.option("--opset", type=int, default=19, show_default=True)
-def to_onnx(ckpt: Path, out: Path | None, ops: Lowering, opset: int) -> None:
-    """Write down.onnx (hr -> lr) and up.onnx (lr -> hr).
+@click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True)
+@click.option("--io", "edges", type=click.Choice(EDGES), default="float-nchw", show_default=True)
+def to_onnx(ckpt: Path, out: Path | None, ops: Lowering, opset: int, precision: Precision, edges: Edges) -> None:
+    """Write down.onnx (hr -> lr) and up.onnx (lr -> hr), and a JSON file about each.
 
-    standard uses ONNX DeformConv; primitive only elementary operators; plugin our custom nodes.
+    standard uses ONNX DeformConv; primitive only elementary operators; plugin our custom nodes. fp16 has fp16 data and
+    weights and keeps in fp32 what measurement asks for. uint8-nhwc takes and gives 8-bit pixels (B,H,W,3) instead of
+    floats (B,3,H,W).
     """
-    from export.onnx import export_checkpoint
+    from export.onnx import Form, export_checkpoint
 
-    exported = export_checkpoint(ckpt, out or Path("build") / ckpt.stem, ops, opset)
+    form = Form(ops, opset, precision, edges)
+    exported = export_checkpoint(ckpt, out or Path("build") / ckpt.stem, form)
     for direction, path in (("down", exported.down), ("up", exported.up)):
         size = path.stat().st_size / 1e6
-        click.echo(f"{path}  {exported.nodes[direction]} nodes, {size:.1f} MB, ops {ops}, opset {opset}")
+        kind = f"{precision}, {edges}, ops {ops}, opset {opset}"
+        click.echo(f"{path}  {exported.nodes[direction]} nodes, {size:.1f} MB, {kind}")
+        islands = [island.role for island in form.islands(direction)]
+        if islands:
+            click.echo(f"  in fp32: {', '.join(islands)}")
 
 
 @main.command()
@@ -55,6 +69,30 @@ def check(ctx: click.Context, ckpt: Path, folder: Path, image: Path, tolerance: 
     for line in left_out(folder):
         click.echo(f"left out: {line}")
     ctx.exit(0 if within(rows, tolerance) else 1)
+
+
+@main.command()
+@click.option("--ckpt", type=PATH, required=True)
+@click.option("--image", "images", type=PATH, multiple=True, required=True, help="A panorama; give several.")
+@click.option("--ops", type=click.Choice(LOWERINGS[:2]), default="primitive", show_default=True)
+@click.option("--out", type=PATH, help="Also write the table to this file.")
+def sensitivity(ckpt: Path, images: tuple[Path, ...], ops: Lowering, out: Path | None) -> None:
+    """Measure what fp16 costs in each part of the network, one part at a time.
+
+    The fp32 islands of `onnx --precision fp16` were chosen by these tables.
+    """
+    from tqdm import tqdm
+
+    from engines.files import write_text
+    from engines.images import read_panorama
+    from export.precision.sensitivity import sensitivity as measure
+    from export.precision.sensitivity import table
+
+    panoramas = [read_panorama(path) for path in images]
+    text = table(list(tqdm(measure(ckpt, panoramas, ops), unit="part", leave=False)), ops)
+    click.echo(text)
+    if out is not None:
+        write_text(out, text + "\n")
 
 
 @main.command()

@@ -11,9 +11,10 @@ from engines.files import make_folder
 from engines.images import Image8, read_panorama, write_png
 from engines.rescale import downscale_image, scale_of, upscale_image
 from engines.session import open_session
+from engines.text import aligned
 from export.lowering import Lowering
-from export.onnx import export_checkpoint
-from export.parity import Row, aligned, compare
+from export.onnx import Form, export_checkpoint
+from export.parity import Row, compare
 from export.pictures import closeup, error_picture
 
 
@@ -30,7 +31,7 @@ def run(ckpt: Path, image_path: Path, out: Path, lowering: Lowering = "standard"
     """Everything of `make demo`; pictures and graphs go to `out`."""
     image = read_panorama(image_path)
     make_folder(out)
-    exported = export_checkpoint(ckpt, out, lowering)
+    exported = export_checkpoint(ckpt, out, Form(lowering))
     with open_session(exported.down) as down, open_session(exported.up) as up:
         scale = scale_of(down)
         lr = downscale_image(down, image)

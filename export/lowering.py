@@ -61,13 +61,13 @@ def _attach_primitives(model: ModelProto) -> None:
     """Adds the primitive definition of every custom node as a function, and points the node to it."""
     shapes = _weight_shapes(model.graph)
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-    element = model.graph.input[0].type.tensor_type.elem_type
+    elements = _element_types(model.graph)
     functions: dict[Kind, onnx.FunctionProto] = {}
     for node in model.graph.node:
         if node.domain != DOMAIN:
             continue
         kernel = (shapes[node.input[2]][2], shapes[node.input[2]][3]) if node.op_type == DEFORM_CONV_2D.name else (0, 0)
-        kind = kind_of(node, kernel, element)
+        kind = kind_of(node, kernel, elements[node.output[0]])
         if kind not in functions:
             functions[kind] = primitive(kind, opset)
         node.overload = kind.overload
@@ -76,6 +76,11 @@ def _attach_primitives(model: ModelProto) -> None:
 
 def _weight_shapes(graph: GraphProto) -> dict[str, list[int]]:
     return {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+
+
+def _element_types(graph: GraphProto) -> dict[str, int]:
+    """TensorProto.DataType of the values that the trace knows."""
+    return {value.name: value.type.tensor_type.elem_type for value in [*graph.value_info, *graph.output]}
 
 
 def _use_deform_conv(graph: GraphProto) -> None:

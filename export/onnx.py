@@ -1,4 +1,4 @@
-"""Checkpoint to down.onnx and up.onnx: one trace a graph, lowered, checked and labelled."""
+"""Checkpoint to down.onnx and up.onnx: one trace a graph, brought to its precision, lowered, checked and labelled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import onnx
@@ -24,13 +24,36 @@ from dinn360.checkpoint import Checkpoint, load_checkpoint
 from dinn360.model import DINN360
 from dinn360.tiling import tiling
 from engines.errors import UserError
-from engines.files import atomic_path, make_folder, sha256_of
+from engines.files import atomic_path, make_folder, sha256_of, write_text
+from export.edges import Edges, with_8_bit_edges
 from export.graphs import GRAPHS
 from export.lowering import Lowering, lower
 from export.operators import register_schemas, translations
+from export.precision.casts import to_half
+from export.precision.islands import Island, islands_of
 
 OPSETS = (19, 20, 21, 22)
 OMITTED = "omitted"
+Precision = Literal["fp32", "fp16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a graph is made of.
+
+    lowering: what its deformable operators become. opset: of the ONNX standard. precision: fp16 means fp16 data and
+    weights with fp32 islands. edges: what goes in and comes out, float32 (B,3,H,W) in [0,1] or uint8 (B,H,W,3).
+    """
+
+    lowering: Lowering = "standard"
+    opset: int = 19
+    precision: Precision = "fp32"
+    edges: Edges = "float-nchw"
+
+    def islands(self, direction: str) -> tuple[Island, ...]:
+        """The fp32 islands of the graph of a direction; none in fp32."""
+        return islands_of(direction, self.lowering) if self.precision == "fp16" else ()
 
 
 @dataclass(frozen=True)
@@ -39,7 +62,7 @@ class Exported:
 
     down: Path
     up: Path
-    lowering: Lowering
+    form: Form
     nodes: dict[str, int]
 
 
@@ -106,8 +129,15 @@ def _name_dimensions(model: ModelProto, direction: str, scale: int) -> None:
         dim.dim_param = "batch" if name == "batch" else size
 
 
-def metadata(checkpoint: Checkpoint, digest: str, direction: str, lowering: Lowering) -> dict[str, str]:
-    """What a graph says of itself in `metadata_props`."""
+def finish(traced: ModelProto, direction: str, form: Form) -> ModelProto:
+    """The traced graph of a direction in another form; `traced` stays as it is."""
+    islands = [island.role for island in form.islands(direction)]
+    model = lower(to_half(traced, islands) if form.precision == "fp16" else traced, form.lowering)
+    return with_8_bit_edges(model) if form.edges == "uint8-nhwc" else model
+
+
+def metadata(checkpoint: Checkpoint, digest: str, direction: str, form: Form) -> dict[str, str]:
+    """What a graph says of itself in `metadata_props`; `engines` reads nothing else."""
     return {
         "producer": "dinn360",
         "producer_version": __version__,
@@ -116,15 +146,41 @@ def metadata(checkpoint: Checkpoint, digest: str, direction: str, lowering: Lowe
         "preset": checkpoint.config.preset,
         "config": json.dumps(checkpoint.config.to_dict(), sort_keys=True),
         "checkpoint_sha256": digest,
-        "ops": lowering,
-        "precision": "fp32",
+        "ops": form.lowering,
+        "precision": form.precision,
+        "islands": json.dumps([island.role for island in form.islands(direction)]),
+        "io": form.edges,
     }
 
 
 def label(model: ModelProto, values: dict[str, str]) -> None:
+    """Writes `values` into the graph and takes out what the exporter noted there: source lines, with local paths."""
     model.producer_name, model.producer_version = "dinn360", __version__
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, values)
+    del model.graph.metadata_props[:]
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        del part.metadata_props[:]
+    for node in model.graph.node:
+        node.doc_string = ""
+
+
+def sidecar(path: Path, direction: str, form: Form, values: dict[str, str]) -> str:
+    """JSON text about the graph file at `path`: its metadata, its hash and the reason of every island."""
+    told = {name: value for name, value in values.items() if name not in ("producer", "islands", "config")}
+    islands = [{"role": island.role, "reason": island.reason} for island in form.islands(direction)]
+    record = {
+        "format": "dinn360-graph",
+        "version": 1,
+        "graph": path.name,
+        "graph_sha256": sha256_of(path),
+        **told,
+        "scale": int(values["scale"]),
+        "opset": form.opset,
+        "islands": islands,
+        "config": json.loads(values["config"]),
+    }
+    return json.dumps(record, indent=2) + "\n"
 
 
 def check(model: ModelProto) -> None:
@@ -133,13 +189,14 @@ def check(model: ModelProto) -> None:
     onnx.checker.check_model(model, full_check=True)
 
 
-def export_checkpoint(ckpt: Path, out: Path, lowering: Lowering = "standard", opset: int = 19) -> Exported:
-    """Writes out/down.onnx and out/up.onnx, each whole or not at all.
+def export_checkpoint(ckpt: Path, out: Path, form: Form = Form()) -> Exported:
+    """Writes out/down.onnx and out/up.onnx, each whole or not at all, and a sidecar (`sidecar`) beside each.
 
-    Raises UserError for a bad checkpoint, an opset that is not supported, or a folder that cannot be written.
+    Raises UserError for a bad checkpoint, an opset that is not supported, a weight beyond fp16 or a folder that cannot
+    be written.
     """
-    if opset not in OPSETS:
-        raise UserError(f"--opset: expected one of {OPSETS}, found {opset}")
+    if form.opset not in OPSETS:
+        raise UserError(f"--opset: expected one of {OPSETS}, found {form.opset}")
     checkpoint = load_checkpoint(ckpt)
     network = checkpoint.build()
     make_folder(out)
@@ -148,16 +205,18 @@ def export_checkpoint(ckpt: Path, out: Path, lowering: Lowering = "standard", op
     with tqdm(total=6, unit="step", leave=False) as bar:
         for direction in GRAPHS:
             bar.set_description(f"{direction}: trace")
-            traced = trace(network, direction, opset)
+            traced = trace(network, direction, form.opset)
             bar.update()
-            bar.set_description(f"{direction}: lower to {lowering}")
-            model = lower(traced, lowering)
-            label(model, metadata(checkpoint, digest, direction, lowering) | tiling(network, direction).metadata())
+            bar.set_description(f"{direction}: lower to {form.lowering}, {form.precision}")
+            model = finish(traced, direction, form)
+            values = metadata(checkpoint, digest, direction, form) | tiling(network, direction).metadata()
+            label(model, values)
             bar.update()
             bar.set_description(f"{direction}: check and write")
             check(model)
             paths[direction], nodes[direction] = out / f"{direction}.onnx", len(model.graph.node)
             with atomic_path(paths[direction]) as temporary:
                 onnx.save(model, str(temporary))
+            write_text(out / f"{direction}.json", sidecar(paths[direction], direction, form, values))
             bar.update()
-    return Exported(paths["down"], paths["up"], lowering, nodes)
+    return Exported(paths["down"], paths["up"], form, nodes)

@@ -18,8 +18,8 @@ from dinn360.config import preset
 from dinn360.layers import DConv
 from dinn360.model import DINN360
 from engines.files import sha256_of
-from export.lowering import LOWERINGS, lower
-from export.onnx import check, export_checkpoint, label, metadata, trace
+from export.lowering import LOWERINGS
+from export.onnx import Form, check, export_checkpoint, finish, label, metadata, trace
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,8 +52,8 @@ def export_case(name: str, scale: int, folder: Path) -> Case:
     for direction in ("down", "up"):
         traced = trace(network, direction, 19)
         for ops in LOWERINGS:
-            model = lower(traced, ops)
-            label(model, metadata(checkpoint, sha256_of(ckpt), direction, ops))
+            model = finish(traced, direction, Form(ops))
+            label(model, metadata(checkpoint, sha256_of(ckpt), direction, Form(ops)))
             check(model)
             (folder / ops).mkdir(exist_ok=True)
             onnx.save(model, str(folder / ops / f"{direction}.onnx"))
@@ -64,7 +64,7 @@ def export_case(name: str, scale: int, folder: Path) -> Case:
 def released(name: str, **options: Any) -> Path:
     """The folder with down.onnx and up.onnx of checkpoints/<name>.pth, exported once for all tests and processes.
 
-    options: of `export_checkpoint`. The graphs stay in build/ until a source that makes them changes.
+    options: of `Form`. The graphs stay in build/ until a source that makes them changes.
     """
     digest = hashlib.sha256(f"{torch.__version__} {onnx.__version__} {sha256_of(checkpoint(name))}".encode())
     for source in sorted([*ROOT.glob("export/**/*.py"), *ROOT.glob("dinn360/*.py")]):
@@ -75,7 +75,7 @@ def released(name: str, **options: Any) -> Path:
     with folder.with_suffix(".lock").open("w") as lock:  # two test processes may come at once
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            export_checkpoint(checkpoint(name), folder.with_suffix(".tmp"), **options)
+            export_checkpoint(checkpoint(name), folder.with_suffix(".tmp"), Form(**options))
             folder.with_suffix(".tmp").rename(folder)
     return folder
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from export.operators import DST_ATTENTION
-from export.primitives.pieces import bilinear_corners, header, ints, modulo
+from export.primitives.pieces import bilinear_corners, cast, header, ints, modulo, wide
 
 
 def dst_attention(heads: int, window: int, shift: int, wrap: int, deform: int, element: int) -> str:
     inputs = ["q", "k", "v", "bias"] + (["scale", "offset"] if deform else [])
     attributes = ["heads", "window", "shift", "wrap", "plugin_namespace", "plugin_version"]
+    sum_type = wide(element)
     return (
         header(DST_ATTENTION.name, attributes, inputs)
         + f"""{{
@@ -34,15 +35,20 @@ def dst_attention(heads: int, window: int, shift: int, wrap: int, deform: int, e
         + (_deformed_queries(window, wrap, element) if deform else _windows("q"))
         + f"""
         k_turned = Transpose <perm = [0, 1, 3, 2]> (k_windows)
-        products = MatMul (q_windows, k_turned)
-        depth_f = Cast <to = {element}> (depth)
+        products_t = MatMul (q_windows, k_turned)
+        depth_f = Cast <to = {sum_type}> (depth)
         depth_root = Sqrt (depth_f)
-        factor = Reciprocal (depth_root)
-        scores_plain = Mul (products, factor)
-        scores_biased = Add (scores_plain, bias)"""
-        + (_masked(wrap, element) if shift else "\n        scores = Identity (scores_biased)")
+        factor = Reciprocal (depth_root)"""
+        + cast("products", "products_t", element, sum_type)
+        + cast("bias_sum", "bias", element, sum_type)
         + """
-        attention = Softmax <axis = -1> (scores)
+        scores_plain = Mul (products, factor)
+        scores_biased = Add (scores_plain, bias_sum)"""
+        + (_masked(wrap, sum_type) if shift else "\n        scores = Identity (scores_biased)")
+        + """
+        attention_sum = Softmax <axis = -1> (scores)"""
+        + cast("attention", "attention_sum", sum_type, element)
+        + """
         attended = MatMul (attention, v_windows)
         attended_shape = Concat <axis = 0> (batch, row_windows, column_windows, heads, window, window, depth)
         attended_7 = Reshape (attended, attended_shape)

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from onnx import TensorProto
+
 from export.operators import DOMAIN, VERSION
+
+
+def wide(element: int) -> int:
+    """The type in which sums of `element` are made: fp32 for fp16, else `element` itself."""
+    return TensorProto.FLOAT if element == TensorProto.FLOAT16 else element
+
+
+def cast(result: str, value: str, have: int, want: int) -> str:
+    """result = value of type `have` in type `want`. Between equal types no operator is left after tidying."""
+    operator = "Identity" if have == want else f"Cast <to = {want}>"
+    return f"""
+        {result} = {operator} ({value})"""
 
 
 def header(operator: str, attributes: list[str], inputs: list[str]) -> str:
@@ -35,12 +49,13 @@ def inside(result: str, value: str, last: str) -> str:
 
 
 def bilinear_corners(element: int, rows: str, count: str, member: str) -> str:
-    """samples = the bilinear mean of the four pixels around each position.
+    """samples = the bilinear mean of the four pixels around each position, rounded to `element` once.
 
     element: the data type (TensorProto.DataType). rows: the image as a matrix, `count` rows a pixel, of which `member`
     is wanted (an offset group, a head). Read from the context: r0_i, r1_i, c0_i, c1_i (int64 rows and columns); b0, b1,
     a0, a1 (their fp32 weights); width; image_start (the first pixel of each batch entry); rest (the int64 [-1]).
     """
+    sum_type = wide(element)
     corners = "".join(
         f"""
         place_{r}{c}_row = Mul (r{r}_i, width)
@@ -48,10 +63,12 @@ def bilinear_corners(element: int, rows: str, count: str, member: str) -> str:
         place_{r}{c}_in = Add (place_{r}{c}_at, image_start)
         place_{r}{c}_first = Mul (place_{r}{c}_in, {count})
         place_{r}{c} = Add (place_{r}{c}_first, {member})
-        pixels_{r}{c} = Gather <axis = 0> ({rows}, place_{r}{c})
+        pixels_{r}{c}_t = Gather <axis = 0> ({rows}, place_{r}{c})
         weight_{r}{c}_f = Mul (b{r}, a{c})
-        weight_{r}{c}_t = Cast <to = {element}> (weight_{r}{c}_f)
-        weight_{r}{c} = Unsqueeze (weight_{r}{c}_t, rest)
+        weight_{r}{c}_u = Unsqueeze (weight_{r}{c}_f, rest)"""
+        + cast(f"pixels_{r}{c}", f"pixels_{r}{c}_t", element, sum_type)
+        + cast(f"weight_{r}{c}", f"weight_{r}{c}_u", TensorProto.FLOAT, sum_type)
+        + f"""
         part_{r}{c} = Mul (pixels_{r}{c}, weight_{r}{c})"""
         for r in (0, 1)
         for c in (0, 1)
@@ -61,5 +78,6 @@ def bilinear_corners(element: int, rows: str, count: str, member: str) -> str:
         + """
         upper = Add (part_00, part_01)
         lower = Add (part_10, part_11)
-        samples = Add (upper, lower)"""
+        samples_sum = Add (upper, lower)"""
+        + cast("samples", "samples_sum", sum_type, element)
     )
