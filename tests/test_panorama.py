@@ -10,17 +10,13 @@ import numpy as np
 import pytest
 from conftest import ASSETS
 from exported import released
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
-from engines import panorama as panorama_module
-from engines.errors import UserError
 from engines.metadata import Metadata
 from engines.panorama import Rescaler, Tile
 from engines.session import open_session
 from engines.sources import Samples, WholeSource
-from engines.tiles import MEMORY, Plan, Span, automatic, plan
+from engines.tiles import Plan
 
 Picture = np.ndarray[Any, np.dtype[Any]]
 
