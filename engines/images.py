@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from engines.errors import UserError
 from engines.files import atomic_path, os_reason
@@ -67,8 +67,10 @@ def read_panorama(path: Path | str) -> Image8:
 
 
 @contextmanager
-def open_image(path: Path) -> Iterator[ImageFile.ImageFile]:
+def open_image(path: Path, header_only: bool = False) -> Iterator[ImageFile.ImageFile]:
     """Open an image file with Pillow, pixels not yet decoded.
+
+    header_only: it is a PNG that Pillow shall not decode, and which may therefore be larger than its limit.
 
     Raises:
         UserError: what goes wrong in opening, or in decoding inside the block, as `read_panorama`.
@@ -77,7 +79,7 @@ def open_image(path: Path) -> Iterator[ImageFile.ImageFile]:
         with warnings.catch_warnings():
             # Pillow warns from 89 million pixels on, which a 16384 x 8192 panorama has; its hard limit stays.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with _open(path) as image:
+            with PngImagePlugin.PngImageFile(path) if header_only else _open(path) as image:
                 yield image
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)

@@ -88,26 +88,27 @@ class PngReader:
             raise
 
     def _read_header(self) -> None:
+        header = b""
         for kind, length in chunks(self._file):
+            self._left = length
             if kind == b"tRNS":
                 raise ValueError("transparent colour")
             if kind == b"IDAT":
                 break
-            if kind == b"IHDR" and length == 13:
+            if kind == b"IHDR":
                 header = self._file.read(13)
-                self.width, self.height, self.bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
-                if colour not in _CHANNELS or self.bits not in (8, 16) or interlaced or not self.width * self.height:
-                    raise ValueError("not plain RGB or RGBA")
-                self.channels = _CHANNELS[colour]
-        else:
+        if len(header) < 13 or kind != b"IDAT":
             raise ValueError("no pixels")
+        self.width, self.height, self.bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+        if colour not in _CHANNELS or self.bits not in (8, 16) or interlaced or not self.width * self.height:
+            raise ValueError("not plain RGB or RGBA")
+        self.channels = _CHANNELS[colour]
         if self.width * self.height > LARGEST:
             raise UserError(f"{self.path}: expected at most {LARGEST} pixels, found {self.width * self.height}")
         self._colour = colour
         self._stride = 1 + self.width * self.channels * self.bits // 8
         self._inflate = zlib.decompressobj()
-        self._kind, self._left, self._check = kind, length, zlib.crc32(kind)
-        self._waiting = b""
+        self._check = zlib.crc32(kind)
         self._above = bytes(self._stride - 1)
         self.row = 0
 
@@ -141,9 +142,9 @@ class PngReader:
             (expected,) = struct.unpack(">I", self._file.read(4))
             if expected != self._check:
                 raise ValueError("wrong checksum")
-            self._left, self._kind = struct.unpack(">I4s", self._file.read(8))
-            self._check = zlib.crc32(self._kind)
-            if self._kind != b"IDAT":
+            self._left, kind = struct.unpack(">I4s", self._file.read(8))
+            self._check = zlib.crc32(kind)
+            if kind != b"IDAT":
                 return b""
         data = self._file.read(min(self._left, _PIECE))
         self._left -= len(data)

@@ -77,6 +77,9 @@ def rescale_file(
     opened = open_source(source)
     try:
         record = None if rescaler.direction == "down" else _check_record(rescaler, opened, options)
+        if record is None and not options.foreign and opened.width != 2 * opened.height:
+            size_text = f"{opened.width} x {opened.height}"
+            warnings.warn(f"{source}: expected a 2:1 equirectangular panorama, found {size_text}", stacklevel=2)
         size = _result_size(rescaler, opened, record, options)
         bits = options.bits or (record.bits if record else opened.bits)
         check_format(target, size, opened.channels, bits)

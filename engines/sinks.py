@@ -1,6 +1,7 @@
 """Panoramas to write: rows of samples, and at the end what the file says of itself.
 
-PNG is written row by row. JPEG, WebP and TIFF are gathered and encoded whole.
+PNG is written row by row. JPEG, WebP and TIFF are gathered and encoded whole; TIFF stays uncompressed, as Pillow cannot
+compress it and keep EXIF.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from engines.record import KEYWORD, Record
 from engines.sources import Samples
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+_XMP_TAG = 700  # of TIFF
 _LARGEST_SIDE = {"JPEG": 65535, "WEBP": 16383}
 
 
@@ -136,8 +138,12 @@ class _WholeSink(Sink):
         elif self._kind == "WEBP":
             options |= {"quality": self._quality} if self._quality else {"lossless": True, "exact": True}
             options |= {"method": 4, "xmp": metadata.xmp or b""}
-        else:
-            options |= {"compression": "tiff_adobe_deflate", "tiffinfo": {700: metadata.xmp} if metadata.xmp else {}}
+        elif self._kind == "TIFF":
+            tags = Image.Exif()
+            tags.load(metadata.exif or b"")
+            if metadata.xmp:
+                tags[_XMP_TAG] = metadata.xmp
+            options |= {"exif": tags, "xmp": None}
         given = {name: value for name, value in options.items() if value not in (None, b"", {})}
         try:
             Image.fromarray(self._samples).save(self._file, self._kind, **given)
@@ -145,13 +151,12 @@ class _WholeSink(Sink):
             raise UserError(f"{self._path}: Pillow cannot write this as {self._kind}: {error}") from error
 
     def _write_tiff_16(self, metadata: Metadata) -> None:
-        packet = [(700, "B", len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else []
+        packet = [(_XMP_TAG, "B", len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else []
         extra = {"extrasamples": "unassalpha"} if self._samples.shape[2] == 4 else {}
         _tifffile(self._path).imwrite(
             self._file,
             self._samples,
             photometric="rgb",
-            compression="zlib",
             metadata=None,
             iccprofile=metadata.icc,
             extratags=packet,

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import UserError
 from engines.images import open_image, read_samples
 from engines.metadata import Metadata, orientation, read_metadata
 from engines.png import PngReader, read_text
@@ -104,35 +103,34 @@ def open_source(path: Path) -> Source:
 
     PNG files of 8 or 16 bits in RGB or RGBA are streamed. All others are decoded whole: grey, palette and CMYK images
     become RGB, the EXIF orientation is applied, alpha and 16 bits stay. One `warnings.warn` line tells when something
-    is lost or the image is not 2:1, as a full 360 x 180 degree panorama is.
+    is lost.
 
     Raises:
         UserError: the file is missing, no image of a known format, truncated, corrupt or too large.
     """
-    with open_image(path) as image:
-        metadata = read_metadata(image)
-        streamed = _stream(path) if image.format == "PNG" and orientation(image) == 1 else None
-        source: Source
-        if streamed is not None:
-            source = StreamedPng(streamed, metadata)
-        else:
-            samples, notes = read_samples(image, path)
-            source = WholeSource(path, samples, metadata)
-            if image.format == "PNG" and source.record is None:
-                text = read_text(path, KEYWORD)
-                source.record = Record.from_text(text) if text else None
-            for note in notes:
-                warnings.warn(f"{path}: {note}", stacklevel=2)
-    if source.width != 2 * source.height:
-        size = f"{source.width} x {source.height}"
-        warnings.warn(f"{path}: expected a 2:1 equirectangular panorama, found {size}", stacklevel=2)
-    return source
+    return _open_streamed(path) or _open_whole(path)
 
 
-def _stream(path: Path) -> PngReader | None:
+def _open_streamed(path: Path) -> Source | None:
+    """The rows of an upright RGB or RGBA PNG; None for any other file."""
     try:
-        return PngReader(path)
-    except UserError:
-        raise
+        reader = PngReader(path)
     except ValueError:
         return None
+    with open_image(path, header_only=True) as image:
+        if orientation(image) == 1:
+            return StreamedPng(reader, read_metadata(image))
+    reader.close()
+    return None
+
+
+def _open_whole(path: Path) -> Source:
+    with open_image(path) as image:
+        metadata = read_metadata(image)
+        samples, notes = read_samples(image, path)
+        source = WholeSource(path, samples, metadata)
+    text = read_text(path, KEYWORD) if source.record is None else None
+    source.record = Record.from_text(text) if text else source.record
+    for note in notes:
+        warnings.warn(f"{path}: {note}", stacklevel=2)
+    return source
