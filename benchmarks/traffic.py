@@ -116,7 +116,7 @@ def rows(operator: str, channels_list: Sequence[int]) -> Iterator[str]:
                 yield f"| {channels} | {name} | {layout} | {bound} | {unrolled} | {counted} | {ratios} |"
 
 
-def table(operator: str, other: str) -> str:
+def table(operator: str, other: str, channels_list: Sequence[int]) -> str:
     """One operator's table in Markdown."""
     head = (
         "C",
@@ -131,7 +131,7 @@ def table(operator: str, other: str) -> str:
         "less",
         "conflicts",
     )
-    lines = [f"## {operator}", "", f"| {' | '.join(head)} |", "|" + "---|" * len(head), *rows(operator, (32, 64))]
+    lines = [f"## {operator}", "", f"| {' | '.join(head)} |", "|" + "---|" * len(head), *rows(operator, channels_list)]
     return "\n".join(lines)
 
 
@@ -149,11 +149,11 @@ def main() -> None:
     text = "\n".join(
         [
             head,
-            table("DeformConv2d", "im2col"),
+            table("DeformConv2d", "im2col", (16, 24, 32, 64)),
             "",
             "*of the bound*: per launch / bound; *less*: im2col / per launch.",
             "",
-            table("DSTAttention", "unfused"),
+            table("DSTAttention", "unfused", (32, 64)),
             "",
             "*of the bound*: per launch / bound; *less*: unfused / per launch.",
             "",

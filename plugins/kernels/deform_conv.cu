@@ -127,6 +127,7 @@ Task<T> make_task(DeformConvParams const& p, Plan const& plan, void* workspace) 
   task.dilation_row = p.dilation_row, task.dilation_column = p.dilation_column;
   task.groups = p.groups;
   task.wrap = p.wrap != 0;
+  task.masked = p.mask != nullptr;
   return task;
 }
 
@@ -191,6 +192,11 @@ char const* check(DeformConvParams const& p) {
   }
   if (p.channels % p.offset_groups != 0) return "DeformConv2d: offset groups must divide the input channels";
   if (p.pad_row < 0 || p.pad_column < 0) return "DeformConv2d: pads must not be negative";
+  for (void const* const tensor : {p.x, p.offset, p.mask, static_cast<void const*>(p.y)}) {
+    if (p.layout == Layout::kHWC8 && reinterpret_cast<uintptr_t>(tensor) % 16 != 0) {
+      return "DeformConv2d: a channels-last tensor must begin on a 16-byte boundary";
+    }
+  }
   int64_t const limit = int64_t{1} << 29;  // a position plus an offset of 2^30 pixels fits an int
   auto const reach = [](int64_t size, int64_t stride, int64_t kernel, int64_t dilation, int64_t pad) {
     return size * stride + kernel * dilation + pad;

@@ -90,9 +90,9 @@ __global__ void __launch_bounds__(kWarps * kWarp, 2) deform_conv_float(Task<floa
         float a[4][4];
 #pragma unroll
         for (int m = 0; m < 4; ++m) {
-          uint4 const bits = stage.load16((8 * m + pixel) * kStageRow + k);
-          a[m][0] = __uint_as_float(bits.x), a[m][1] = __uint_as_float(bits.y);
-          a[m][2] = __uint_as_float(bits.z), a[m][3] = __uint_as_float(bits.w);
+          Four const four = four_floats(stage.load16((8 * m + pixel) * kStageRow + k));
+#pragma unroll
+          for (int inner = 0; inner < 4; ++inner) a[m][inner] = four.value[inner];
         }
 #pragma unroll
         for (int inner = 0; inner < 4; ++inner) {

@@ -59,6 +59,22 @@ struct Spot {
   }
 };
 
+// Four values of a tensor whose index lies on a boundary of four.
+struct Four {
+  float value[4];
+};
+__device__ __forceinline__ Four four_floats(uint4 bits) {
+  return {{__uint_as_float(bits.x), __uint_as_float(bits.y), __uint_as_float(bits.z), __uint_as_float(bits.w)}};
+}
+__device__ __forceinline__ Four load_four(Global<__half const> from, int64_t index) {
+  uint2 const bits = Global<uint2 const>{reinterpret_cast<uint2 const*>(from.pointer)}.load(index / 4);
+  float2 const a = unpack(bits.x), b = unpack(bits.y);
+  return {{a.x, a.y, b.x, b.y}};
+}
+__device__ __forceinline__ Four load_four(Global<float const> from, int64_t index) {
+  return four_floats(from.load16(index));
+}
+
 // Positions of `kSpots` spots from the first-th on of the warp's 32 pixels, one pixel a lane, into table[spot][pixel].
 // Coordinates are fp32, and whole pixels of tap and offset are added as integers: a large column costs no precision.
 template <class T>
@@ -67,19 +83,22 @@ __device__ __forceinline__ void fill_table(Task<T> const& task, Tile const& tile
   int const column = tile.column + tile.lane;
   int64_t const pixel = int64_t{tile.row} * task.out_width + column;
   Global<T const> const offset = task.offset + task.offset_at.at(tile.image, pixel, 0);
-  bool const inside = column < task.out_width;
+  Global<T const> const mask = task.mask + (task.masked ? task.mask_at.at(tile.image, pixel, 0) : 0);
+  bool const inside = column < task.out_width, in_order = task.plan.offsets_in_order;
   Eight moves = {};
-  if (inside && task.plan.offsets_in_order) moves = load_eight(offset, 2 * spot.channel);
+  Four factors = {{1.0f, 1.0f, 1.0f, 1.0f}};
+  if (inside && in_order) moves = load_eight(offset, 2 * spot.channel);
+  if (inside && in_order && task.masked) factors = load_four(mask, spot.channel);
 #pragma unroll
   for (int i = 0; i < kSpots; ++i) {
     uint4 entry = make_uint4(0, 0, 0, 0);
     if (inside && first + i < task.plan.spots) {
-      float down = moves.value[2 * i], across = moves.value[2 * i + 1], factor = 1.0f;
-      if (!task.plan.offsets_in_order) {
+      float down = moves.value[2 * i], across = moves.value[2 * i + 1], factor = factors.value[i];
+      if (!in_order) {
         down = to_float(offset.load(int64_t{2 * spot.channel} * task.offset_at.channel));
         across = to_float(offset.load(int64_t{2 * spot.channel + 1} * task.offset_at.channel));
+        if (task.masked) factor = to_float(mask.load(int64_t{spot.channel} * task.mask_at.channel));
       }
-      if (!task.mask.is_null()) factor = to_float(task.mask.load(task.mask_at.at(tile.image, pixel, spot.channel)));
       Place top = place(down), left = place(across);
       top.whole += tile.row * task.stride_row - task.pad_row + spot.row * task.dilation_row;
       left.whole += column * task.stride_column - task.pad_column + spot.column * task.dilation_column;
@@ -171,8 +190,9 @@ struct Source {
 #pragma unroll
       for (int i = 0; i < 8; ++i) values[i] = eight.value[i];
     } else {
-      values[0] = __uint_as_float(units[0].x), values[1] = __uint_as_float(units[0].y);
-      values[2] = __uint_as_float(units[0].z), values[3] = __uint_as_float(units[0].w);
+      Four const four = four_floats(units[0]);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) values[i] = four.value[i];
     }
   }
 };

@@ -59,7 +59,7 @@ struct Task {
   int height, width, out_height, out_width, out_stored;  // out_stored: channels of y in memory
   int kernel_rows, kernel_columns, stride_row, stride_column, pad_row, pad_column, dilation_row, dilation_column;
   int groups;
-  bool wrap;
+  bool wrap, masked;
 };
 
 // A warp's part of the work: 32 columns of one output row, one for each lane, and one block of output channels.
