@@ -15,7 +15,9 @@ __global__ void __launch_bounds__(kThreads, (Shape<T, kDepth>::kBlocks)) dst_att
   DINN360_SHARED(T, queries, Form::kUnits * kQueries * kDepth);
   DINN360_SHARED(T, keys, Form::kUnits * Form::kKeys * kDepth);
   DINN360_SHARED(T, values, Form::kUnits * Form::kKeys * kDepth);
-  DINN360_SHARED(Tap, taps, Form::kUnits * kTaps);
+  DINN360_SHARED(int, near, Form::kUnits * kTaps);
+  DINN360_SHARED(float, share, Form::kUnits * kTaps);
+  Taps const taps{near, share};
   Job const job(plan, static_cast<int>(blockIdx.x));
   Mover<T, kDepth, kVector> const mover{plan, job};
   int const row = static_cast<int>(threadIdx.x) / pieces::kWarp * 16;  // the warp's first of the tile

@@ -125,7 +125,7 @@ struct Shape {
   static constexpr int kKeys = kRowBytes > 128 ? 32 : 64;  // of a step
   static constexpr int kUnits = kRowBytes <= 32 ? 4 : kRowBytes <= 64 ? 2 : 1;
   // Blocks that a multiprocessor holds at least: as many as the registers allow without spilling any.
-  static constexpr int kBlocks = kRowBytes >= 128 ? 2 : sizeof(T) == 4 || kDepth == 32 ? 3 : 4;
+  static constexpr int kBlocks = sizeof(T) == 4 || kDepth >= 32 ? 3 : 4;
 
   // Element index of a chunk in an array of tiles of kRows rows. Accesses to one chunk of eight neighbouring rows meet
   // eight different groups of banks. All sizes are powers of two and no two fields overlap, so the index is linear

@@ -17,6 +17,15 @@ __device__ __forceinline__ float power_of_two(float x) {
 #endif
 }
 
+// `value`, but the compiler does not know. Of an index in a loop it would else keep all that is computed from it, one
+// register for each constant, over the whole loop.
+__device__ __forceinline__ int recomputed(int value) {
+#ifndef DINN360_EMULATED
+  asm volatile("" : "+r"(value));
+#endif
+  return value;
+}
+
 inline constexpr float kLog2E = 1.44269504f;
 
 // What turns products into the scores of one unit: scale, bias and region.
@@ -272,31 +281,34 @@ class Attention<float, kDepth> {
       float const share = softmax_[row].normaliser<8>();
 #pragma unroll
       for (int eight = 0; eight < kEights; ++eight) {
-        int const to = query_at(row, 2 * eight) ^ Form::template at<kQueries>(0, 0, channel / 4);
+        int const to = query_ ^ to_query(row, 2 * eight) ^ to_query(0, channel / 4);
         queries.store(to + channel % 4, out_[eight][row] * share);
       }
     }
   }
 
  private:
-  __device__ __forceinline__ int query_at(int row, int chunk) const {
-    return query_ ^ Form::template at<kQueries>(0, row * 4, chunk);
+  // From the first row's index to that of row 4 * `row`; from the first key's to that of key i, four of each 32, as
+  // key_row has put it.
+  __device__ __forceinline__ static constexpr int to_query(int row, int chunk) {
+    return Form::template at<kQueries>(0, row * 4, chunk);
   }
-  // Key i of the lane's, four of each 32, as key_row has put it.
-  __device__ __forceinline__ int key_at(int i, int chunk) const {
-    return key_ ^ Form::template at<Form::kKeys>(0, i * 8 ^ i % 4 << 1, chunk);
+  __device__ __forceinline__ static constexpr int to_key(int i, int chunk) {
+    return Form::template at<Form::kKeys>(0, i * 8 ^ i % 4 << 1, chunk);
   }
+
   __device__ __forceinline__ void multiply_keys(float (&score)[kGroups][4][4], Shared<float> queries,
                                                 Shared<float> keys) const {
 #pragma unroll 2
     for (int chunk = 0; chunk < Form::kChunks; ++chunk) {
+      int const first_query = recomputed(query_), first_key = recomputed(key_);
       float query[4][4];
 #pragma unroll
-      for (int row = 0; row < 4; ++row) widen(query[row], queries.load16(query_at(row, chunk)));
+      for (int row = 0; row < 4; ++row) widen(query[row], queries.load16(first_query ^ to_query(row, chunk)));
 #pragma unroll
       for (int i = 0; i < 4 * kGroups; ++i) {
         float key[4];
-        widen(key, keys.load16(key_at(i, chunk)));
+        widen(key, keys.load16(first_key ^ to_key(i, chunk)));
 #pragma unroll
         for (int row = 0; row < 4; ++row) {
 #pragma unroll
@@ -311,12 +323,13 @@ class Attention<float, kDepth> {
   // out += weights times eight channels of v; this lane's channel is lane%8.
   __device__ __forceinline__ void multiply_values(float (&out)[4], float const (&weight)[kGroups][4][4],
                                                   Shared<float> values, int eight) const {
+    int const first_key = recomputed(key_);
     float sum[4][8] = {};
 #pragma unroll
     for (int i = 0; i < 4 * kGroups; ++i) {
       float value[2][4];
-      widen(value[0], values.load16(key_at(i, 2 * eight)));
-      widen(value[1], values.load16(key_at(i, 2 * eight + 1)));
+      widen(value[0], values.load16(first_key ^ to_key(i, 2 * eight)));
+      widen(value[1], values.load16(first_key ^ to_key(i, 2 * eight + 1)));
 #pragma unroll
       for (int row = 0; row < 4; ++row) {
 #pragma unroll

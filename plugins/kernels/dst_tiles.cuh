@@ -5,34 +5,45 @@
 
 namespace dinn360::dst {
 
-// The two pixels and the second one's share of a bilinear sample along one axis. near < 0: nothing there.
+// A bilinear sample along one axis: the first pixel and the second one's share. near < 0: nothing there.
 struct Tap {
-  int near, far;
+  int near;
   float share;
+
+  // The second pixel. Without a share it is not read, so that what it holds (NaN) stays where it is.
+  __device__ __forceinline__ int far(int size) const {
+    return share == 0.0f ? near : near + 1 == size ? 0 : near + 1;
+  }
 };
 
 // The tap `move` pixels from pixel `at` of `size`. Only the move is split into whole and part: a far column costs no
-// precision. A pixel without a share is not read, so that what it holds (NaN) stays where it is.
+// precision.
 __device__ __forceinline__ Tap tap(float move, int at, int size, bool cyclic) {
   bool const far = fabsf(move) >= 1073741824.0f;  // 2^30: without a part, and more than pieces::place holds
   pieces::Place const place = pieces::place(cyclic && far ? fmodf(move, static_cast<float>(size)) : move);
-  if (!place.finite) return {-1, -1, 0.0f};
+  if (!place.finite) return {-1, 0.0f};
   int const first = at + place.whole;
-  if (cyclic) {
-    int const near = pieces::wrapped(first, size);
-    return {near, place.part == 0.0f ? near : near + 1 == size ? 0 : near + 1, place.part};
-  }
-  int const near = min(max(first, 0), size - 1);
-  bool const between = first >= 0 && first < size - 1 && place.part > 0.0f;
-  return {near, between ? near + 1 : near, between ? place.part : 0.0f};
+  if (cyclic) return {pieces::wrapped(first, size), place.part};
+  bool const between = first >= 0 && first < size - 1;
+  return {min(max(first, 0), size - 1), between ? place.part : 0.0f};
 }
 
-// A unit's taps: rows at [0, window), columns at [kMaxWindow, kMaxWindow + window). One is left over, so that those of
-// neighbouring windows lie in different banks.
-inline constexpr int kTaps = 2 * kMaxWindow + 1;
+// The taps of a block's units: rows at [0, window), columns at [kMaxWindow, kMaxWindow + window) of kTaps, so many that
+// those of four units that are read together lie in different banks.
+inline constexpr int kTaps = 40;
+struct Taps {
+  Shared<int> near;
+  Shared<float> share;
+
+  __device__ __forceinline__ void store(int index, Tap tap) const {
+    near.store(index, tap.near);
+    share.store(index, tap.share);
+  }
+  __device__ __forceinline__ Tap load(int index) const { return {near.load(index), share.load(index)}; }
+};
 
 template <class T>
-__device__ __forceinline__ void find_taps(Plan<T> const& plan, Job const& job, Shared<Tap> taps) {
+__device__ __forceinline__ void find_taps(Plan<T> const& plan, Job const& job, Taps const& taps) {
   int const count = job.windows << plan.head_bits;
   for (int item = threadIdx.x; item < count * 2 * kMaxWindow; item += kThreads) {
     int const unit = item / (2 * kMaxWindow), i = item % kMaxWindow;
@@ -150,7 +161,7 @@ struct Mover {
     });
   }
 
-  __device__ __forceinline__ void load_queries(Shared<T> queries, Shared<Tap> taps) const {
+  __device__ __forceinline__ void load_queries(Shared<T> queries, Taps const& taps) const {
     each<kQueries>(kQueries, [&](Item const& item) {
       int const token = job.query + item.row;
       uint4 query = {};
@@ -163,7 +174,7 @@ struct Mover {
     });
   }
 
-  __device__ __forceinline__ uint4 sample(Item const& item, int token, Shared<Tap> taps) const {
+  __device__ __forceinline__ uint4 sample(Item const& item, int token, Taps const& taps) const {
     int2 const at = plan.by_window.of(token);
     Tap const row = taps.load(item.unit * kTaps + at.x), column = taps.load(item.unit * kTaps + kMaxWindow + at.y);
     if (row.near < 0 || column.near < 0) return {};
@@ -171,8 +182,9 @@ struct Mover {
     auto const load = [&](int r, int c) {
       return load_chunk<kVector>(plan.q, from + pixel(r, c), plan.channel_stride, channels(item));
     };
-    uint4 const corners[4] = {load(row.near, column.near), load(row.near, column.far), load(row.far, column.near),
-                              load(row.far, column.far)};
+    int const below = row.far(plan.height), right = column.far(plan.width);
+    uint4 const corners[4] = {load(row.near, column.near), load(row.near, right), load(below, column.near),
+                              load(below, right)};
     float const shares[4] = {(1.0f - row.share) * (1.0f - column.share), (1.0f - row.share) * column.share,
                              row.share * (1.0f - column.share), row.share * column.share};
     float sum[Form::kChannels] = {};
