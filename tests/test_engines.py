@@ -46,6 +46,7 @@ def test_an_engine_of_the_released_network(precision: str, direction: str, tmp_p
     manifest.check_file(out)
     manifest.check_checkpoint(out, sha256_of(CKPT), CKPT)
     assert manifest.precision == precision and manifest.metadata["direction"] == direction
+    assert [io.name for io in manifest.optional] == ([] if direction == "down" else ["omitted"])
     # strongly typed: every convolution runs in the type of the graph
     convolutions = {name.split()[1] for name in manifest.layers if name.startswith("convolution")}
     assert convolutions == {"float16" if precision == "fp16" else "float32"}
