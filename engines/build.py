@@ -7,15 +7,18 @@ the compute capabilities that it is told.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from engines import cuda
 from engines.errors import UserError
 from engines.files import atomic_path, os_reason, sha256_of
-from engines.manifest import IO, Manifest, PluginLibrary, write_manifest
+from engines.manifest import IO, Default, Manifest, PluginLibrary, write_manifest
 from engines.onnx_file import OnnxFile, OnnxNode, read_onnx
 from engines.profile import Profile, Sizes, profile_for
 from engines.progress import BuildProgress, monitor
@@ -78,6 +81,7 @@ def build_engine(onnx: Path, out: Path, options: BuildOptions, progress: BuildPr
         package.load_plugins(options.plugins)
     builder = _builder(package)
     network = _parse(package, builder, graph)
+    optional = _free_defaults(package, network, graph)
     config = builder.create_builder_config()
     _configure(package, config, options, capabilities)
     _add_profile(package, builder, config, profile)
@@ -99,6 +103,7 @@ def build_engine(onnx: Path, out: Path, options: BuildOptions, progress: BuildPr
         gpu=device.name if device else "",
         layers=_count_layers(network),
         outputs=tuple(_io(network.get_output(i)) for i in range(network.num_outputs)),
+        optional=optional,
     )
     write_manifest(out, manifest)
     return manifest
@@ -153,6 +158,7 @@ def describe(
     gpu: str,
     layers: dict[str, int],
     outputs: tuple[IO, ...] | None = None,
+    optional: tuple[Default, ...] = (),
 ) -> Manifest:
     """The sidecar of an engine file that was built from `graph` with these options, by us or by trtexec."""
     return Manifest(
@@ -175,6 +181,7 @@ def describe(
         plugin_library=_plugin_library(graph, options),
         inputs=tuple(_graph_io(tensor) for tensor in graph.inputs),
         outputs=outputs or tuple(_graph_io(tensor) for tensor in graph.outputs),
+        optional=optional,
         layers=layers,
         metadata=graph.metadata,
     )
@@ -237,6 +244,34 @@ def _parse(package: TensorRT, builder: Any, graph: OnnxFile) -> Any:
     if not parser.parse_from_file(str(graph.path)):
         raise UserError(f"{graph.path}: {package.name} cannot take {_parser_error(package, parser, graph)}")
     return network
+
+
+def _free_defaults(package: TensorRT, network: Any, graph: OnnxFile) -> tuple[Default, ...]:
+    """Turn constants that the graph declares as inputs with a default into inputs of the network.
+
+    The parser takes such an input for the constant that its default is, so that an engine could never be told
+    anything else: `omitted` of up.onnx says where in the panorama a tile lies.
+    """
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    freed = []
+    for tensor, content in graph.defaults:
+        name = re.compile(re.escape(tensor.name) + r"(_\d+)?")  # numbered where a weight is read more than once
+        constants = [layer for layer in layers if layer.type.name == "CONSTANT" and name.fullmatch(layer.name)]
+        if not constants:
+            continue
+        shape = tuple(size for size in tensor.shape if isinstance(size, int))
+        for index, layer in enumerate(constants):
+            layer.get_output(0).name = f"{tensor.name}_default_{index}"  # the name is the input's
+        values = network.add_input(tensor.name, constants[0].get_output(0).dtype, shape)
+        replaced = {layer.get_output(0).name for layer in constants}
+        for layer in layers:
+            for index in range(layer.num_inputs):
+                given = layer.get_input(index)
+                if given is not None and given.name in replaced:
+                    layer.set_input(index, values)
+        numbers = np.frombuffer(content, tensor.dtype).tolist()
+        freed.append(Default(tensor.name, tensor.dtype, shape, tuple(numbers)))
+    return tuple(freed)
 
 
 def _parser_error(package: TensorRT, parser: Any, graph: OnnxFile) -> str:

@@ -30,6 +30,13 @@ class IO:
 
 
 @dataclass(frozen=True)
+class Default(IO):
+    """An input that may be left out, and the numbers that it then has, in C order."""
+
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class PluginLibrary:
     """The library that the engine's plugin nodes need.
 
@@ -66,6 +73,7 @@ class Manifest:
         profile: shapes that it takes.
         plugin_library: None when it has no plugin nodes.
         inputs, outputs: its tensors.
+        optional: inputs that may be left out.
         layers: number of layers by kind and type, as the network had them before fusion.
         metadata: `metadata_props` of the graph: checkpoint, scale, direction, configuration.
     """
@@ -89,6 +97,7 @@ class Manifest:
     plugin_library: PluginLibrary | None
     inputs: tuple[IO, ...]
     outputs: tuple[IO, ...]
+    optional: tuple[Default, ...]
     layers: dict[str, int]
     metadata: dict[str, str] = field(default_factory=dict)
 
@@ -203,6 +212,9 @@ def _from_json(values: dict[str, Any]) -> Manifest:
             "plugin_library": library and PluginLibrary(**{**library, "plugins": tuple(library["plugins"])}),
             "inputs": tuple(_io(entry) for entry in values["inputs"]),
             "outputs": tuple(_io(entry) for entry in values["outputs"]),
+            "optional": tuple(
+                Default(**vars(_io(entry)), values=tuple(map(_number, entry["values"]))) for entry in values["optional"]
+            ),
             "layers": {str(kind): int(count) for kind, count in values["layers"].items()},
             "metadata": {str(key): str(text) for key, text in values["metadata"].items()},
         }
@@ -211,3 +223,9 @@ def _from_json(values: dict[str, Any]) -> Manifest:
 
 def _io(value: dict[str, Any]) -> IO:
     return IO(str(value["name"]), str(value["dtype"]), tuple(map(int, value["shape"])))
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError(f"expected a number, found {value!r}")
+    return value

@@ -56,6 +56,7 @@ class OnnxFile:
         opsets: version by domain.
         metadata: `metadata_props`.
         inputs, outputs: the graph's own, weights not among them.
+        defaults: inputs that may be left out, and the bytes of the value that they then have.
         weights: the initialisers.
         values: what shape inference recorded of the tensors in between, by name.
         nodes: in the file's order; those inside subgraphs and functions are not listed.
@@ -66,6 +67,7 @@ class OnnxFile:
     metadata: dict[str, str]
     inputs: tuple[OnnxTensor, ...]
     outputs: tuple[OnnxTensor, ...]
+    defaults: tuple[tuple[OnnxTensor, bytes], ...]
     weights: tuple[OnnxTensor, ...]
     values: dict[str, OnnxTensor]
     nodes: tuple[OnnxNode, ...]
@@ -113,15 +115,16 @@ def _model(path: Path, content: memoryview) -> OnnxFile:
     opsets = [_message(entry) for entry in model.get(8, [])]
     pairs = [_message(entry) for entry in model.get(14, [])]
     weights = tuple(_weight(entry) for entry in graph.get(5, []))
-    names = {tensor.name for tensor in weights}
+    raw = {tensor.name: _raw(entry) for tensor, entry in zip(weights, graph.get(5, []), strict=True)}
     inputs = [_value(entry) for entry in graph.get(11, [])]
     values = [_value(entry) for entry in graph.get(13, [])]
     return OnnxFile(
         path=path,
         opsets={_text(entry, 1): entry[2][-1] for entry in opsets},
         metadata={_text(entry, 1): _text(entry, 2) for entry in pairs},
-        inputs=tuple(tensor for tensor in inputs if tensor.name not in names),
+        inputs=tuple(tensor for tensor in inputs if tensor.name not in raw),
         outputs=tuple(_value(entry) for entry in graph.get(12, [])),
+        defaults=tuple((tensor, bytes(raw[tensor.name])) for tensor in inputs if raw.get(tensor.name)),
         weights=weights,
         values={tensor.name: tensor for tensor in values},
         nodes=tuple(_node(entry) for entry in graph.get(1, [])),
@@ -132,6 +135,12 @@ def _weight(content: memoryview) -> OnnxTensor:
     """TensorProto: dims 1, data_type 2, name 8; the numbers stay where they are."""
     tensor = _message(content)
     return OnnxTensor(_text(tensor, 8), _TYPES[tensor[2][-1]], tuple(_integers(tensor.get(1, []))))
+
+
+def _raw(content: memoryview) -> memoryview:
+    """TensorProto's raw_data 9, as every exporter of today writes numbers; empty for the older typed fields."""
+    found: memoryview = _message(content).get(9, [memoryview(b"")])[-1]
+    return found
 
 
 def _value(content: memoryview) -> OnnxTensor:

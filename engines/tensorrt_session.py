@@ -44,6 +44,8 @@ class TensorRTSession(Session):
         self.profile = manifest.profile
         self.inputs = tuple(_spec(io) for io in manifest.inputs)
         self.outputs = tuple(_spec(io) for io in manifest.outputs)
+        self.optional = tuple(_spec(io) for io in manifest.optional)
+        self._defaults = {io.name: np.array(io.values, io.dtype).reshape(io.shape) for io in manifest.optional}
         self.metadata = dict(manifest.metadata)
         self.runtime = f"{package.name} {device.name} {manifest.precision}"
         self._lock = threading.Lock()
@@ -65,7 +67,7 @@ class TensorRTSession(Session):
             stream = self._stream
             if stream is None:
                 raise ValueError(f"{self.path}: the session is closed")
-            given = {spec.name: np.ascontiguousarray(arrays[spec.name]) for spec in self.inputs}
+            given = {name: np.ascontiguousarray(array) for name, array in {**self._defaults, **arrays}.items()}
             self._check_profile(given)
             shapes = tuple(array.shape for array in given.values())
             repeated = shapes == self._shapes

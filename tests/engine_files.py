@@ -143,7 +143,10 @@ class HostGpu:
 
 
 class BoxMean:
-    """An execution context over a `HostGpu`: hr (B,3,H,W) to lr (B,3,H/2,W/2), H and W even."""
+    """An execution context over a `HostGpu`: hr (B,3,H,W) to lr (B,3,H/2,W/2), H and W even.
+
+    Where the engine has the input `brighter` (1), it is added.
+    """
 
     def __init__(self, gpu: HostGpu) -> None:
         self._gpu = gpu
@@ -151,8 +154,8 @@ class BoxMean:
         self._shape: tuple[int, ...] = ()
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        self._shape = shape
-        return name == "hr"
+        self._shape = shape if name == "hr" else self._shape
+        return name == "hr" or shape == (1,)
 
     def infer_shapes(self) -> list[str]:
         return []
@@ -176,6 +179,8 @@ class BoxMean:
             blocks = x.reshape(batch, channels, height // 2, 2, width // 2, 2).mean((3, 5))
             y = self._gpu.array(addresses["lr"], (batch, channels, height // 2, width // 2))
             y[...] = np.rint(blocks * np.float32(255)) / np.float32(255)
+            if "brighter" in addresses:
+                y += self._gpu.array(addresses["brighter"], (1,))
             self._gpu.runs += 1
 
         self._gpu.put(work)

@@ -21,7 +21,11 @@ def check(found: OnnxFile, model: onnx.ModelProto) -> None:
     graph = model.graph
     assert found.opsets == {entry.domain: entry.version for entry in model.opset_import}
     assert found.metadata == {entry.key: entry.value for entry in model.metadata_props}
-    assert list(found.inputs) == [tensor(value) for value in graph.input]
+    weights = {weight.name: weight for weight in graph.initializer}
+    assert list(found.inputs) == [tensor(value) for value in graph.input if value.name not in weights]
+    assert list(found.defaults) == [
+        (tensor(value), weights[value.name].raw_data) for value in graph.input if value.name in weights
+    ]
     assert list(found.outputs) == [tensor(value) for value in graph.output]
     assert found.values == {value.name: tensor(value) for value in graph.value_info}
     assert [(w.name, w.dtype, list(w.shape)) for w in found.weights] == [

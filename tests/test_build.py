@@ -14,13 +14,13 @@ import pytest
 from click.testing import CliRunner
 from conftest import save_graph
 from engine_files import SMALL, build_small, no_gpu, options
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from engines.build import build_engine
 from engines.cli import main
 from engines.errors import UserError
 from engines.files import sha256_of
-from engines.manifest import IO, read_manifest
+from engines.manifest import IO, Default, read_manifest
 from engines.onnx_file import read_onnx
 from engines.profile import Profile, profile_for, sizes_for
 from engines.progress import BuildProgress
@@ -133,6 +133,26 @@ def test_every_option_of_tensorrt_rtx(up: Path) -> None:
     )
     assert manifest.profile == Profile("lr", (1, 3, 32, 64), (1, 3, 64, 128), (2, 3, 128, 256))
     assert manifest.compute_capabilities == ("8.6", "12.0") and manifest.tf32 and manifest.version_compatible
+
+
+@rtx
+def test_an_input_with_a_default_stays_an_input(tmp_path: Path) -> None:
+    """The parser alone would make a constant of it."""
+    weight = numpy_helper.from_array(np.array([3], np.int64), "rows")
+    declared = helper.make_tensor_value_info("rows", TensorProto.INT64, [1])
+    nodes = [
+        helper.make_node("Cast", ["rows"], ["amount"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["hr", "amount"], ["lr"]),
+        helper.make_node("Neg", ["rows"], ["unused"]),
+    ]
+    graph = save(nodes, [*free_values("hr"), declared], free_values("lr"), [weight], SMALL, tmp_path / "down.onnx")
+    manifest = build_engine(graph, tmp_path / "down.engine", options(capabilities=("8.6",)))
+    assert [io.name for io in manifest.inputs] == ["hr"]
+    assert (
+        manifest.optional == (Default("rows", "int64", (1,), (3,)),) == read_manifest(tmp_path / "down.engine").optional
+    )
+    assert "optional    rows int64 (1,)" in run("inspect", tmp_path / "down.engine")[1]
+    assert "optional    rows int64 (1)" in run("inspect", graph)[1]
 
 
 @rtx

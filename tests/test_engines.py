@@ -1,4 +1,4 @@
-"""Real engines: the released x4 network, both graphs, built by TensorRT-RTX for one compute capability."""
+"""Real engines: both graphs of the released x4 network in fp32 and fp16, for one compute capability."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from engines.onnx_file import read_onnx
 from export.cli import main as export
 
 CKPT = checkpoint("x4")
-EXPORTS = {"fp32": {"lowering": "primitive"}}  # options of the export by precision
+PRECISIONS = ["fp32", "fp16"]
 
 pytestmark = [
     pytest.mark.slow,
@@ -32,11 +32,11 @@ pytestmark = [
 
 def graphs(precision: str) -> Path:
     """The folder with down.onnx and up.onnx of the released network."""
-    return released("x4", **EXPORTS[precision])
+    return released("x4", lowering="primitive", precision=precision)
 
 
 @pytest.mark.parametrize("direction", ["down", "up"])
-@pytest.mark.parametrize("precision", EXPORTS)
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_an_engine_of_the_released_network(precision: str, direction: str, tmp_path: Path) -> None:
     graph, out = graphs(precision) / f"{direction}.onnx", tmp_path / f"{direction}.engine"
     arguments = ["--onnx", str(graph), "--target", "rtx", "--compute-capability", "8.6", "--out", str(out)]
@@ -46,6 +46,8 @@ def test_an_engine_of_the_released_network(precision: str, direction: str, tmp_p
     manifest.check_file(out)
     manifest.check_checkpoint(out, sha256_of(CKPT), CKPT)
     assert manifest.precision == precision and manifest.metadata["direction"] == direction
+    assert bool(manifest.islands) == (precision == "fp16")
+    assert [io.name for io in manifest.optional] == ([] if direction == "down" else ["omitted"])
     # strongly typed: every convolution runs in the type of the graph
     convolutions = {name.split()[1] for name in manifest.layers if name.startswith("convolution")}
     assert convolutions == {"float16" if precision == "fp16" else "float32"}
@@ -53,7 +55,7 @@ def test_an_engine_of_the_released_network(precision: str, direction: str, tmp_p
     assert manifest.profile.minimum == (1, 3, *low) and manifest.profile.maximum == (1, 3, *high)
 
 
-@pytest.mark.parametrize("precision", EXPORTS)
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_an_exported_graph_is_read_as_the_onnx_package_reads_it(precision: str) -> None:
     for name in ("down", "up"):
         path = graphs(precision) / f"{name}.onnx"
@@ -78,7 +80,7 @@ def test_check_says_which_engines_it_leaves_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(bool(no_gpu()), reason=no_gpu())
-@pytest.mark.parametrize("precision", EXPORTS)
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_parity_of_engines_on_this_gpu(precision: str, tmp_path: Path) -> None:
     """`python -m export check` over engines that were built for the GPU of this machine."""
     for direction in ("down", "up"):

@@ -33,7 +33,9 @@ def test_attributes_and_types_of_every_kind(tmp_path: Path) -> None:
     )
     x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT16, [None, "h", 3]) for n in "xy")
     weights = [numpy_helper.from_array(np.zeros((2, 0), np.int64), "w"), numpy_helper.from_array(np.bool_(1), "b")]
-    graph = helper.make_graph([node], "g", [x], [y], weights)
+    weights.append(numpy_helper.from_array(np.array([7, -1], np.int64), "d"))
+    default = helper.make_tensor_value_info("d", TensorProto.INT64, [2])
+    graph = helper.make_graph([node], "g", [x, default], [y], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19), helper.make_opsetid("d", 1)])
     onnx.save(model, str(tmp_path / "a.onnx"))
     found = read_onnx(tmp_path / "a.onnx")
@@ -42,7 +44,9 @@ def test_attributes_and_types_of_every_kind(tmp_path: Path) -> None:
     }  # fmt: skip
     assert found.nodes[0].inputs == ("x", "")
     assert found.inputs == (OnnxTensor("x", "float16", (None, "h", 3)),)
-    assert [(w.dtype, w.shape) for w in found.weights] == [("int64", (2, 0)), ("bool", ())]
+    assert [(w.dtype, w.shape) for w in found.weights] == [("int64", (2, 0)), ("bool", ()), ("int64", (2,))]
+    ((declared, content),) = found.defaults
+    assert declared == OnnxTensor("d", "int64", (2,)) and np.frombuffer(content, np.int64).tolist() == [7, -1]
     assert found.opsets == {"": 19, "d": 1} and found.precision == "fp16"
 
 

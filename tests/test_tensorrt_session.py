@@ -158,6 +158,24 @@ def test_an_engine_that_cannot_be_recorded_runs_plainly(engine: Path, gpu: HostG
     assert gpu.launches == 0 and gpu.runs == 4
 
 
+@pytest.mark.parametrize("runtime", ["tensorrt", "tensorrt_rtx"])
+def test_an_input_that_may_be_left_out(engine: Path, gpu: HostGpu, forest: Image8, runtime: str) -> None:
+    version = "10.3.0" if runtime == "tensorrt" else "1.7.1.116"
+    default = {"name": "brighter", "dtype": "float32", "shape": [1], "values": [0.25]}
+    x = to_tensor(forest[:64, :128])
+    with open_session(engine) as session:
+        plain = session.run(hr=x)["lr"]
+    edit(engine, runtime=runtime, runtime_version=version, optional=[default])
+    with open_session(engine) as session:
+        assert session.optional == (TensorSpec("brighter", (1,), np.dtype("float32")),)
+        for _ in range(3):  # plainly, recorded, replayed
+            assert np.array_equal(session.run(hr=x)["lr"], plain + np.float32(0.25))
+            brighter = session.run(hr=x, brighter=np.ones(1, np.float32))["lr"]
+            assert np.array_equal(brighter, plain + np.float32(1))
+    edit(engine, optional=[{**default, "values": ["much"]}])
+    assert "found a damaged one" in refusal(engine)
+
+
 def test_buffers_are_reused_and_results_belong_to_the_caller(engine: Path, gpu: HostGpu, forest: Image8) -> None:
     with open_session(engine) as session:
         first = run(session, forest[:128, :256])
