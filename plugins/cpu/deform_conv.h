@@ -13,14 +13,18 @@ namespace dinn360::cpu::DINN360_CPU_SET::deform {
 
 constexpr int32_t kRim = 2;             // rows and columns beyond the image: a sample outside takes two of them
 constexpr int32_t kBlockPixels = 48;    // whole tiles and whole vectors
-constexpr int64_t kUnitPixels = 192;
+constexpr int64_t kUnitPixels = 384;
+constexpr int kStep = 4;               // channels
+constexpr bool kGatherAhead = kLanes == 16;
+constexpr int64_t kLineFloats = 16;     // of a cache line
+constexpr int64_t kPlane = 64;          // floats between the outputs of a block: a tile may write past its end
 static_assert(kBlockPixels % kTilePixels == 0 && kBlockPixels % kLanes == 0 && kUnitPixels % kBlockPixels == 0);
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 // Where a block's samples are: the upper left pixel of each in the copy, and the weights of its four pixels.
-struct Samples {
+struct alignas(64) Samples {
   int32_t place[kBlockPixels];
   float upper_left[kBlockPixels], upper_right[kBlockPixels], lower_left[kBlockPixels], lower_right[kBlockPixels];
 };
@@ -39,7 +43,6 @@ struct Plan {
 
   int64_t copy_floats() const { return round_up(rows * row + kLanes, 16); }
   int64_t bias_floats() const { return staged; }
-  int64_t samples_bytes(DeformConvParams const& p) const { return p.offset_groups * taps * int64_t{sizeof(Samples)}; }
   int64_t tile_floats() const { return slices * taps * slice_vectors * kTilePixels * kLanes; }
 };
 
@@ -64,7 +67,28 @@ inline Plan::Plan(DeformConvParams const& p) {
 
 // ---- phase 1: the copy and the packed weights
 
-// One row of the copy: channels last, zeros in the rim and in the channels that fill a pixel up.
+// Up to kStrip pixels of a row of planes into the copy, channels last; zeros in the channels that fill a pixel up.
+// A cache line of each plane is read at once: planes often share their cache sets.
+constexpr int64_t kStrip = 16;
+
+template <class T>
+inline void copy_strip(T const* from, int64_t plane, int64_t channels, int64_t pixel, int64_t count, float* to) {
+  for (int64_t channel = 0; channel < pixel; channel += 4, from += 4 * plane) {
+    int64_t const planes = channels - channel;
+    for (int64_t at = 0; at < count; at += 4) {
+      Vec4 block[4] = {};
+      if (planes >= 4 && count == kStrip) {
+        for (int i = 0; i < 4; ++i) block[i] = load<Vec4>(from + i * plane + at);
+      } else {
+        for (int i = 0; i < 4 && i < planes; ++i) block[i] = load_first<Vec4>(from + i * plane + at, count - at);
+      }
+      transpose(block);
+      for (int i = 0; i < 4 && i < count - at; ++i) store(to + (at + i) * pixel + channel, block[i]);
+    }
+  }
+}
+
+// One row of the copy, with its rim.
 template <class T>
 void copy_row(DeformConvParams const& p, Plan const& plan, float* copy, int64_t batch, int64_t row) {
   float* const to = copy + row * plan.row;
@@ -76,21 +100,9 @@ void copy_row(DeformConvParams const& p, Plan const& plan, float* copy, int64_t 
   int64_t const plane = int64_t{p.height} * p.width;
   T const* const from = static_cast<T const*>(p.x) + batch * p.channels * plane + source * p.width;
   float* const first = to + plan.left * plan.pixel;
-  constexpr int64_t kStrip = 16;  // a cache line of each plane is read at once: planes often share their cache sets
   for (int64_t column = 0; column < p.width; column += kStrip) {
-    int64_t const strip = p.width - column < kStrip ? p.width - column : kStrip;
-    for (int64_t channel = 0; channel < plan.pixel; channel += 4) {
-      for (int64_t at = 0; at < strip; at += 4) {
-        Vec4 block[4];
-        for (int i = 0; i < 4; ++i) {
-          T const* const line = from + (channel + i) * plane + column + at;
-          block[i] = channel + i < p.channels ? load_first<Vec4>(line, strip - at) : Vec4{};
-        }
-        transpose(block);
-        int64_t const count = strip - at < 4 ? strip - at : 4;
-        for (int i = 0; i < count; ++i) store(first + (column + at + i) * plan.pixel + channel, block[i]);
-      }
-    }
+    int64_t const left = p.width - column;
+    copy_strip(from + column, plane, p.channels, plan.pixel, left < kStrip ? left : kStrip, first + column * plan.pixel);
   }
   if (p.wrap) {
     __builtin_memcpy(first + p.width * plan.pixel, first, plan.pixel * sizeof(float));
@@ -132,9 +144,8 @@ void pack_weights(DeformConvParams const& p, Plan const& plan, float* packed, fl
 inline IntVec wrapped(IntVec column, int32_t width) {
   column += column < 0 ? IntVec{} + width : IntVec{};
   column -= column >= width ? IntVec{} + width : IntVec{};
-  IntVec const outside = (column < 0) | (column >= width);
-  for (int i = 0; i < kLanes; ++i) {
-    if (outside[i]) column[i] = column[i] % width + (column[i] % width < 0 ? width : 0);
+  if (any((column < 0) | (column >= width))) {
+    for (int i = 0; i < kLanes; ++i) column[i] = column[i] % width + (column[i] % width < 0 ? width : 0);
   }
   return column;
 }
@@ -174,57 +185,102 @@ void locate(DeformConvParams const& p, Plan const& plan, int32_t const* rows, in
   }
 }
 
-// Bilinear samples of a tile's pixels into tile[pixel][lane] of each vector of the slice. kVectors 0: `vectors` of them.
+// Gathers the bilinear samples of a tile into tile[slice][tap][vector][pixel][lane], as many at a time as is wanted.
+// kVectors: those of a slice; 0: any number of them.
 template <int kVectors>
-inline void gather(float const* image, Plan const& plan, Samples const& samples, int64_t first, int64_t vectors,
-                   float* tile) {
-  if (kVectors != 0) vectors = kVectors;
-  for (int64_t i = 0; i < kTilePixels; ++i) {
-    int64_t const at = first + i;
-    float const* const upper = image + samples.place[at] * plan.pixel;
-    float const* const lower = upper + plan.row;
-    Vec const upper_left = broadcast(samples.upper_left[at]), upper_right = broadcast(samples.upper_right[at]);
-    Vec const lower_left = broadcast(samples.lower_left[at]), lower_right = broadcast(samples.lower_right[at]);
-    float* to = tile + i * kLanes;
-    for (int64_t v = 0; v < vectors; ++v, to += kTilePixels * kLanes) {
+class Gathering {
+ public:
+  Gathering(Plan const& plan, float const* image, Samples const* samples, int64_t slices_of_field, int64_t first,
+            float* tile, bool any)
+      : image_(image),
+        samples_(samples),
+        tile_(tile),
+        first_(first),
+        pixel_(plan.pixel),
+        row_(plan.row),
+        vectors_(kVectors != 0 ? kVectors : plan.slice_vectors),
+        slice_(plan.slice),
+        slice_samples_(plan.taps * kTilePixels),
+        field_samples_(slices_of_field * slice_samples_),
+        size_(any ? plan.slices * slice_samples_ : 0) {}
+
+  void gather_some(int64_t count) {
+    int64_t const end = next_ + count < size_ ? next_ + count : size_;
+    while (next_ < end) gather_one();
+  }
+  void gather_rest() { gather_some(size_); }
+
+ private:
+  void gather_one() {
+    int64_t const at = first_ + in_tile_;
+    float const* const upper = image_ + samples_->place[at] * pixel_;
+    float const* const lower = upper + row_;
+    Vec const upper_left = broadcast(samples_->upper_left[at]), upper_right = broadcast(samples_->upper_right[at]);
+    Vec const lower_left = broadcast(samples_->lower_left[at]), lower_right = broadcast(samples_->lower_right[at]);
+    float* to = tile_ + in_tile_ * kLanes;
+    DINN360_UNROLL
+    for (int64_t v = 0; v < (kVectors != 0 ? kVectors : vectors_); ++v, to += kTilePixels * kLanes) {
       Vec sum = upper_left * load<Vec>(upper + v * kLanes);
-      sum = fma(upper_right, load<Vec>(upper + plan.pixel + v * kLanes), sum);
+      sum = fma(upper_right, load<Vec>(upper + pixel_ + v * kLanes), sum);
       sum = fma(lower_left, load<Vec>(lower + v * kLanes), sum);
-      store(to, fma(lower_right, load<Vec>(lower + plan.pixel + v * kLanes), sum));
+      store(to, fma(lower_right, load<Vec>(lower + pixel_ + v * kLanes), sum));
     }
+    ++next_;
+    if (++in_tile_ < kTilePixels) return;
+    in_tile_ = 0;
+    tile_ += vectors_ * kTilePixels * kLanes;
+    ++samples_;
+    if (next_ % slice_samples_ != 0) return;
+    image_ += slice_;
+    if (next_ % field_samples_ != 0) samples_ -= slice_samples_ / kTilePixels;
+  }
+
+  float const* image_;
+  Samples const* samples_;
+  float* tile_;
+  int64_t first_, in_tile_ = 0, next_ = 0;
+  int64_t pixel_, row_, vectors_, slice_, slice_samples_, field_samples_, size_;
+};
+
+// Sums over one channel: sum[pixel][vector] += tile[pixel] * weight[vector].
+template <int kVectors>
+inline void multiply(Vec (&sum)[kTilePixels][kVectors], float const* tile, float const* weight) {
+  Vec w[kVectors];
+  DINN360_UNROLL
+  for (int v = 0; v < kVectors; ++v) w[v] = load<Vec>(weight + v * kLanes);
+  DINN360_UNROLL
+  for (int i = 0; i < kTilePixels; ++i) {
+    Vec const sample = broadcast(tile[i * kLanes]);
+    DINN360_UNROLL
+    for (int v = 0; v < kVectors; ++v) sum[i][v] = fma(sample, w[v], sum[i][v]);
   }
 }
 
-// Sums over `channels` of a vector of samples: sum[pixel][vector] += tile[pixel][channel] * weight[channel][vector].
-template <int kVectors>
-inline void multiply(Vec (&sum)[kTilePixels][kVectors], float const* tile, float const*& weight, int64_t channels) {
-  for (int64_t channel = 0; channel < channels; ++channel) {
-    Vec w[kVectors];
-    DINN360_UNROLL
-    for (int v = 0; v < kVectors; ++v) w[v] = load<Vec>(weight + v * kLanes);
-    DINN360_UNROLL
-    for (int i = 0; i < kTilePixels; ++i) {
-      Vec const sample = broadcast(tile[i * kLanes + channel]);
-      DINN360_UNROLL
-      for (int v = 0; v < kVectors; ++v) sum[i][v] = fma(sample, w[v], sum[i][v]);
-    }
-    weight += kVectors * kLanes;
-  }
-}
-
-// kVectors vectors of outputs for a tile of samples: out[pixel][output] = bias + samples * weights.
-template <int kVectors>
-void convolve(Plan const& plan, float const* tile, float const* weight, float const* bias, float* out) {
+// kVectors vectors of outputs for a tile of samples: out[pixel][output] = bias + samples * weights. Meanwhile the next
+// tile is gathered, `some` samples for each kStep channels: its loads run while the multipliers work.
+template <int kVectors, class Next>
+void convolve(Plan const& plan, float const* tile, float const* weight, float const* bias, float* out, Next& shared_next,
+              int64_t some) {
+  Next next = shared_next;  // in registers
   Vec sum[kTilePixels][kVectors];
   DINN360_UNROLL
   for (int i = 0; i < kTilePixels; ++i) {
     DINN360_UNROLL
     for (int v = 0; v < kVectors; ++v) sum[i][v] = load<Vec>(bias + v * kLanes);
   }
-  int64_t const segments = plan.group_inputs / plan.slice * plan.taps;
+  int64_t const segments = plan.group_inputs / plan.slice * plan.taps, slice = plan.slice;
   for (int64_t segment = 0; segment < segments; ++segment) {
-    for (int64_t left = plan.slice; left > 0; left -= kLanes, tile += kTilePixels * kLanes) {
-      multiply<kVectors>(sum, tile, weight, left < kLanes ? left : kLanes);
+    for (int64_t left = slice; left > 0; left -= kLanes, tile += kTilePixels * kLanes) {
+      int64_t const channels = left < kLanes ? left : kLanes;
+      int64_t channel = 0;
+      for (; channel + kStep <= channels; channel += kStep) {
+        DINN360_ROLL
+        for (int i = 0; i < kStep; ++i, weight += kVectors * kLanes) multiply<kVectors>(sum, tile + channel + i, weight);
+        if constexpr (kGatherAhead) next.gather_some(some);
+      }
+      for (; channel < channels; ++channel, weight += kVectors * kLanes) {
+        multiply<kVectors>(sum, tile + channel, weight);
+      }
     }
   }
   DINN360_UNROLL
@@ -232,105 +288,170 @@ void convolve(Plan const& plan, float const* tile, float const* weight, float co
     DINN360_UNROLL
     for (int v = 0; v < kVectors; ++v) store(out + i * plan.staged + v * kLanes, sum[i][v]);
   }
+  shared_next = next;
 }
 
-template <int kVectors>
+template <int kVectors, class Next>
 void convolve_some(Plan const& plan, int64_t vectors, float const* tile, float const* weight, float const* bias,
-                   float* out) {
-  if (vectors == kVectors) return convolve<kVectors>(plan, tile, weight, bias, out);
-  if constexpr (kVectors > 1) convolve_some<kVectors - 1>(plan, vectors, tile, weight, bias, out);
+                   float* out, Next& next, int64_t some) {
+  if (vectors == kVectors) return convolve<kVectors>(plan, tile, weight, bias, out, next, some);
+  if constexpr (kVectors > 1) convolve_some<kVectors - 1>(plan, vectors, tile, weight, bias, out, next, some);
 }
 
-// All outputs of one tile of samples.
-inline void convolve_tile(DeformConvParams const& p, Plan const& plan, float const* tile, float const* packed,
-                          float const* bias, float* out) {
+// All outputs of one tile of samples, and the samples of the next.
+template <class Next>
+void convolve_tile(DeformConvParams const& p, Plan const& plan, float const* tile, float const* packed,
+                   float const* bias, float* out, Next& next) {
   int64_t const inputs = plan.group_inputs * plan.taps;
+  int64_t const register_tiles = p.groups * ceil_div(plan.group_vectors, kTileVectors);
+  int64_t const some = ceil_div(plan.slices * plan.taps * kTilePixels * kStep, register_tiles * inputs);
   for (int64_t group = 0; group < p.groups; ++group) {
     for (int64_t vector = 0; vector < plan.group_vectors; vector += kTileVectors) {
       int64_t const left = plan.group_vectors - vector, vectors = left < kTileVectors ? left : kTileVectors;
-      convolve_some<kTileVectors>(plan, vectors, tile, packed, bias, out);
+      convolve_some<kTileVectors>(plan, vectors, tile, packed, bias, out, next, some);
       packed += vectors * kLanes * inputs;
       bias += vectors * kLanes;
       out += vectors * kLanes;
     }
     tile += plan.tile_floats() / p.groups;
   }
+  next.gather_rest();
 }
 
-// staged[pixel][output] into the planes of y.
-template <class T>
-void store_block(DeformConvParams const& p, Plan const& plan, float const* staged, T* y, int64_t count) {
-  for (int64_t group = 0; group < p.groups; ++group) {
+// out[pixel][output] of a tile into planes[output][pixel] of its block.
+inline void transpose_tile(DeformConvParams const& p, Plan const& plan, float const* out, float* planes) {
+  for (int64_t group = 0; group < p.groups; ++group, out += plan.group_vectors * kLanes) {
     for (int64_t output = 0; output < plan.group_outputs; output += 4) {
-      float const* const from = staged + group * plan.group_vectors * kLanes + output;
-      T* const to = y + (group * plan.group_outputs + output) * plan.pixels;
-      int64_t const left = plan.group_outputs - output, planes = left < 4 ? left : 4;
-      for (int64_t at = 0; at < count; at += 4) {
+      int64_t const left = plan.group_outputs - output, outputs = left < 4 ? left : 4;
+      for (int64_t at = 0; at < kTilePixels; at += 4) {
         Vec4 block[4];
-        for (int i = 0; i < 4; ++i) block[i] = load<Vec4>(from + (at + i) * plan.staged);
+        for (int i = 0; i < 4; ++i) block[i] = load<Vec4>(out + (at + i) * plan.staged + output);
         transpose(block);
-        for (int i = 0; i < planes; ++i) store_first(to + i * plan.pixels + at, block[i], count - at);
+        for (int i = 0; i < outputs; ++i) store(planes + (output + i) * kPlane + at, block[i]);
       }
+    }
+    planes += plan.group_outputs * kPlane;
+  }
+}
+
+// A finished block on its way into y. Its stores miss every cache: a few at a time, between a tile's samples and its
+// products, they cost nothing.
+template <class T>
+struct Output {
+  T* y;  // its first pixel in the first plane
+  float const* planes;
+  int64_t count, next, outputs, pixels;
+
+  void store_some(int64_t some) {
+    int64_t const end = next + some < outputs ? next + some : outputs;
+    for (; next < end; ++next) {
+      for (int64_t at = 0; at < count; at += kLanes) {
+        store_first(y + next * pixels + at, load<Vec>(planes + next * kPlane + at), count - at);
+      }
+    }
+  }
+};
+
+// Prefetches the lower pixels of the samples of the kernel's last row: those above were read for the rows before.
+inline void prefetch_tile(DeformConvParams const& p, Plan const& plan, float const* image, Samples const* samples,
+                          int64_t first) {
+  for (int64_t tap = plan.taps - p.kernel_columns; tap < plan.taps; ++tap) {
+    for (int64_t i = first; i < first + kTilePixels; ++i) {
+      float const* const lower = image + samples[tap].place[i] * plan.pixel + plan.row;
+      for (int64_t at = 0; at < 2 * plan.pixel; at += kLineFloats) __builtin_prefetch(lower + at);
     }
   }
 }
 
-inline void gather_tile(Plan const& plan, float const* image, Samples const* samples, int64_t slices_of_field,
-                        int64_t first, float* tile) {
-  int64_t const vectors = plan.slice_vectors;
-  for (int64_t slice = 0; slice < plan.slices; ++slice) {
-    Samples const* const field = samples + slice / slices_of_field * plan.taps;
-    for (int64_t tap = 0; tap < plan.taps; ++tap, tile += vectors * kTilePixels * kLanes) {
-      float const* const from = image + slice * plan.slice;
-      switch (vectors) {
-        case 1: gather<1>(from, plan, field[tap], first, vectors, tile); break;
-        case 2: gather<2>(from, plan, field[tap], first, vectors, tile); break;
-        case 4: gather<4>(from, plan, field[tap], first, vectors, tile); break;
-        default: gather<0>(from, plan, field[tap], first, vectors, tile);
-      }
-    }
-  }
-}
-
-// What a worker needs for a block: in this order.
+// What a worker has.
 struct Scratch {
   Scratch(DeformConvParams const& p, Plan const& plan, char* memory) {
-    samples = reinterpret_cast<Samples*>(memory);
-    tile = reinterpret_cast<float*>(memory + round_up(plan.samples_bytes(p), 64));
-    staged = tile + plan.tile_floats();
+    samples[0] = reinterpret_cast<Samples*>(memory);
+    samples[1] = samples[0] + p.offset_groups * plan.taps;
+    tiles[0] = reinterpret_cast<float*>(samples[1] + p.offset_groups * plan.taps);
+    tiles[1] = tiles[0] + plan.tile_floats();
+    out = tiles[1] + plan.tile_floats();
+    planes[0] = out + kTileRows * plan.staged;
+    planes[1] = planes[0] + p.out_channels * kPlane;
   }
   static int64_t bytes(DeformConvParams const& p, Plan const& plan) {
-    return round_up(plan.samples_bytes(p), 64) + 4 * (plan.tile_floats() + kBlockPixels * plan.staged);
+    int64_t const floats = 2 * plan.tile_floats() + kTileRows * plan.staged + 2 * p.out_channels * kPlane;
+    return 2 * p.offset_groups * plan.taps * int64_t{sizeof(Samples)} + 4 * floats;
   }
-  Samples* samples;
-  float* tile;
-  float* staged;
+  static constexpr int64_t kTileRows = (kTilePixels + 3) / 4 * 4;
+
+  Samples* samples[2];  // of a block and of the next, [offset group][tap]
+  float* tiles[2];   // [slice][tap][vector][pixel][lane]: the present one and the next
+  float* out;        // [pixel][output] of a tile
+  float* planes[2];  // [output][pixel] of a block: of the present one and of the one before
 };
 
 template <class T>
-void run_block(DeformConvParams const& p, Plan const& plan, float const* copy, Scratch const& scratch, int64_t batch,
-               int64_t first, int64_t count) {
+void locate_block(DeformConvParams const& p, Plan const& plan, Samples* samples, int64_t batch, int64_t first,
+                  int64_t count) {
   int32_t rows[kBlockPixels] = {}, columns[kBlockPixels] = {};
+  int32_t row = static_cast<int32_t>(first / p.out_width), column = static_cast<int32_t>(first % p.out_width);
   for (int64_t i = 0; i < count; ++i) {
-    rows[i] = static_cast<int32_t>((first + i) / p.out_width) * p.stride_row - p.pad_row;
-    columns[i] = static_cast<int32_t>((first + i) % p.out_width) * p.stride_column - p.pad_column;
+    rows[i] = row * p.stride_row - p.pad_row;
+    columns[i] = column * p.stride_column - p.pad_column;
+    if (++column == p.out_width) column = 0, ++row;
   }
   int64_t const fields = p.offset_groups * plan.taps;
   T const* const offset = static_cast<T const*>(p.offset) + batch * 2 * fields * plan.pixels + first;
   T const* const mask = p.mask ? static_cast<T const*>(p.mask) + batch * fields * plan.pixels + first : nullptr;
   for (int64_t field = 0; field < fields; ++field) {
     int64_t const tap = field % plan.taps;
-    if (count < kBlockPixels) __builtin_memset(&scratch.samples[field], 0, sizeof(Samples));
+    if (count < kBlockPixels) __builtin_memset(&samples[field], 0, sizeof(Samples));
     locate(p, plan, rows, columns, offset + 2 * field * plan.pixels, mask ? mask + field * plan.pixels : nullptr, count,
            static_cast<int32_t>(tap / p.kernel_columns) * p.dilation_row,
-           static_cast<int32_t>(tap % p.kernel_columns) * p.dilation_column, scratch.samples[field]);
+           static_cast<int32_t>(tap % p.kernel_columns) * p.dilation_column, samples[field]);
+    for (int64_t at = kBlockPixels; at < 2 * kBlockPixels; at += kLineFloats) {  // of the next block
+      __builtin_prefetch(offset + 2 * field * plan.pixels + at);
+      __builtin_prefetch(offset + (2 * field + 1) * plan.pixels + at);
+    }
   }
+}
+
+// The output pixels [first, end) of an image. kVectors: as in Gathering.
+//
+// While a tile is multiplied, the next one is gathered, the pixels of the one after it are prefetched, and the samples of
+// the next block are known.
+template <class T, int kVectors>
+void convolve_pixels(DeformConvParams const& p, Plan const& plan, float const* copy, Scratch const& scratch,
+                     int64_t batch, int64_t first, int64_t end) {
+  constexpr int64_t kTiles = kBlockPixels / kTilePixels;
   float const* const packed = copy + plan.copy_floats();
-  for (int64_t at = 0; at < count; at += kTilePixels) {
-    gather_tile(plan, copy, scratch.samples, plan.slices / p.offset_groups, at, scratch.tile);
-    convolve_tile(p, plan, scratch.tile, packed, packed + plan.packed, scratch.staged + at * plan.staged);
+  int64_t const tiles = ceil_div(end - first, kTilePixels);
+  auto const block_pixels = [&](int64_t block) {
+    int64_t const left = end - first - block * kBlockPixels;
+    return left < kBlockPixels ? left : kBlockPixels;
+  };
+  auto const locate_one = [&](int64_t block) {
+    locate_block<T>(p, plan, scratch.samples[block % 2], batch, first + block * kBlockPixels, block_pixels(block));
+  };
+  auto const samples_of = [&](int64_t tile) { return scratch.samples[tile / kTiles % 2]; };
+  auto const gathering = [&](int64_t tile) {
+    return Gathering<kVectors>(plan, copy, samples_of(tile), plan.slices / p.offset_groups, tile % kTiles * kTilePixels,
+                               scratch.tiles[tile % 2], tile < tiles);
+  };
+  Output<T> finished{};
+  locate_one(0);
+  gathering(0).gather_rest();
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    int64_t const block = tile / kTiles, in_block = tile % kTiles;
+    if (in_block == 0 && (block + 1) * kTiles < tiles) locate_one(block + 1);
+    if (tile + 2 < tiles) prefetch_tile(p, plan, copy, samples_of(tile + 2), (in_block + 2) % kTiles * kTilePixels);
+    finished.store_some(ceil_div(p.out_channels, kTiles));
+    auto next = gathering(tile + 1);
+    convolve_tile(p, plan, scratch.tiles[tile % 2], packed, packed + plan.packed, scratch.out, next);
+    transpose_tile(p, plan, scratch.out, scratch.planes[block % 2] + in_block * kTilePixels);
+    if (in_block + 1 == kTiles || tile + 1 == tiles) {
+      finished.store_some(p.out_channels);
+      T* const y = static_cast<T*>(p.y) + batch * p.out_channels * plan.pixels + first + block * kBlockPixels;
+      finished = {y, scratch.planes[block % 2], block_pixels(block), 0, p.out_channels, plan.pixels};
+    }
   }
-  store_block(p, plan, scratch.staged, static_cast<T*>(p.y) + batch * p.out_channels * plan.pixels + first, count);
+  finished.store_some(p.out_channels);
 }
 
 template <class T>
@@ -339,12 +460,13 @@ void run_typed(DeformConvParams const& p, Memory memory, int32_t phase, int64_t 
   float* const copy = reinterpret_cast<float*>(memory.shared);
   int64_t const batch = phase / 2;
   if (phase % 2 == 1) {
-    Scratch const scratch(p, plan, memory.own);
     int64_t const end = (unit + 1) * kUnitPixels < plan.pixels ? (unit + 1) * kUnitPixels : plan.pixels;
-    for (int64_t first = unit * kUnitPixels; first < end; first += kBlockPixels) {
-      int64_t const left = end - first;
-      run_block<T>(p, plan, copy, scratch, batch, first, left < kBlockPixels ? left : kBlockPixels);
-    }
+    Scratch const scratch(p, plan, memory.own);
+    auto const convolve = plan.slice_vectors == 1   ? convolve_pixels<T, 1>
+                          : plan.slice_vectors == 2 ? convolve_pixels<T, 2>
+                          : plan.slice_vectors == 4 ? convolve_pixels<T, 4>
+                                                    : convolve_pixels<T, 0>;
+    convolve(p, plan, copy, scratch, batch, unit * kUnitPixels, end);
   } else if (unit > 0) {
     copy_row<T>(p, plan, copy, batch, unit - 1);
   } else if (phase == 0) {

@@ -3,54 +3,28 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import functools
-import os
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from plugins import native
+from plugins.build import ROOT, cmake
 from plugins.native import Array
 
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build" / "cpu"
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "neon")
+BUILD = ROOT / "build" / "cpu"
 
 
-def missing() -> str | None:
-    """What this machine lacks to build the operators, or None."""
-    if shutil.which("cmake") is None:
-        return "no cmake on this machine"
-    if not any(map(shutil.which, (os.environ.get("CXX") or "c++", "g++", "clang++"))):
-        return "no C++ compiler on this machine"
-    return None
-
-
-def build(folder: Path, target: str, *options: str) -> Path:
-    """Configures and builds `target` of plugins/cpu in `folder`; returns where its libraries and programs are.
-
-    Raises RuntimeError with the compiler's words when it cannot be built.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = ["-DDINN360_CPU=ON", *(f"-DDINN360_{part}=OFF" for part in ("ORT", "EMULATOR", "CUDA", "TENSORRT"))]
-    with (folder / ".lock").open("w") as lock:  # two processes may come at once
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for command in (
-            ["cmake", "-S", str(ROOT / "plugins"), "-B", str(folder), *parts, *options],
-            ["cmake", "--build", str(folder), "--parallel", "2", "--target", target],
-        ):
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode != 0:
-                raise RuntimeError(f"{' '.join(command)}:\n{(done.stdout + done.stderr)[-4000:]}")
+def build(target: str, folder: Path = BUILD, *options: str) -> Path:
+    """Builds `target` of plugins/cpu in `folder`; returns where it is. Raises plugins.build.BuildError."""
+    cmake(folder, ["CPU"], target, *options)
     return folder / "cpu"
 
 
 @functools.cache
 def load() -> ctypes.CDLL:
-    """The test library. Raises RuntimeError as `build` does."""
-    library = ctypes.CDLL(str(build(BUILD, "dinn360_cpu_test") / "libdinn360_cpu_test.so"))
+    """The test library. Raises plugins.build.BuildError."""
+    library = ctypes.CDLL(str(build("dinn360_cpu_test") / "libdinn360_cpu_test.so"))
     for operator in ("deform_conv", "dst_attention"):
         call = getattr(library, f"dinn360_cpu_{operator}")
         call.restype = ctypes.c_char_p
@@ -103,9 +77,11 @@ class Call:
 
 def deform_conv(*arrays: Array | None, threads: int = 1, instruction_set: str | None = None, **options: Any) -> Array:
     """The deformable convolution (B,O,Ho,Wo); arrays and options as `native.deform_conv_params`."""
-    return Call("deform_conv", *native.deform_conv_params(*arrays, **options), threads, instruction_set)()  # type: ignore[arg-type]
+    params, y, keep = native.deform_conv_params(*arrays, **options)  # type: ignore[arg-type]
+    return Call("deform_conv", params, y, keep, threads, instruction_set)()
 
 
 def dst_attention(*arrays: Array | None, threads: int = 1, instruction_set: str | None = None, **options: Any) -> Array:
     """The DST attention (B,C,H,W); arrays and options as `native.dst_attention_params`."""
-    return Call("dst_attention", *native.dst_attention_params(*arrays, **options), threads, instruction_set)()  # type: ignore[arg-type]
+    params, y, keep = native.dst_attention_params(*arrays, **options)  # type: ignore[arg-type]
+    return Call("dst_attention", params, y, keep, threads, instruction_set)()

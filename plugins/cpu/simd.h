@@ -15,11 +15,14 @@
 #include <arm_neon.h>
 #endif
 
-// A loop over registers: it must disappear, or the array it runs over goes to memory.
+// A loop over registers must disappear, or the array it runs over goes to memory; a loop around such loops must stay, or
+// loads of later turns take the registers.
 #if defined(__clang__)
 #define DINN360_UNROLL _Pragma("clang loop unroll(full)")
+#define DINN360_ROLL _Pragma("clang loop unroll(disable)")
 #else
 #define DINN360_UNROLL _Pragma("GCC unroll 16")
+#define DINN360_ROLL _Pragma("GCC unroll 1")
 #endif
 
 namespace dinn360::cpu::DINN360_CPU_SET {
@@ -123,10 +126,15 @@ inline void narrow<Vec8>(Half* to, Vec8 value) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
 }
 
-#if defined(__AVX512F__)
+#if defined(__AVX512F__)  // masks of ones: GCC 12 warns of its own unmasked forms
 template <>
 inline Vec widen<Vec>(Half const* from) {
-  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(from)));
+  return _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<__m256i const*>(from)));
+}
+template <>
+inline void narrow<Vec>(Half* to, Vec value) {
+  __m256i const halves = _mm512_maskz_cvtps_ph(0xffff, value, _MM_FROUND_TO_NEAREST_INT);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), halves);
 }
 inline Vec broadcast(float value) { return _mm512_set1_ps(value); }
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
@@ -187,11 +195,24 @@ inline void store_first(T* to, V value, int64_t count) {
 // The larger one; b where they cannot be compared.
 inline Vec larger(Vec a, Vec b) {
 #if !defined(DINN360_CPU_PORTABLE) && defined(__AVX512F__)
-  return _mm512_mask_max_ps(a, 0xffff, a, b);  // GCC 12 warns of its own _mm512_max_ps
+  return _mm512_mask_max_ps(a, 0xffff, a, b);
 #elif !defined(DINN360_CPU_PORTABLE) && defined(__AVX2__)
   return _mm256_max_ps(a, b);
 #else
   return a > b ? a : b;
+#endif
+}
+
+// Whether a comparison is true anywhere.
+inline bool any(IntVec comparison) {
+#if defined(DINN360_CPU_PORTABLE)
+  return (comparison[0] | comparison[1] | comparison[2] | comparison[3]) != 0;
+#elif defined(__AVX512F__)
+  return _mm512_test_epi32_mask((__m512i)comparison, (__m512i)comparison) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_epi8((__m256i)comparison) != 0;
+#else
+  return vmaxvq_u32((uint32x4_t)comparison) != 0;
 #endif
 }
 
