@@ -1,7 +1,7 @@
 """The CPU operators against fp64 references, with every instruction set that this CPU has and NEON on an emulator.
 
-Calls and tolerances are those of test_kernels.py. fp16 data is widened: only the output is rounded to fp16, so the ideal
-implementation there, which rounds samples as well, is never better.
+Calls and tolerances are those of test_kernels.py. fp16 data is widened, and only the output is rounded to fp16: less than
+the tolerance allows for.
 """
 
 from __future__ import annotations
