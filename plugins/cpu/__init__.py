@@ -1,0 +1,1 @@
+"""The two operators on CPU cores, and their test library."""

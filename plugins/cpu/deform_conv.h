@@ -1,0 +1,497 @@
+// Deformable convolution: one channels-last copy of an image, then for each tile of pixels the samples are gathered into
+// the first-level cache and multiplied with the weights there, all sums in registers.
+//
+// The copy has a rim of zeros as wide as a sample can reach past the image (with wrap: a column that repeats the first),
+// so that every sample is four plain loads with no case to tell apart. Coordinates are whole pixels plus the fraction of
+// the offset, so that their precision does not depend on the width.
+#pragma once
+
+#include "kernels.h"
+#include "simd.h"
+
+namespace dinn360::cpu::DINN360_CPU_SET::deform {
+
+constexpr int32_t kRim = 2;             // rows and columns beyond the image: a sample outside takes two of them
+constexpr int32_t kBlockPixels = 48;    // whole tiles and whole vectors
+constexpr int64_t kUnitPixels = 384;
+constexpr int kStep = 4;               // channels
+constexpr bool kGatherAhead = kLanes == 16;
+constexpr int64_t kLineFloats = 16;     // of a cache line
+constexpr int64_t kPlane = 64;          // floats between the outputs of a block: a tile may write past its end
+static_assert(kBlockPixels % kTilePixels == 0 && kBlockPixels % kLanes == 0 && kUnitPixels % kBlockPixels == 0);
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+// Where a block's samples are: the upper left pixel of each in the copy, and the weights of its four pixels.
+struct alignas(64) Samples {
+  int32_t place[kBlockPixels];
+  float upper_left[kBlockPixels], upper_right[kBlockPixels], lower_left[kBlockPixels], lower_right[kBlockPixels];
+};
+
+struct Plan {
+  explicit Plan(DeformConvParams const& p);
+
+  int64_t taps, pixels;               // of the kernel; of an output plane
+  int64_t slice, slices;              // channels that share group and offset group; how many such slices
+  int64_t slice_vectors;
+  int64_t group_inputs, group_outputs, group_vectors;
+  int64_t pixel, row, rows;           // the copy: floats of a pixel, floats of a row, rows
+  int32_t left;                       // rim columns on the left
+  int64_t packed;                     // floats of the packed weights, behind the copy; then the packed bias
+  int64_t staged;                     // floats of an output pixel in the staging area
+
+  int64_t copy_floats() const { return round_up(rows * row + kLanes, 16); }
+  int64_t bias_floats() const { return staged; }
+  int64_t tile_floats() const { return slices * taps * slice_vectors * kTilePixels * kLanes; }
+};
+
+inline int64_t common_divisor(int64_t a, int64_t b) { return b == 0 ? a : common_divisor(b, a % b); }
+
+inline Plan::Plan(DeformConvParams const& p) {
+  taps = int64_t{p.kernel_rows} * p.kernel_columns;
+  pixels = int64_t{p.out_height} * p.out_width;
+  group_inputs = p.channels / p.groups;
+  group_outputs = p.out_channels / p.groups;
+  group_vectors = ceil_div(group_outputs, kLanes);
+  slice = common_divisor(group_inputs, p.channels / p.offset_groups);
+  slices = p.channels / slice;
+  slice_vectors = ceil_div(slice, kLanes);
+  pixel = round_up(p.channels, 8);
+  left = p.wrap ? 0 : kRim;
+  row = (int64_t{p.width} + (p.wrap ? 1 : 2 * kRim)) * pixel;
+  rows = int64_t{p.height} + 2 * kRim;
+  packed = p.groups * group_vectors * kLanes * group_inputs * taps;
+  staged = p.groups * group_vectors * kLanes;
+}
+
+// ---- phase 1: the copy and the packed weights
+
+// Up to kStrip pixels of a row of planes into the copy, channels last; zeros in the channels that fill a pixel up.
+// A cache line of each plane is read at once: planes often share their cache sets.
+constexpr int64_t kStrip = 16;
+
+template <class T>
+inline void copy_strip(T const* from, int64_t plane, int64_t channels, int64_t pixel, int64_t count, float* to) {
+  for (int64_t channel = 0; channel < pixel; channel += 4, from += 4 * plane) {
+    int64_t const planes = channels - channel;
+    for (int64_t at = 0; at < count; at += 4) {
+      Vec4 block[4] = {};
+      if (planes >= 4 && count == kStrip) {
+        for (int i = 0; i < 4; ++i) block[i] = load<Vec4>(from + i * plane + at);
+      } else {
+        for (int i = 0; i < 4 && i < planes; ++i) block[i] = load_first<Vec4>(from + i * plane + at, count - at);
+      }
+      transpose(block);
+      for (int i = 0; i < 4 && i < count - at; ++i) store(to + (at + i) * pixel + channel, block[i]);
+    }
+  }
+}
+
+// One row of the copy, with its rim.
+template <class T>
+void copy_row(DeformConvParams const& p, Plan const& plan, float* copy, int64_t batch, int64_t row) {
+  float* const to = copy + row * plan.row;
+  int64_t const source = row - kRim;
+  if (source < 0 || source >= p.height) {
+    __builtin_memset(to, 0, plan.row * sizeof(float));
+    return;
+  }
+  int64_t const plane = int64_t{p.height} * p.width;
+  T const* const from = static_cast<T const*>(p.x) + batch * p.channels * plane + source * p.width;
+  float* const first = to + plan.left * plan.pixel;
+  for (int64_t column = 0; column < p.width; column += kStrip) {
+    int64_t const left = p.width - column;
+    copy_strip(from + column, plane, p.channels, plan.pixel, left < kStrip ? left : kStrip, first + column * plan.pixel);
+  }
+  if (p.wrap) {
+    __builtin_memcpy(first + p.width * plan.pixel, first, plan.pixel * sizeof(float));
+  } else {
+    __builtin_memset(to, 0, kRim * plan.pixel * sizeof(float));
+    __builtin_memset(first + p.width * plan.pixel, 0, kRim * plan.pixel * sizeof(float));
+  }
+}
+
+// Weights in the order of their use: [group][register tile of outputs][slice][tap][channel][output], zeros beyond O.
+template <class T>
+void pack_weights(DeformConvParams const& p, Plan const& plan, float* packed, float* bias) {
+  T const* const weight = static_cast<T const*>(p.weight);
+  for (int64_t group = 0; group < p.groups; ++group) {
+    for (int64_t vector = 0; vector < plan.group_vectors; vector += kTileVectors) {
+      int64_t const left = plan.group_vectors - vector, vectors = left < kTileVectors ? left : kTileVectors;
+      for (int64_t slice = 0; slice < plan.group_inputs / plan.slice; ++slice) {
+        for (int64_t tap = 0; tap < plan.taps; ++tap) {
+          for (int64_t channel = slice * plan.slice; channel < (slice + 1) * plan.slice; ++channel) {
+            for (int64_t i = vector * kLanes; i < (vector + vectors) * kLanes; ++i) {
+              int64_t const output = group * plan.group_outputs + i;
+              bool const real = i < plan.group_outputs;
+              *packed++ = real ? to_float(weight[(output * plan.group_inputs + channel) * plan.taps + tap]) : 0.f;
+            }
+          }
+        }
+      }
+    }
+    for (int64_t i = 0; i < plan.group_vectors * kLanes; ++i) {
+      bool const real = i < plan.group_outputs;
+      *bias++ = real ? to_float(static_cast<T const*>(p.bias)[group * plan.group_outputs + i]) : 0.f;
+    }
+  }
+}
+
+// ---- phase 2: the convolution
+
+// `column` modulo `width`.
+inline IntVec wrapped(IntVec column, int32_t width) {
+  column += column < 0 ? IntVec{} + width : IntVec{};
+  column -= column >= width ? IntVec{} + width : IntVec{};
+  if (any((column < 0) | (column >= width))) {
+    for (int i = 0; i < kLanes; ++i) column[i] = column[i] % width + (column[i] % width < 0 ? width : 0);
+  }
+  return column;
+}
+
+inline IntVec clamped(IntVec value, int32_t low, int32_t high) {
+  value = value < low ? IntVec{} + low : value;
+  return value > high ? IntVec{} + high : value;
+}
+
+// The samples of one tap of one offset group for the `count` output pixels from `first` on.
+template <class T>
+void locate(DeformConvParams const& p, Plan const& plan, int32_t const* rows, int32_t const* columns, T const* offset,
+            T const* mask, int64_t count, int32_t tap_row, int32_t tap_column, Samples& out) {
+  constexpr float kFar = 0x1p30f;  // floor and pixel still fit an int32 together
+  int32_t const row_pixels = static_cast<int32_t>(plan.row / plan.pixel);
+  Vec const one = broadcast(1.f);
+  for (int64_t at = 0; at < count; at += kLanes) {
+    Vec down = load_first<Vec>(offset + at, count - at);
+    Vec across = load_first<Vec>(offset + plan.pixels + at, count - at);
+    IntVec const finite = (down - down == 0.f) & (across - across == 0.f);
+    down = finite ? larger(broadcast(-kFar), -larger(broadcast(-kFar), -down)) : Vec{};
+    across = finite ? larger(broadcast(-kFar), -larger(broadcast(-kFar), -across)) : Vec{};
+    IntVec const down_floor = floor_to_int(down), across_floor = floor_to_int(across);
+    Vec const lower = down - __builtin_convertvector(down_floor, Vec);
+    Vec const right = across - __builtin_convertvector(across_floor, Vec);
+    IntVec row = load_bits<IntVec>(rows + at) + tap_row + down_floor;
+    IntVec column = load_bits<IntVec>(columns + at) + tap_column + across_floor;
+    row = clamped(finite ? row : IntVec{} - kRim, -kRim, p.height) + kRim;
+    column = p.wrap ? wrapped(column, p.width) : clamped(column, -kRim, p.width) + kRim;
+    Vec const factor = mask == nullptr ? one : load_first<Vec>(mask + at, count - at);
+    store_bits(out.place + at, row * row_pixels + column);
+    Vec const upper = (one - lower) * factor, below = lower * factor;
+    store_bits(out.upper_left + at, upper * (one - right));
+    store_bits(out.upper_right + at, upper * right);
+    store_bits(out.lower_left + at, below * (one - right));
+    store_bits(out.lower_right + at, below * right);
+  }
+}
+
+// Gathers the bilinear samples of a tile into tile[slice][tap][vector][pixel][lane], as many at a time as is wanted.
+// kVectors: those of a slice; 0: any number of them.
+template <int kVectors>
+class Gathering {
+ public:
+  Gathering(Plan const& plan, float const* image, Samples const* samples, int64_t slices_of_field, int64_t first,
+            float* tile, bool any)
+      : image_(image),
+        samples_(samples),
+        tile_(tile),
+        first_(first),
+        pixel_(plan.pixel),
+        row_(plan.row),
+        vectors_(kVectors != 0 ? kVectors : plan.slice_vectors),
+        slice_(plan.slice),
+        slice_samples_(plan.taps * kTilePixels),
+        field_samples_(slices_of_field * slice_samples_),
+        size_(any ? plan.slices * slice_samples_ : 0) {}
+
+  void gather_some(int64_t count) {
+    int64_t const end = next_ + count < size_ ? next_ + count : size_;
+    while (next_ < end) gather_one();
+  }
+  void gather_rest() { gather_some(size_); }
+
+ private:
+  void gather_one() {
+    int64_t const at = first_ + in_tile_;
+    float const* const upper = image_ + samples_->place[at] * pixel_;
+    float const* const lower = upper + row_;
+    Vec const upper_left = broadcast(samples_->upper_left[at]), upper_right = broadcast(samples_->upper_right[at]);
+    Vec const lower_left = broadcast(samples_->lower_left[at]), lower_right = broadcast(samples_->lower_right[at]);
+    float* to = tile_ + in_tile_ * kLanes;
+    DINN360_UNROLL
+    for (int64_t v = 0; v < (kVectors != 0 ? kVectors : vectors_); ++v, to += kTilePixels * kLanes) {
+      Vec sum = upper_left * load<Vec>(upper + v * kLanes);
+      sum = fma(upper_right, load<Vec>(upper + pixel_ + v * kLanes), sum);
+      sum = fma(lower_left, load<Vec>(lower + v * kLanes), sum);
+      store(to, fma(lower_right, load<Vec>(lower + pixel_ + v * kLanes), sum));
+    }
+    ++next_;
+    if (++in_tile_ < kTilePixels) return;
+    in_tile_ = 0;
+    tile_ += vectors_ * kTilePixels * kLanes;
+    ++samples_;
+    if (next_ % slice_samples_ != 0) return;
+    image_ += slice_;
+    if (next_ % field_samples_ != 0) samples_ -= slice_samples_ / kTilePixels;
+  }
+
+  float const* image_;
+  Samples const* samples_;
+  float* tile_;
+  int64_t first_, in_tile_ = 0, next_ = 0;
+  int64_t pixel_, row_, vectors_, slice_, slice_samples_, field_samples_, size_;
+};
+
+// Sums over one channel: sum[pixel][vector] += tile[pixel] * weight[vector].
+template <int kVectors>
+inline void multiply(Vec (&sum)[kTilePixels][kVectors], float const* tile, float const* weight) {
+  Vec w[kVectors];
+  DINN360_UNROLL
+  for (int v = 0; v < kVectors; ++v) w[v] = load<Vec>(weight + v * kLanes);
+  DINN360_UNROLL
+  for (int i = 0; i < kTilePixels; ++i) {
+    Vec const sample = broadcast(tile[i * kLanes]);
+    DINN360_UNROLL
+    for (int v = 0; v < kVectors; ++v) sum[i][v] = fma(sample, w[v], sum[i][v]);
+  }
+}
+
+// kVectors vectors of outputs for a tile of samples: out[pixel][output] = bias + samples * weights. Meanwhile the next
+// tile is gathered, `some` samples for each kStep channels: its loads run while the multipliers work.
+template <int kVectors, class Next>
+void convolve(Plan const& plan, float const* tile, float const* weight, float const* bias, float* out, Next& shared_next,
+              int64_t some) {
+  Next next = shared_next;  // in registers
+  Vec sum[kTilePixels][kVectors];
+  DINN360_UNROLL
+  for (int i = 0; i < kTilePixels; ++i) {
+    DINN360_UNROLL
+    for (int v = 0; v < kVectors; ++v) sum[i][v] = load<Vec>(bias + v * kLanes);
+  }
+  int64_t const segments = plan.group_inputs / plan.slice * plan.taps, slice = plan.slice;
+  for (int64_t segment = 0; segment < segments; ++segment) {
+    for (int64_t left = slice; left > 0; left -= kLanes, tile += kTilePixels * kLanes) {
+      int64_t const channels = left < kLanes ? left : kLanes;
+      int64_t channel = 0;
+      for (; channel + kStep <= channels; channel += kStep) {
+        DINN360_ROLL
+        for (int i = 0; i < kStep; ++i, weight += kVectors * kLanes) multiply<kVectors>(sum, tile + channel + i, weight);
+        if constexpr (kGatherAhead) next.gather_some(some);
+      }
+      for (; channel < channels; ++channel, weight += kVectors * kLanes) {
+        multiply<kVectors>(sum, tile + channel, weight);
+      }
+    }
+  }
+  DINN360_UNROLL
+  for (int i = 0; i < kTilePixels; ++i) {
+    DINN360_UNROLL
+    for (int v = 0; v < kVectors; ++v) store(out + i * plan.staged + v * kLanes, sum[i][v]);
+  }
+  shared_next = next;
+}
+
+template <int kVectors, class Next>
+void convolve_some(Plan const& plan, int64_t vectors, float const* tile, float const* weight, float const* bias,
+                   float* out, Next& next, int64_t some) {
+  if (vectors == kVectors) return convolve<kVectors>(plan, tile, weight, bias, out, next, some);
+  if constexpr (kVectors > 1) convolve_some<kVectors - 1>(plan, vectors, tile, weight, bias, out, next, some);
+}
+
+// All outputs of one tile of samples, and the samples of the next.
+template <class Next>
+void convolve_tile(DeformConvParams const& p, Plan const& plan, float const* tile, float const* packed,
+                   float const* bias, float* out, Next& next) {
+  int64_t const inputs = plan.group_inputs * plan.taps;
+  int64_t const register_tiles = p.groups * ceil_div(plan.group_vectors, kTileVectors);
+  int64_t const some = ceil_div(plan.slices * plan.taps * kTilePixels * kStep, register_tiles * inputs);
+  for (int64_t group = 0; group < p.groups; ++group) {
+    for (int64_t vector = 0; vector < plan.group_vectors; vector += kTileVectors) {
+      int64_t const left = plan.group_vectors - vector, vectors = left < kTileVectors ? left : kTileVectors;
+      convolve_some<kTileVectors>(plan, vectors, tile, packed, bias, out, next, some);
+      packed += vectors * kLanes * inputs;
+      bias += vectors * kLanes;
+      out += vectors * kLanes;
+    }
+    tile += plan.tile_floats() / p.groups;
+  }
+  next.gather_rest();
+}
+
+// out[pixel][output] of a tile into planes[output][pixel] of its block.
+inline void transpose_tile(DeformConvParams const& p, Plan const& plan, float const* out, float* planes) {
+  for (int64_t group = 0; group < p.groups; ++group, out += plan.group_vectors * kLanes) {
+    for (int64_t output = 0; output < plan.group_outputs; output += 4) {
+      int64_t const left = plan.group_outputs - output, outputs = left < 4 ? left : 4;
+      for (int64_t at = 0; at < kTilePixels; at += 4) {
+        Vec4 block[4];
+        for (int i = 0; i < 4; ++i) block[i] = load<Vec4>(out + (at + i) * plan.staged + output);
+        transpose(block);
+        for (int i = 0; i < outputs; ++i) store(planes + (output + i) * kPlane + at, block[i]);
+      }
+    }
+    planes += plan.group_outputs * kPlane;
+  }
+}
+
+// A finished block on its way into y. Its stores miss every cache: a few at a time, between a tile's samples and its
+// products, they cost nothing.
+template <class T>
+struct Output {
+  T* y;  // its first pixel in the first plane
+  float const* planes;
+  int64_t count, next, outputs, pixels;
+
+  void store_some(int64_t some) {
+    int64_t const end = next + some < outputs ? next + some : outputs;
+    for (; next < end; ++next) {
+      for (int64_t at = 0; at < count; at += kLanes) {
+        store_first(y + next * pixels + at, load<Vec>(planes + next * kPlane + at), count - at);
+      }
+    }
+  }
+};
+
+// Prefetches the lower pixels of the samples of the kernel's last row: those above were read for the rows before.
+inline void prefetch_tile(DeformConvParams const& p, Plan const& plan, float const* image, Samples const* samples,
+                          int64_t first) {
+  for (int64_t tap = plan.taps - p.kernel_columns; tap < plan.taps; ++tap) {
+    for (int64_t i = first; i < first + kTilePixels; ++i) {
+      float const* const lower = image + samples[tap].place[i] * plan.pixel + plan.row;
+      for (int64_t at = 0; at < 2 * plan.pixel; at += kLineFloats) __builtin_prefetch(lower + at);
+    }
+  }
+}
+
+// What a worker has.
+struct Scratch {
+  Scratch(DeformConvParams const& p, Plan const& plan, char* memory) {
+    samples[0] = reinterpret_cast<Samples*>(memory);
+    samples[1] = samples[0] + p.offset_groups * plan.taps;
+    tiles[0] = reinterpret_cast<float*>(samples[1] + p.offset_groups * plan.taps);
+    tiles[1] = tiles[0] + plan.tile_floats();
+    out = tiles[1] + plan.tile_floats();
+    planes[0] = out + kTileRows * plan.staged;
+    planes[1] = planes[0] + p.out_channels * kPlane;
+  }
+  static int64_t bytes(DeformConvParams const& p, Plan const& plan) {
+    int64_t const floats = 2 * plan.tile_floats() + kTileRows * plan.staged + 2 * p.out_channels * kPlane;
+    return 2 * p.offset_groups * plan.taps * int64_t{sizeof(Samples)} + 4 * floats;
+  }
+  static constexpr int64_t kTileRows = (kTilePixels + 3) / 4 * 4;
+
+  Samples* samples[2];  // of a block and of the next, [offset group][tap]
+  float* tiles[2];   // [slice][tap][vector][pixel][lane]: the present one and the next
+  float* out;        // [pixel][output] of a tile
+  float* planes[2];  // [output][pixel] of a block: of the present one and of the one before
+};
+
+template <class T>
+void locate_block(DeformConvParams const& p, Plan const& plan, Samples* samples, int64_t batch, int64_t first,
+                  int64_t count) {
+  int32_t rows[kBlockPixels] = {}, columns[kBlockPixels] = {};
+  int32_t row = static_cast<int32_t>(first / p.out_width), column = static_cast<int32_t>(first % p.out_width);
+  for (int64_t i = 0; i < count; ++i) {
+    rows[i] = row * p.stride_row - p.pad_row;
+    columns[i] = column * p.stride_column - p.pad_column;
+    if (++column == p.out_width) column = 0, ++row;
+  }
+  int64_t const fields = p.offset_groups * plan.taps;
+  T const* const offset = static_cast<T const*>(p.offset) + batch * 2 * fields * plan.pixels + first;
+  T const* const mask = p.mask ? static_cast<T const*>(p.mask) + batch * fields * plan.pixels + first : nullptr;
+  for (int64_t field = 0; field < fields; ++field) {
+    int64_t const tap = field % plan.taps;
+    if (count < kBlockPixels) __builtin_memset(&samples[field], 0, sizeof(Samples));
+    locate(p, plan, rows, columns, offset + 2 * field * plan.pixels, mask ? mask + field * plan.pixels : nullptr, count,
+           static_cast<int32_t>(tap / p.kernel_columns) * p.dilation_row,
+           static_cast<int32_t>(tap % p.kernel_columns) * p.dilation_column, samples[field]);
+    for (int64_t at = kBlockPixels; at < 2 * kBlockPixels; at += kLineFloats) {  // of the next block
+      __builtin_prefetch(offset + 2 * field * plan.pixels + at);
+      __builtin_prefetch(offset + (2 * field + 1) * plan.pixels + at);
+    }
+  }
+}
+
+// The output pixels [first, end) of an image. kVectors: as in Gathering.
+//
+// While a tile is multiplied, the next one is gathered, the pixels of the one after it are prefetched, and the samples of
+// the next block are known.
+template <class T, int kVectors>
+void convolve_pixels(DeformConvParams const& p, Plan const& plan, float const* copy, Scratch const& scratch,
+                     int64_t batch, int64_t first, int64_t end) {
+  constexpr int64_t kTiles = kBlockPixels / kTilePixels;
+  float const* const packed = copy + plan.copy_floats();
+  int64_t const tiles = ceil_div(end - first, kTilePixels);
+  auto const block_pixels = [&](int64_t block) {
+    int64_t const left = end - first - block * kBlockPixels;
+    return left < kBlockPixels ? left : kBlockPixels;
+  };
+  auto const locate_one = [&](int64_t block) {
+    locate_block<T>(p, plan, scratch.samples[block % 2], batch, first + block * kBlockPixels, block_pixels(block));
+  };
+  auto const samples_of = [&](int64_t tile) { return scratch.samples[tile / kTiles % 2]; };
+  auto const gathering = [&](int64_t tile) {
+    return Gathering<kVectors>(plan, copy, samples_of(tile), plan.slices / p.offset_groups, tile % kTiles * kTilePixels,
+                               scratch.tiles[tile % 2], tile < tiles);
+  };
+  Output<T> finished{};
+  locate_one(0);
+  gathering(0).gather_rest();
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    int64_t const block = tile / kTiles, in_block = tile % kTiles;
+    if (in_block == 0 && (block + 1) * kTiles < tiles) locate_one(block + 1);
+    if (tile + 2 < tiles) prefetch_tile(p, plan, copy, samples_of(tile + 2), (in_block + 2) % kTiles * kTilePixels);
+    finished.store_some(ceil_div(p.out_channels, kTiles));
+    auto next = gathering(tile + 1);
+    convolve_tile(p, plan, scratch.tiles[tile % 2], packed, packed + plan.packed, scratch.out, next);
+    transpose_tile(p, plan, scratch.out, scratch.planes[block % 2] + in_block * kTilePixels);
+    if (in_block + 1 == kTiles || tile + 1 == tiles) {
+      finished.store_some(p.out_channels);
+      T* const y = static_cast<T*>(p.y) + batch * p.out_channels * plan.pixels + first + block * kBlockPixels;
+      finished = {y, scratch.planes[block % 2], block_pixels(block), 0, p.out_channels, plan.pixels};
+    }
+  }
+  finished.store_some(p.out_channels);
+}
+
+template <class T>
+void run_typed(DeformConvParams const& p, Memory memory, int32_t phase, int64_t unit) {
+  Plan const plan(p);
+  float* const copy = reinterpret_cast<float*>(memory.shared);
+  int64_t const batch = phase / 2;
+  if (phase % 2 == 1) {
+    int64_t const end = (unit + 1) * kUnitPixels < plan.pixels ? (unit + 1) * kUnitPixels : plan.pixels;
+    Scratch const scratch(p, plan, memory.own);
+    auto const convolve = plan.slice_vectors == 1   ? convolve_pixels<T, 1>
+                          : plan.slice_vectors == 2 ? convolve_pixels<T, 2>
+                          : plan.slice_vectors == 4 ? convolve_pixels<T, 4>
+                                                    : convolve_pixels<T, 0>;
+    convolve(p, plan, copy, scratch, batch, unit * kUnitPixels, end);
+  } else if (unit > 0) {
+    copy_row<T>(p, plan, copy, batch, unit - 1);
+  } else if (phase == 0) {
+    float* const packed = copy + plan.copy_floats();
+    pack_weights<T>(p, plan, packed, packed + plan.packed);
+  }
+}
+
+inline size_t shared_bytes(DeformConvParams const& p) {
+  Plan const plan(p);
+  return sizeof(float) * static_cast<size_t>(plan.copy_floats() + plan.packed + plan.bias_floats());
+}
+
+inline size_t own_bytes(DeformConvParams const& p) { return static_cast<size_t>(Scratch::bytes(p, Plan(p))); }
+
+// For each image of the batch: its copy (the first one with the weights), then its convolution.
+inline int32_t phases(DeformConvParams const& p) { return 2 * p.batch; }
+
+inline int64_t units(DeformConvParams const& p, int32_t phase) {
+  Plan const plan(p);
+  return phase % 2 == 0 ? 1 + plan.rows : ceil_div(plan.pixels, kUnitPixels);
+}
+
+inline void run(DeformConvParams const& p, Memory memory, int32_t phase, int64_t unit) {
+  p.type == DataType::kHalf ? run_typed<Half>(p, memory, phase, unit) : run_typed<float>(p, memory, phase, unit);
+}
+
+}  // namespace dinn360::cpu::DINN360_CPU_SET::deform

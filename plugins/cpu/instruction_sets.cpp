@@ -1,0 +1,46 @@
+// Which builds of the kernels this CPU can run.
+#include <cstring>
+
+#include "kernels.h"
+
+namespace dinn360::cpu {
+
+namespace {
+
+struct Candidate {
+  const Kernels* kernels;
+  bool (*runs)();
+};
+
+// The best first. NEON belongs to every 64-bit ARM CPU.
+const Candidate kCandidates[] = {
+#if defined(__x86_64__)
+    {&avx512::kernels,
+     [] {
+       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+     }},
+    {&avx2::kernels,
+     [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); }},
+#elif defined(__aarch64__)
+    {&neon::kernels, [] { return true; }},
+#endif
+    {&portable::kernels, [] { return true; }},
+};
+
+}  // namespace
+
+const Kernels* best_kernels() {
+  static const Kernels* const best = find_kernels(nullptr);
+  return best;
+}
+
+const Kernels* find_kernels(const char* name) {
+  for (Candidate const& candidate : kCandidates) {
+    bool const wanted = name == nullptr || std::strcmp(name, candidate.kernels->name) == 0;
+    if (wanted && candidate.runs()) return candidate.kernels;
+  }
+  return nullptr;
+}
+
+}  // namespace dinn360::cpu

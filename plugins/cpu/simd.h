@@ -1,0 +1,283 @@
+// Vectors of floats for the instruction set that this file is compiled for, and the few things that differ between them.
+//
+// kernels.cpp is compiled once for each instruction set, into a namespace of its own (DINN360_CPU_SET). What it includes
+// uses no inline function of the standard library: the linker would keep one copy of it, perhaps the AVX-512 one, for
+// everybody.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(DINN360_CPU_PORTABLE)
+#elif defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+// A loop over registers must disappear, or the array it runs over goes to memory; a loop around such loops must stay, or
+// loads of later turns take the registers.
+#if defined(__clang__)
+#define DINN360_UNROLL _Pragma("clang loop unroll(full)")
+#define DINN360_ROLL _Pragma("clang loop unroll(disable)")
+#else
+#define DINN360_UNROLL _Pragma("GCC unroll 16")
+#define DINN360_ROLL _Pragma("GCC unroll 1")
+#endif
+
+namespace dinn360::cpu::DINN360_CPU_SET {
+
+// The tiles fit the registers: 32 of them, or 16 with AVX2 and in what a compiler makes of the portable form.
+#if defined(DINN360_CPU_PORTABLE)
+constexpr int kLanes = 4, kTilePixels = 4, kTileVectors = 2, kTileKeys = 4, kTileQueries = 2;
+#elif defined(__AVX512F__)
+constexpr int kLanes = 16, kTilePixels = 12, kTileVectors = 2, kTileKeys = 8, kTileQueries = 2;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8, kTilePixels = 6, kTileVectors = 2, kTileKeys = 4, kTileQueries = 2;
+#else
+constexpr int kLanes = 4, kTilePixels = 6, kTileVectors = 4, kTileKeys = 4, kTileQueries = 4;
+#endif
+
+typedef float Vec __attribute__((vector_size(4 * kLanes)));
+typedef int32_t IntVec __attribute__((vector_size(4 * kLanes)));
+typedef float Vec4 __attribute__((vector_size(16)));
+typedef float Vec8 __attribute__((vector_size(32)));
+typedef int32_t IntVec8 __attribute__((vector_size(32)));
+
+struct Half {
+  uint16_t bits;
+};
+
+template <class V, class T>
+inline V load_bits(T const* from) {
+  V value;
+  __builtin_memcpy(&value, from, sizeof(V));
+  return value;
+}
+
+template <class V, class T>
+inline void store_bits(T* to, V value) {
+  __builtin_memcpy(to, &value, sizeof(V));
+}
+
+inline float to_float(float value) { return value; }
+
+inline float to_float(Half value) {
+  uint32_t const sign = uint32_t{value.bits} >> 15 << 31, rest = value.bits & 0x7fffu;
+  uint32_t const shifted = rest << 13;
+  float const scaled = load_bits<float>(&shifted) * 0x1p112f;  // subnormals come right, too
+  uint32_t const bits = load_bits<uint32_t>(&scaled) | (rest >= 0x7c00u ? 0x7f800000u : 0u) | sign;
+  return load_bits<float>(&bits);
+}
+
+inline void convert(float value, float* to) { *to = value; }
+
+inline void convert(float value, Half* to) {  // to nearest, ties to even
+  uint32_t bits = load_bits<uint32_t>(&value);
+  uint32_t const sign = bits >> 31 << 15;
+  bits &= 0x7fffffffu;
+  uint32_t half;
+  if (bits > 0x7f800000u) {
+    half = 0x7e00u;
+  } else if (bits >= 0x477ff000u) {  // rounds to 65520 or more
+    half = 0x7c00u;
+  } else if (bits < 0x38800000u) {  // below 2^-14: the sum with 1/2 has half's subnormal step as its own
+    float const sum = load_bits<float>(&bits) + 0.5f;
+    half = load_bits<uint32_t>(&sum) - 0x3f000000u;
+  } else {
+    half = (bits - 0x38000000u + 0xfffu + (bits >> 13 & 1u)) >> 13;
+  }
+  to->bits = static_cast<uint16_t>(half | sign);
+}
+
+template <class V>
+inline V widen(Half const* from) {
+  V value;
+  for (size_t i = 0; i < sizeof(V) / sizeof(float); ++i) value[i] = to_float(from[i]);
+  return value;
+}
+
+template <class V>
+inline void narrow(Half* to, V value) {
+  for (size_t i = 0; i < sizeof(V) / sizeof(float); ++i) convert(value[i], to + i);
+}
+
+#if defined(DINN360_CPU_PORTABLE)
+
+inline Vec broadcast(float value) { return Vec{value, value, value, value}; }
+inline Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
+
+#elif defined(__AVX2__)
+
+template <>
+inline Vec4 widen<Vec4>(Half const* from) {
+  return _mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<__m128i const*>(from)));
+}
+template <>
+inline Vec8 widen<Vec8>(Half const* from) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<__m128i const*>(from)));
+}
+template <>
+inline void narrow<Vec4>(Half* to, Vec4 value) {
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+}
+template <>
+inline void narrow<Vec8>(Half* to, Vec8 value) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+}
+
+#if defined(__AVX512F__)  // masks of ones: GCC 12 warns of its own unmasked forms
+template <>
+inline Vec widen<Vec>(Half const* from) {
+  return _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<__m256i const*>(from)));
+}
+template <>
+inline void narrow<Vec>(Half* to, Vec value) {
+  __m256i const halves = _mm512_maskz_cvtps_ph(0xffff, value, _MM_FROUND_TO_NEAREST_INT);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), halves);
+}
+inline Vec broadcast(float value) { return _mm512_set1_ps(value); }
+inline Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+#else
+inline Vec broadcast(float value) { return _mm256_set1_ps(value); }
+inline Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+#endif
+
+#else  // NEON
+
+template <>
+inline Vec4 widen<Vec4>(Half const* from) {
+  return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&from->bits)));
+}
+template <>
+inline void narrow<Vec4>(Half* to, Vec4 value) {
+  vst1_u16(&to->bits, vreinterpret_u16_f16(vcvt_f16_f32(value)));
+}
+inline Vec broadcast(float value) { return vdupq_n_f32(value); }
+inline Vec fma(Vec a, Vec b, Vec c) { return vfmaq_f32(c, a, b); }
+
+#endif
+
+template <class V>
+inline V load(float const* from) {
+  return load_bits<V>(from);
+}
+template <class V>
+inline V load(Half const* from) {
+  return widen<V>(from);
+}
+template <class V>
+inline void store(float* to, V value) {
+  store_bits(to, value);
+}
+template <class V>
+inline void store(Half* to, V value) {
+  narrow(to, value);
+}
+
+// `count` elements, zeros beyond them.
+template <class V, class T>
+inline V load_first(T const* from, int64_t count) {
+  constexpr int64_t kSize = sizeof(V) / sizeof(float);
+  if (count >= kSize) return load<V>(from);
+  V value{};
+  for (int64_t i = 0; i < count; ++i) value[i] = to_float(from[i]);
+  return value;
+}
+
+template <class V, class T>
+inline void store_first(T* to, V value, int64_t count) {
+  constexpr int64_t kSize = sizeof(V) / sizeof(float);
+  if (count >= kSize) return store(to, value);
+  for (int64_t i = 0; i < count; ++i) convert(value[i], to + i);
+}
+
+// The larger one; b where they cannot be compared.
+inline Vec larger(Vec a, Vec b) {
+#if !defined(DINN360_CPU_PORTABLE) && defined(__AVX512F__)
+  return _mm512_mask_max_ps(a, 0xffff, a, b);
+#elif !defined(DINN360_CPU_PORTABLE) && defined(__AVX2__)
+  return _mm256_max_ps(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
+
+// Whether a comparison is true anywhere.
+inline bool any(IntVec comparison) {
+#if defined(DINN360_CPU_PORTABLE)
+  return (comparison[0] | comparison[1] | comparison[2] | comparison[3]) != 0;
+#elif defined(__AVX512F__)
+  return _mm512_test_epi32_mask((__m512i)comparison, (__m512i)comparison) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_epi8((__m256i)comparison) != 0;
+#else
+  return vmaxvq_u32((uint32x4_t)comparison) != 0;
+#endif
+}
+
+// |value| < 2^31.
+inline IntVec floor_to_int(Vec value) {
+  IntVec const toward_zero = __builtin_convertvector(value, IntVec);
+  return toward_zero + (__builtin_convertvector(toward_zero, Vec) > value);  // a true comparison is -1
+}
+
+// 2^x for x <= 0 to 1e-7 of its value, not below 2^-126; NaN stays NaN.
+inline Vec exp2_of_negative(Vec x) {
+  Vec const kRound = broadcast(0x1.8p23f);  // in its binade the last bit is 1
+  x = larger(broadcast(-126.f), x);
+  Vec const shifted = x + kRound;
+  Vec const rest = x - (shifted - kRound);
+  Vec power = broadcast(0.001327647196000662f);
+  power = fma(power, rest, broadcast(0.00967554150263839f));
+  power = fma(power, rest, broadcast(0.05550713275064813f));
+  power = fma(power, rest, broadcast(0.24022119720751314f));
+  power = fma(power, rest, broadcast(0.6931469670628843f));
+  power = fma(power, rest, broadcast(1.000000071655301f));
+  IntVec const exponent = (load_bits<IntVec>(&shifted) << 23) + 0x3f800000;
+  return power * load_bits<Vec>(&exponent);
+}
+
+// table[index] of 16 floats, index in [0, 16).
+template <class T>
+inline Vec8 lookup(T const* table, IntVec8 index) {
+#if defined(DINN360_CPU_PORTABLE)
+  Vec8 found;
+  for (int i = 0; i < 8; ++i) found[i] = to_float(table[index[i]]);
+  return found;
+#elif defined(__AVX512F__)
+  return _mm256_permutex2var_ps(load<Vec8>(table), (__m256i)index, load<Vec8>(table + 8));
+#elif defined(__AVX2__)
+  __m256i const lane = (__m256i)index;
+  __m256 const low = _mm256_permutevar8x32_ps(load<Vec8>(table), lane);
+  __m256 const high = _mm256_permutevar8x32_ps(load<Vec8>(table + 8), lane);
+  return _mm256_blendv_ps(low, high, (__m256)(index << 28));  // bit 3 becomes the sign
+#else
+  uint8x16x4_t bytes;
+  for (int i = 0; i < 4; ++i) bytes.val[i] = vreinterpretq_u8_f32(load<Vec4>(table + 4 * i));
+  IntVec8 const place = index * 0x04040404 + 0x03020100;
+  Vec4 const first = vreinterpretq_f32_u8(vqtbl4q_u8(bytes, load_bits<uint8x16_t>(&place)));
+  Vec4 const second =
+      vreinterpretq_f32_u8(vqtbl4q_u8(bytes, load_bits<uint8x16_t>(reinterpret_cast<int32_t const*>(&place) + 4)));
+  return Vec8{first[0], first[1], first[2], first[3], second[0], second[1], second[2], second[3]};
+#endif
+}
+
+#if defined(__clang__)
+#define DINN360_SHUFFLE4(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+typedef int32_t IntVec4 __attribute__((vector_size(16)));
+#define DINN360_SHUFFLE4(a, b, i, j, k, l) __builtin_shuffle(a, b, IntVec4{i, j, k, l})
+#endif
+
+// Rows become columns.
+inline void transpose(Vec4 (&block)[4]) {
+  Vec4 const a = DINN360_SHUFFLE4(block[0], block[1], 0, 4, 1, 5), b = DINN360_SHUFFLE4(block[0], block[1], 2, 6, 3, 7);
+  Vec4 const c = DINN360_SHUFFLE4(block[2], block[3], 0, 4, 1, 5), d = DINN360_SHUFFLE4(block[2], block[3], 2, 6, 3, 7);
+  block[0] = DINN360_SHUFFLE4(a, c, 0, 1, 4, 5);
+  block[1] = DINN360_SHUFFLE4(a, c, 2, 3, 6, 7);
+  block[2] = DINN360_SHUFFLE4(b, d, 0, 1, 4, 5);
+  block[3] = DINN360_SHUFFLE4(b, d, 2, 3, 6, 7);
+}
+
+}  // namespace dinn360::cpu::DINN360_CPU_SET
