@@ -252,7 +252,7 @@ class Attention<float, kDepth> {
     multiply_keys(score, queries, keys);
 #pragma unroll
     for (int row = 0; row < 4; ++row) {
-      int const token = query + lane_ / 8 + row * 4;
+      int const token = recomputed(query + lane_ / 8) + row * 4;
       float maximum = -HUGE_VALF;
 #pragma unroll
       for (int group = 0; group < kGroups; ++group) {
