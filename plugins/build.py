@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -47,6 +48,8 @@ def cmake(folder: Path, parts: Sequence[str], target: str, *options: str) -> Non
 
 
 def _complaint(output: str) -> str:
-    """The first line of a build's output that complains, or its last line."""
+    """What a CMakeLists.txt says is missing, else a build's first line that complains, or its last line."""
+    if ours := re.search(r"CMake Error at \S+ \(message\):(.*?)(?:\n\n|\nCall Stack|\Z)", output, re.DOTALL):
+        return " ".join(ours[1].split())
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no reason given")

@@ -21,8 +21,9 @@ def _built(folder: Path, part: str, target: str) -> Path:
     try:
         cmake(folder, [part, "TENSORRT"], target, f"-DPython3_EXECUTABLE={sys.executable}")
     except BuildError as error:
-        if "headers.cmake" in str(error):
-            raise UnavailableError("no TensorRT or CUDA headers on this machine, and none by pip") from error
+        _, missing, what = str(error).partition("DINN360_TENSORRT: ")  # as headers.cmake says it
+        if missing:
+            raise UnavailableError(what) from error
         raise
     return folder / "tensorrt"
 
