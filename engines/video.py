@@ -31,6 +31,7 @@ LOSSLESS: dict[str, tuple[str, str, dict[str, str]]] = {
     "x264": ("libx264rgb", "bgr24", {"qp": "0", "preset": "veryfast"}),
 }
 CONTAINERS = {".mkv": ("ffv1", "x264"), ".mp4": ("x264",), ".mov": ("x264",)}
+_NOT_COPIED = {KEYWORD, "MAJOR_BRAND", "MINOR_VERSION", "COMPATIBLE_BRANDS", "ENCODER"}  # of the old file itself
 _HD = 720  # rows from which on a video that does not say so is taken as BT.709
 
 
@@ -78,7 +79,9 @@ def rescale_video(
                 raise UserError(f"{source}: expected a video, found a file without a video stream")
             size, record = _plan_size(rescaler, reading, source, foreign)
             with av.open(str(temporary), "w", format=_muxer(target)) as writing:
-                writing.metadata.update({name: value for name, value in reading.metadata.items() if name != KEYWORD})
+                writing.metadata.update(
+                    {name: value for name, value in reading.metadata.items() if name.upper() not in _NOT_COPIED}
+                )
                 if record is not None:
                     writing.metadata[KEYWORD] = record.to_text()
                 copy = _Copy(reading, writing, rescaler, size, codec, crf, tile)

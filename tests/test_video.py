@@ -82,6 +82,28 @@ def test_there_and_back(tmp_path: Path, models: dict[str, Path], forest: Image8,
     assert np.abs(restored - frames.repeat(2, 1).repeat(2, 2).astype(int)).mean() < 3  # H.264, 4:2:0
 
 
+@pytest.mark.parametrize("space", [1, 5])
+def test_colours_of_a_tagged_video(tmp_path: Path, models: dict[str, Path], space: int) -> None:
+    """4:2:0 video as cameras write it, BT.709 or BT.601: both matrices are undone, and BT.709 is written."""
+    orange = np.broadcast_to(np.array([250, 100, 10], np.uint8), (64, 128, 3))
+    clip, lr, hr = tmp_path / "in.mp4", tmp_path / "lr.mkv", tmp_path / "hr.mp4"
+    with av.open(str(clip), "w") as out:
+        video = out.add_stream("libx264", rate=25, options={"crf": "0"})
+        video.height, video.width, video.pix_fmt = 64, 128, "yuv420p"
+        video.codec_context.colorspace, video.codec_context.color_range = space, 1
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(orange), format="rgb24")
+        out.mux(video.encode(frame.reformat(format="yuv420p", dst_colorspace=space)))
+        out.mux(video.encode(None))
+    assert run("downscale-video", clip, lr, "--model", models["down"]).exit_code == 0
+    assert run("upscale-video", lr, hr, "--model", models["up"], "--crf", 1).exit_code == 0
+    for path, matrix in ((lr, None), (hr, 1)):
+        with av.open(str(path)) as result:
+            frame = next(result.decode(video=0))
+        assert matrix is None or int(frame.colorspace) == matrix
+        found = frame.reformat(format="rgb24", src_colorspace=matrix).to_ndarray().reshape(-1, 3).mean(axis=0)
+        assert np.abs(found - orange[0, 0]).max() < 4
+
+
 def test_foreign_and_wrong_models(
     tmp_path: Path, models: dict[str, Path], forest: Image8, make_graph: GraphMaker
 ) -> None:
