@@ -46,8 +46,8 @@ class Tiling:
         }
 
 
-def tiling(network: DINN360, direction: str) -> Tiling:
-    """The tiling of `network` for direction "down" or "up"."""
+def tiling(network: DINN360, direction: str, measure: bool = True) -> Tiling:
+    """The tiling of one direction, "down" or "up"; without `measure`, the halo is the whole receptive field."""
     config = network.config
     name = {"down": "downscale", "up": "upscale"}[direction]
     align = config.window if config.dst else 1
@@ -57,9 +57,11 @@ def tiling(network: DINN360, direction: str) -> Tiling:
         shapes = DINN360(config).eval()
         shapes.freeze_inverses()
     peak = peak_bytes(directions(shapes, *size)[name])
-    seen = reach if reach < 2 * align else furthest_change(network, direction, min(reach, FURTHEST))
-    # Beyond FURTHEST nothing was measured: a network that still sees there gets its whole receptive field.
-    halo = reach if seen >= FURTHEST else min(seen + align // 2, reach)
+    halo = reach
+    if measure and reach > align:
+        seen = furthest_change(network, direction, min(reach, FURTHEST))
+        # Beyond FURTHEST nothing was measured: a network that still sees there keeps its whole receptive field.
+        halo = reach if seen >= FURTHEST else min(seen + align // 2, reach)
     return Tiling(align, reach, -(-halo // align) * align, peak // (size[0] * size[1]))
 
 

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import PngImagePlugin
 
 from engines.errors import UserError
 from engines.files import os_reason
@@ -24,7 +24,8 @@ Samples = NDArray[Any]  # uint8 or uint16 (rows, width, 3 or 4)
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGEST = 2**30  # pixels; memory does not grow with them, but the time to compute does
-_PIECE = 1 << 16
+_PIECE = 1 << 16  # bytes
+_STRIP = 64  # rows that are decoded at a time
 _CHANNELS = {2: 3, 6: 4}  # colour types that are read in rows: RGB and RGBA
 
 
@@ -110,7 +111,6 @@ class PngReader:
         self._inflate = zlib.decompressobj()
         self._check = zlib.crc32(kind)
         self._above = bytes(self._stride - 1)
-        self.row = 0
 
     def read(self, count: int) -> Samples:
         """The next `count` rows.
@@ -118,13 +118,14 @@ class PngReader:
         Raises:
             UserError: the file is truncated or damaged.
         """
-        try:
-            raw = self._inflated(count * self._stride)
-            samples = self._unfilter(raw, count)
-        except (ValueError, OSError, SyntaxError, zlib.error, struct.error) as error:
-            raise UserError(f"{self.path}: the image is truncated or corrupt ({error})") from None
-        self.row += count
-        self._above = samples[-1].astype(samples.dtype.newbyteorder(">")).tobytes()
+        samples = np.empty((count, self.width, self.channels), f"u{self.bits // 8}")
+        for start in range(0, count, _STRIP):
+            part = samples[start : start + _STRIP]
+            try:
+                part[:] = self._unfilter(self._inflated(len(part) * self._stride), len(part))
+            except (ValueError, OSError, SyntaxError, zlib.error, struct.error) as error:
+                raise UserError(f"{self.path}: the image is truncated or corrupt ({error})") from None
+            self._above = part[-1].astype(part.dtype.newbyteorder(">")).tobytes()
         return samples
 
     def _inflated(self, size: int) -> bytes:
@@ -168,7 +169,7 @@ class PngReader:
 
 
 def _decode(png: bytes, swapped: bool = False) -> Samples:
-    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+    with PngImagePlugin.PngImageFile(io.BytesIO(png)) as image:
         if swapped:
             image.tile = [tile._replace(args=str(tile.args).replace("16B", "16L")) for tile in image.tile]
         return np.asarray(image)

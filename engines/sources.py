@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.errors import UserError
 from engines.images import open_image, read_samples
 from engines.metadata import Metadata, orientation, read_metadata
 from engines.png import PngReader, read_text
@@ -81,7 +82,7 @@ class StreamedPng(Source):
     def rows(self, start: int, stop: int) -> Samples:
         if start < self._start:
             self._reader.close()
-            self._reader = PngReader(self.path)
+            self._reader = self._open_again()
             self._start, self._held = 0, self._held[:0]
         at = self._start + len(self._held)
         while at < start:  # rows that nobody wants, a few at a time
@@ -93,6 +94,17 @@ class StreamedPng(Source):
             held = np.concatenate([held, self._reader.read(stop - at)])
         self._held, self._start = held, start
         return held[: stop - start]
+
+    def _open_again(self) -> PngReader:
+        try:
+            reader = PngReader(self.path)
+        except ValueError as error:
+            raise UserError(f"{self.path}: changed while it was read ({error})") from None
+        kept = (self.height, self.width, self.channels, self.bits)
+        if (reader.height, reader.width, reader.channels, reader.bits) != kept:
+            reader.close()
+            raise UserError(f"{self.path}: changed while it was read")
+        return reader
 
     def close(self) -> None:
         self._reader.close()

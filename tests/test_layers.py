@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from networks import tiny
 from torch import Tensor, nn
 
@@ -66,6 +69,20 @@ def test_scale_and_offset_heads_move_the_queries() -> None:
             assert (dst(x, True) - full).abs().max() > 0.01
             head.weight.copy_(weight)
             head.bias.copy_(bias)
+
+
+@given(st.integers(0, 1000))
+def test_no_input_moves_a_query_further_than_its_reach(seed: int) -> None:
+    dst = strong(DST(6, 2, 4, 0, 2, True), std=0.3)
+    assert isinstance(dst, DST)
+    with torch.no_grad():
+        tokens = dst.norm_attention(10 ** (seed % 5 - 2) * random(1, 6, 8, 8, seed=seed))
+        mean = F.leaky_relu(dst.window_mean(tokens, True), 0.2)
+        scale, offset = dst.scale_head(mean).abs(), dst.offset_head(mean).abs()
+        moved = float((1.5 * scale + 4 * offset).max())
+    assert 0 < moved <= dst.query_reach()
+    dst.deform = False
+    assert dst.query_reach() == 0
 
 
 def test_a_dconv_is_bounded_and_rolls_by_any_column() -> None:

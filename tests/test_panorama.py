@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from conftest import ASSETS
 from exported import released
+from networks import build, tiny
 from PIL import Image
 
+from dinn360.session import TorchSession
 from engines.metadata import Metadata
-from engines.panorama import Rescaler, Tile
+from engines.panorama import Direction, Rescaler, Tile
 from engines.session import open_session
 from engines.sources import Samples, WholeSource
 from engines.tiles import Plan
@@ -53,6 +55,19 @@ def test_tiles_change_nothing(rescaler: Rescaler, height: int, width: int) -> No
     assert one.tiles == 1 and len(several.bands) > 2
     assert len(several.columns) == (4 if width % 8 == 0 else 1)
     assert np.abs(tiled - whole).max() <= 1e-5 + 1 / 65535  # 16-bit samples: one step of rounding
+
+
+@pytest.mark.parametrize("direction", ["down", "up"])
+def test_poles_that_depend_on_each_other(direction: Direction) -> None:
+    """A network whose heads move the queries by pixels: the windows that join the poles must have their true mean."""
+    network = build(tiny(2), std=0.3)
+    rescaler = Rescaler(TorchSession(network, direction, Path("tiny.pth")), direction)
+    unit = rescaler.scale if direction == "down" else 1
+    image = picture("forest", unit * 450, unit * 16)
+    whole, _ = rescaled(rescaler, image, "none")
+    tiled, tiles = rescaled(rescaler, image, (32, 16))
+    assert len(tiles.bands) > 1
+    assert np.abs(tiled - whole).max() <= 1e-5 + 1 / 65535
 
 
 def test_a_turned_panorama_gives_the_turned_result(rescaler: Rescaler) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 from engines.errors import UserError
 from engines.images import Image8
 from engines.png import LARGEST, SIGNATURE, PngReader, PngWriter, Samples, read_text
+from engines.sources import StreamedPng, open_source
 
 SAMPLES = st.sampled_from([np.uint8, np.uint16]).flatmap(
     lambda dtype: hnp.arrays(dtype, st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([3, 4])))
@@ -125,3 +126,30 @@ def test_damage_ends_in_an_error(tmp_path_factory: pytest.TempPathFactory, data:
         assert "truncated or corrupt" in str(error)
     finally:
         reader.close()
+
+
+@given(st.lists(st.tuples(st.integers(0, 299), st.integers(1, 300)), min_size=1, max_size=6), st.booleans())
+def test_rows_in_any_order(
+    tmp_path_factory: pytest.TempPathFactory, requests: list[tuple[int, int]], streamed: bool
+) -> None:
+    samples = np.random.default_rng(0).integers(0, 256, (300, 5, 3)).astype(np.uint8)
+    path = tmp_path_factory.mktemp("png") / "a.png"
+    path.write_bytes(written(samples))
+    if not streamed:
+        Image.fromarray(samples).save(path, "TIFF")
+    source = open_source(path)
+    assert isinstance(source, StreamedPng) == streamed
+    for start, count in requests:
+        assert np.array_equal(source.rows(start, min(start + count, 300)), samples[start : start + count])
+    source.close()
+
+
+def test_a_file_that_is_replaced_while_it_is_read(tmp_path: Path, forest: Image8) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(written(forest))
+    source = open_source(path)
+    source.rows(100, 200)
+    (tmp_path / "b.png").write_bytes(written(forest[:50]))
+    (tmp_path / "b.png").rename(path)
+    with pytest.raises(UserError, match=r"a\.png: changed while it was read"):
+        source.rows(0, 10)

@@ -1,0 +1,76 @@
+"""downscale-video and upscale-video: the frames of a video through a graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from engines.commands.images import FOREIGN, PATH, TileSize, runtime_options
+from engines.errors import UserError
+from engines.panorama import Direction, Rescaler, Tile
+from engines.session import open_session
+from engines.video import LOSSLESS, rescale_video
+
+SOURCE = click.argument("source", type=PATH)
+TARGET = click.argument("target", type=PATH)
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace a video that is there already.")
+TILE = click.option("--tile", type=TileSize(), default="auto", show_default=True, help="LR rows and columns at a time.")
+
+
+@click.command("downscale-video")
+@SOURCE
+@TARGET
+@OVERWRITE
+@TILE
+@click.option(
+    "--codec", type=click.Choice(list(LOSSLESS)), default="ffv1", show_default=True, help="Both are lossless."
+)
+@runtime_options
+def downscale_video(source: Path, target: Path, **options: Any) -> None:
+    """Downscale the frames of SOURCE to TARGET (.mkv; .mp4 and .mov with --codec x264); audio is kept."""
+    _run(source, target, "down", **options)
+
+
+@click.command("upscale-video")
+@SOURCE
+@TARGET
+@OVERWRITE
+@TILE
+@FOREIGN
+@click.option("--crf", type=click.IntRange(0, 51), default=16, show_default=True, help="Quality of H.264; 0 is best.")
+@runtime_options
+def upscale_video(source: Path, target: Path, **options: Any) -> None:
+    """Upscale the frames of SOURCE (best: what downscale-video made) to TARGET (.mp4, .mov, .mkv); audio is kept."""
+    _run(source, target, "up", **options)
+
+
+def _run(
+    source: Path,
+    target: Path,
+    direction: Direction,
+    model: Path,
+    threads: int | None,
+    provider: str | None,
+    overwrite: bool,
+    tile: Tile,
+    **options: Any,
+) -> None:
+    if not source.is_file():
+        raise UserError(f"{source}: expected a video file, found none")
+    if target.exists() and not overwrite:
+        raise UserError(f"{target}: is there already; give --overwrite to replace it")
+    if target.exists() and target.samefile(source):
+        raise UserError(f"{target}: is the source itself; name another target")
+    with open_session(model, threads, provider) as session, tqdm(unit="frame", leave=False, disable=None) as bar:
+
+        def progress(done: int, of: int) -> None:
+            bar.total = of or None
+            bar.update(done - bar.n)
+
+        result = rescale_video(Rescaler(session, direction), source, target, tile=tile, progress=progress, **options)
+    megapixels = result.frames * result.height * result.width / 1e6
+    rate = f"{result.frames / result.seconds:.2f} frames/s, {megapixels / result.seconds:.2f} megapixels/s"
+    click.echo(f"{result.frames} frames of {result.width}x{result.height} in {result.seconds:.1f} s: {rate}")

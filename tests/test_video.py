@@ -1,0 +1,148 @@
+"""`python -m engines downscale-video | upscale-video` on small clips with sound, made here from real panoramas."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from conftest import GraphMaker
+
+from engines.cli import main
+from engines.images import Image8
+
+av = pytest.importorskip("av", reason="needs the package av (PyAV)")
+ROOT = Path(__file__).parents[1]
+TIMES = [0, 40, 80, 200, 240, 300]  # milliseconds: a variable frame rate
+
+
+@pytest.fixture
+def models(make_graph: GraphMaker) -> dict[str, Path]:
+    """Toy graphs of scale 2 that carry a checkpoint's hash."""
+    metadata = {"scale": "2", "checkpoint_sha256": "ab" * 32}
+    return {kind: make_graph(kind, metadata=metadata) for kind in ("down", "up")}
+
+
+def write_clip(path: Path, image: Image8, times: list[int], size: tuple[int, int] = (64, 128)) -> Path:
+    """A turning panorama with a tone, lossless."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264rgb", rate=25, options={"qp": "0"})
+        video.height, video.width, video.pix_fmt = *size, "bgr24"
+        video.codec_context.time_base = video.time_base = Fraction(1, 1000)
+        sound = out.add_stream("pcm_s16le", rate=8000)
+        for number, at in enumerate(times):
+            turned = np.roll(image, 16 * number, axis=1)[100 : 100 + size[0], : size[1]]
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(turned), format="rgb24").reformat(format="bgr24")
+            frame.pts, frame.time_base = at, Fraction(1, 1000)
+            out.mux(video.encode(frame))
+        tone = (8000 * np.sin(np.arange(2400) / 5)).astype(np.int16)[None]
+        samples = av.AudioFrame.from_ndarray(tone, format="s16", layout="mono")
+        samples.sample_rate, samples.pts = 8000, 0
+        out.mux(sound.encode(samples))
+        out.mux(video.encode(None))
+        out.mux(sound.encode(None))
+    return path
+
+
+def read_clip(path: Path) -> tuple[list[int], np.ndarray, bytes]:
+    """Times in milliseconds, frames (n, H, W, 3), and the sound's samples."""
+    with av.open(str(path)) as clip:
+        frames = [(round(1000 * frame.time), frame.to_ndarray(format="rgb24")) for frame in clip.decode(video=0)]
+    with av.open(str(path)) as clip:
+        sound = b"".join(bytes(frame.to_ndarray()) for frame in clip.decode(audio=0))
+    return [at for at, _ in frames], np.stack([frame for _, frame in frames]), sound
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("codec", ["ffv1", "x264"])
+def test_there_and_back(tmp_path: Path, models: dict[str, Path], forest: Image8, codec: str) -> None:
+    clip = write_clip(tmp_path / "in.mkv", forest, TIMES)
+    lr, hr = tmp_path / "lr.mkv", tmp_path / "hr.mkv"
+    result = run("downscale-video", clip, lr, "--model", models["down"], "--codec", codec)
+    assert result.exit_code == 0 and "6 frames of 128x64" in result.stdout, result.output
+    times, frames, sound = read_clip(lr)
+    _, original, tone = read_clip(clip)
+    assert times == TIMES and sound == tone and len(tone) > 4000
+    means = original.reshape(6, 32, 2, 64, 2, 3).mean(axis=(2, 4))
+    assert np.abs(frames - means).max() <= 0.51  # lossless: rounded, and nothing else
+    result = run("upscale-video", lr, hr, "--model", models["up"], "--crf", 1)
+    assert result.exit_code == 0 and result.stderr == "", result.output
+    times, restored, sound = read_clip(hr)
+    assert times == TIMES and sound == tone and restored.shape == original.shape
+    assert np.abs(restored - frames.repeat(2, 1).repeat(2, 2).astype(int)).mean() < 3  # H.264, 4:2:0
+
+
+@pytest.mark.parametrize("space", [1, 5])
+def test_colours_of_a_tagged_video(tmp_path: Path, models: dict[str, Path], space: int) -> None:
+    """4:2:0 video as cameras write it, BT.709 or BT.601: both matrices are undone, and BT.709 is written."""
+    orange = np.broadcast_to(np.array([250, 100, 10], np.uint8), (64, 128, 3))
+    clip, lr, hr = tmp_path / "in.mp4", tmp_path / "lr.mkv", tmp_path / "hr.mp4"
+    with av.open(str(clip), "w") as out:
+        video = out.add_stream("libx264", rate=25, options={"crf": "0"})
+        video.height, video.width, video.pix_fmt = 64, 128, "yuv420p"
+        video.codec_context.colorspace, video.codec_context.color_range = space, 1
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(orange), format="rgb24")
+        out.mux(video.encode(frame.reformat(format="yuv420p", dst_colorspace=space)))
+        out.mux(video.encode(None))
+    assert run("downscale-video", clip, lr, "--model", models["down"]).exit_code == 0
+    assert run("upscale-video", lr, hr, "--model", models["up"], "--crf", 1).exit_code == 0
+    for path, matrix in ((lr, None), (hr, 1)):
+        with av.open(str(path)) as result:
+            frame = next(result.decode(video=0))
+        assert matrix is None or int(frame.colorspace) == matrix
+        found = frame.reformat(format="rgb24", src_colorspace=matrix).to_ndarray().reshape(-1, 3).mean(axis=0)
+        assert np.abs(found - orange[0, 0]).max() < 4
+
+
+def test_foreign_and_wrong_models(
+    tmp_path: Path, models: dict[str, Path], forest: Image8, make_graph: GraphMaker
+) -> None:
+    clip = write_clip(tmp_path / "in.mkv", forest, TIMES[:2])
+    lr, hr = tmp_path / "lr.mkv", tmp_path / "hr.mp4"
+    result = run("upscale-video", clip, tmp_path / "hr.mkv", "--model", models["up"])
+    assert result.exit_code == 0 and "was not made by downscale-video" in result.stderr
+    run("downscale-video", clip, lr, "--model", models["down"])
+    other = make_graph("up", "other.onnx", {"scale": "2", "checkpoint_sha256": "cd" * 32})
+    result = run("upscale-video", lr, hr, "--model", other)
+    assert result.exit_code == 2 and "found the model cdcdcdcdcdcd" in result.stderr and not hr.exists()
+
+
+def test_mistakes_end_in_one_line(tmp_path: Path, models: dict[str, Path], forest: Image8) -> None:
+    clip = write_clip(tmp_path / "in.mkv", forest, TIMES[:2])
+    (tmp_path / "text.mkv").write_text("hello")
+    (tmp_path / "cut.mkv").write_bytes(clip.read_bytes()[:300])
+    before = set(tmp_path.iterdir())
+    for source, target, message in (
+        (tmp_path / "none.mkv", tmp_path / "lr.mkv", "none.mkv: expected a video file, found none"),
+        (tmp_path / "text.mkv", tmp_path / "lr.mkv", "text.mkv: cannot be read or written as video"),
+        (tmp_path / "cut.mkv", tmp_path / "lr.mkv", "cut.mkv: "),
+        (clip, tmp_path / "lr.mp4", "lr.mp4: .mp4 does not hold ffv1"),
+        (clip, tmp_path / "lr.gif", "expected a name that ends in .mkv, .mp4, .mov"),
+        (clip, clip, "is there already"),
+    ):
+        result = run("downscale-video", source, target, "--model", models["down"])
+        assert result.exit_code == 2 and result.stderr.count("\n") == 1, result.output
+        assert message in result.stderr
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path, models: dict[str, Path], forest: Image8) -> None:
+    clip = write_clip(tmp_path / "in.mkv", forest, list(range(0, 24000, 40)), (128, 256))
+    before = set(tmp_path.iterdir())
+    command = [sys.executable, "-m", "engines", "downscale-video", clip, tmp_path / "lr.mkv", "--model", models["down"]]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}) as job:
+        while set(tmp_path.iterdir()) == before and job.poll() is None:
+            time.sleep(0.02)
+        job.send_signal(signal.SIGINT)
+        assert job.wait(60) == 1
+    assert set(tmp_path.iterdir()) == before
