@@ -24,8 +24,9 @@ HEAD = """# What the kernels compile to
 
 Written by `make -C plugins report` with nvcc {version}. Nothing here ran on a GPU.
 
-A kernel is named as in its source, with its template arguments; `deform_conv_half<n8 tiles, channels-last>`,
-`deform_conv_float<channels-last>`. Columns are compute capabilities.
+A kernel is named as in its source, with its template arguments: `deform_conv_half<output channels / 8, channels-last>`,
+`deform_conv_float<channels-last>`, `dst_attention<type, channels of a head, 16-byte loads>`. Columns are compute
+capabilities.
 """
 
 
@@ -49,14 +50,18 @@ def table(title: str, kernels: Sequence[Kernel], cell: Callable[[Kernel], str]) 
 def report(kernels: Sequence[Kernel]) -> str:
     """The whole page."""
     multiplying = [kernel for kernel in kernels if any(k.tensor for k in kernels if k.name == kernel.name)]
+    spills = [f"`{k.name}`, {k.architecture}: {k.stack} bytes a thread" for k in kernels if k.stack]
     return "\n".join(
         [
             HEAD.format(version=compiler_version()),
+            f"Spilled registers and arrays in local memory: {'; '.join(spills) or 'none'}.\n",
             table("Registers of a thread", kernels, lambda kernel: str(kernel.registers)),
             table("Shared memory of a block, bytes, static", kernels, lambda kernel: str(kernel.shared)),
-            table("Stack of a thread, bytes (0: no register is spilled)", kernels, lambda kernel: str(kernel.stack)),
-            table("Instructions", kernels, lambda kernel: str(kernel.instructions)),
-            table("Tensor-core instructions among them", multiplying, lambda k: f"{k.tensor} ({k.share:.1%})"),
+            table(
+                "Tensor-core instructions in the whole kernel",
+                multiplying,
+                lambda k: f"{k.tensor} of {k.instructions} ({k.share:.1%})",
+            ),
             table(
                 "Tensor-core instructions in the innermost loop that has them",
                 multiplying,

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from plugins import build
 from plugins.emulator import library
 
 Array = NDArray[Any]
-WHY_NOT = library.missing()
+WHY_NOT = build.missing()
 needs_compiler = pytest.mark.skipif(WHY_NOT is not None, reason=f"the emulator cannot be built: {WHY_NOT}")
 
 

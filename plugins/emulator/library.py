@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import functools
-import os
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from plugins import native
+from plugins.build import ROOT, cmake
 from plugins.native import Array
 
-ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "emulator"
 _COUNTS = (
     "launches", "blocks", "threads", "load_requests", "load_sectors", "load_bytes",
@@ -54,36 +49,11 @@ class Report(ctypes.Structure):
         return {tensor.name.decode(): tensor for tensor in self.tensors if tensor.name}
 
 
-def missing() -> str | None:
-    """What this machine lacks to build the emulator, or None."""
-    if shutil.which("cmake") is None:
-        return "no cmake on this machine"
-    if not any(map(shutil.which, (os.environ.get("CXX") or "c++", "g++", "clang++"))):
-        return "no C++ compiler on this machine"
-    return None
-
-
-@functools.cache
-def _built() -> Path:
-    """The folder of the libraries, built once for a process from the sources as they are."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    options = ["-DDINN360_EMULATOR=ON", *(f"-DDINN360_{part}=OFF" for part in ("CPU", "ORT", "CUDA", "TENSORRT"))]
-    with (BUILD / ".lock").open("w") as lock:  # two processes may come at once
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for command in (
-            ["cmake", "-S", str(ROOT / "plugins"), "-B", str(BUILD), *options],
-            ["cmake", "--build", str(BUILD), "--parallel", "2"],
-        ):
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode != 0:
-                raise RuntimeError(f"{' '.join(command)}:\n{(done.stdout + done.stderr)[-4000:]}")
-    return BUILD / "emulator"
-
-
 @functools.cache
 def load(name: str) -> ctypes.CDLL:
-    """lib<name>.so of the emulator. Raises RuntimeError with the compiler's words when it cannot be built."""
-    return ctypes.CDLL(str(_built() / f"lib{name}.so"))
+    """lib<name>.so of the emulator, built once for a process from the sources as they are. Raises BuildError."""
+    cmake(BUILD, ["EMULATOR"], name)
+    return ctypes.CDLL(str(BUILD / "emulator" / f"lib{name}.so"))
 
 
 def deform_conv(*arrays: Array | None, **options: Any) -> tuple[Array, Report]:

@@ -17,8 +17,7 @@ __device__ __forceinline__ int output_channel(int lane, int i) { return 16 * (i 
 
 template <bool kVector>
 __device__ __forceinline__ void store_sums(float const (&sums)[4][8], Task<float> const& task, Tile const& tile) {
-  int const base = tile.group * task.plan.group_outputs, end = tile.group + 1 == task.groups
-                       ? task.out_stored : base + task.plan.group_outputs;
+  int const first = tile.first_output(task), end = tile.end_output(task);
 #pragma unroll
   for (int m = 0; m < 4; ++m) {
     int const column = tile.column + 8 * m + tile.lane % 8;
@@ -26,7 +25,7 @@ __device__ __forceinline__ void store_sums(float const (&sums)[4][8], Task<float
     int64_t const pixel = int64_t{tile.row} * task.out_width + column;
 #pragma unroll
     for (int n = 0; n < 8; n += kVector ? 4 : 1) {
-      int const channel = base + kOutputs * tile.block + output_channel(tile.lane, n);
+      int const channel = first + output_channel(tile.lane, n);
       if (channel >= end) continue;
       int64_t const at = task.y_at.at(tile.image, pixel, channel);
       if constexpr (kVector) {

@@ -7,11 +7,11 @@
 // next; weights lie packed so that the lane's share of both products is one 16-byte load, too. Likewise output channels
 // are numbered so that a lane's sums are consecutive channels and leave in 16-byte stores.
 //
-// Otherwise (kLinear, odd groups): a lane samples a whole pixel's octets, since neighbouring columns are neighbours in
+// Otherwise (kLinear, or groups of odd sizes): a lane samples a whole pixel's octets, since neighbouring columns are neighbours in
 // memory, and hands them over through shared memory.
 //
-// Warps share nothing, so no barrier stops a block; its size only makes a tile whose samples meet in L1. Registers are
-// not double-buffered: 16 loads of a step are in flight at once, and there are 16 warps to switch to.
+// Warps share nothing, so no barrier stops a block; its size only makes a tile whose samples meet in L1. Nothing is
+// double-buffered: a warp has eight loads on their way at once, and a multiprocessor a dozen warps to switch to.
 #pragma once
 
 #include "deform_conv_sampling.cuh"
@@ -20,8 +20,8 @@ namespace dinn360::deform::half_kernel {
 
 // Of a block: as many as let registers keep 16 (kTiles = 8: 12) warps on a multiprocessor.
 __host__ __device__ constexpr int warps(int tiles) { return tiles == 8 ? 6 : 8; }
-inline constexpr int kStageRow = 34;                           // halves: 32 pixels and a shift of the banks
-inline constexpr int kStage = 32 * kStageRow;                  // of a warp, kLinear: 32 pixels x 32 channels
+inline constexpr int kStageRow = 34;           // halves: 32 pixels and a shift of the banks
+inline constexpr int kStage = 32 * kStageRow;  // of a warp, without kVector: 32 pixels x 32 channels
 
 // The output channel, within its block, of column `column` of the tile-th n8 tile.
 __host__ __device__ constexpr int output_channel(int tiles, int tile, int column) {
@@ -68,11 +68,10 @@ __device__ __forceinline__ void multiply(float (&sums)[kTiles][4], uint4 const (
 template <int kTiles>
 __device__ __forceinline__ void store_vectors(Sums<kTiles> const& sums, Task<__half> const& task, Tile const& tile) {
   constexpr int kRun = kTiles == 2 ? 4 : 8;  // consecutive channels of a lane
-  int const base = tile.group * task.plan.group_outputs, end = tile.group + 1 == task.groups
-                       ? task.out_stored : base + task.plan.group_outputs;
+  int const first = tile.first_output(task), end = tile.end_output(task);
 #pragma unroll
   for (int run = 0; run < 2 * kTiles / kRun; ++run) {
-    int const channel = base + 8 * kTiles * tile.block + 32 * run + kRun * (tile.lane % 4);
+    int const channel = first + 32 * run + kRun * (tile.lane % 4);
 #pragma unroll
     for (int row = 0; row < 4; ++row) {  // (row tile, half)
       int const column = tile.column + 8 * row + tile.lane / 4;
@@ -97,13 +96,12 @@ template <int kTiles>
 __device__ __forceinline__ void store_columns(Sums<kTiles> const& sums, Task<__half> const& task, Tile const& tile,
                                               Shared<__half> stage) {
   constexpr int kPart = kTiles == 2 ? 2 : 4;  // n8 tiles at a time
-  int const base = tile.group * task.plan.group_outputs, end = tile.group + 1 == task.groups
-                       ? task.out_stored : base + task.plan.group_outputs;
+  int const end = tile.end_output(task);
   int const column = tile.column + tile.lane;
   int64_t const pixel = int64_t{tile.row} * task.out_width + column;
 #pragma unroll
   for (int part = 0; part < kTiles; part += kPart) {
-    int const first = base + 8 * (kTiles * tile.block + part);
+    int const first = tile.first_output(task) + 8 * part;
     __syncwarp();
 #pragma unroll
     for (int n = 0; n < kPart; ++n) {

@@ -14,8 +14,8 @@ inline constexpr int kTableRow = kWarp + 2, kTable = kSpots * kTableRow;
 
 // A position in 16 bytes, {pixel, right, upper, lower}: the index of the upper left corner (possibly of row -1), the
 // right column's share, and the shares of the two rows, which carry the mask. The right neighbour is the next pixel, or
-// with the sign bit of `right` the first one of the row. A corner that is outside or has no share is not read: all that
-// is there is never infinity times zero. All zero: nothing is read, the sample is zero.
+// with the sign bit of `right` the first one of the row. A corner that is outside or has no share is not read, so
+// that NaN and infinity never meet a share of zero. All zero: nothing is read, the sample is zero.
 __device__ __forceinline__ uint4 position(Place row, Place column, float factor, int height, int width, bool wrap) {
   if (!row.finite || !column.finite || row.whole < -1 || row.whole >= height) return make_uint4(0, 0, 0, 0);
   float upper = row.whole >= 0 ? (1.0f - row.part) * factor : 0.0f;

@@ -73,6 +73,15 @@ struct Tile {
   __device__ __forceinline__ int64_t packed(Task<T> const& task) const {
     return int64_t{group} * task.plan.out_blocks + block;
   }
+  // Channels of y from this block's first on to the last that this group stores: the last group fills y up.
+  template <class T>
+  __device__ __forceinline__ int first_output(Task<T> const& task) const {
+    return group * task.plan.group_outputs + block * task.plan.block_outputs;
+  }
+  template <class T>
+  __device__ __forceinline__ int end_output(Task<T> const& task) const {
+    return group + 1 == task.groups ? task.out_stored : (group + 1) * task.plan.group_outputs;
+  }
 };
 
 template <class T>

@@ -6,7 +6,7 @@ import functools
 import sys
 from pathlib import Path
 
-from plugins.build import BuildError, cmake
+from plugins.build import BuildError, cmake, missing
 from plugins.emulator import library as emulator
 from plugins.kernels import library as kernels
 
@@ -37,6 +37,6 @@ def product() -> Path:
 
 def emulated_path() -> Path:
     """libdinn360_trt_emulated.so, and beside it the driver. Raises UnavailableError, BuildError."""
-    if why := emulator.missing():
+    if why := missing():
         raise UnavailableError(why)
     return _built(emulator.BUILD, "EMULATOR", "dinn360_trt_driver") / "libdinn360_trt_emulated.so"
