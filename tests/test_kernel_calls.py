@@ -68,6 +68,7 @@ def test_any_deform_conv(case: dict[str, Any], type_: Any, layout: int) -> None:
         (dict(offset_groups=3), "offset groups must divide the input channels"),
         (dict(pad_column=-1), "pads must not be negative"),
         (dict(height=2**16, width=2**15), r"an image has more than 2\^31 pixels"),
+        (dict(out_height=2**16, out_width=2**15), r"an image has more than 2\^31 pixels"),
         (dict(dilation_row=2**29), r"a side with its strides and pads more than 2\^29"),
         (dict(height=2**14, width=2**14, channels=64), r"an image of more than 2\^33 values"),
         (dict(channels=2**28), r"more than 2\^29 weights for an output channel"),

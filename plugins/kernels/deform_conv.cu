@@ -203,7 +203,7 @@ char const* check(DeformConvParams const& p) {
   };
   if (reach(p.out_height, p.stride_row, p.kernel_rows, p.dilation_row, p.pad_row) > limit ||
       reach(p.out_width, p.stride_column, p.kernel_columns, p.dilation_column, p.pad_column) > limit ||
-      int64_t{p.height} * p.width > 0x7fffffff) {
+      int64_t{p.height} * p.width > 0x7fffffff || int64_t{p.out_height} * p.out_width > 0x7fffffff) {
     return "DeformConv2d: an image has more than 2^31 pixels, or a side with its strides and pads more than 2^29";
   }
   if (int64_t{p.height} * p.width * ceil_div(p.channels, 8) > 0x7fffffff / 2) {
