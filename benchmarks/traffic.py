@@ -32,8 +32,11 @@ All figures are bytes of global memory per output pixel, for one panorama of {wi
 as input channels, columns cyclic. Kernels of 3×3 with one offset group; windows of 8×8, displaced by 4, with heads of
 16 channels. A load or store of a warp moves whole sectors of 32 bytes.
 
-- **bound**: every input and output once. Weights, bias and scale/offset fields, {constants}, are left out.
-- **im2col** (or **unfused**): the bound, and what the usual formulation writes and reads back: {unrolled}.
+- **bound**: every input and output once. Weights, bias and scale/offset fields, whose share of a pixel vanishes in a
+  large panorama, are left out.
+- **im2col** (or **unfused**): the bound, and what the usual formulation writes and reads back: for the convolution the
+  column buffer of 9·C values a pixel; for the attention the sampled queries and, before and after the softmax, the
+  scores of window² keys for each head.
 - **no cache**: the sectors of all requests. Served by L1 and L2 for the most part.
 - **per block**: each distinct sector once for each thread block, as with an L1 that holds all that a block reads: what
   L2 has to serve.
@@ -139,16 +142,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.parent.name}/{TABLE.name}")
     arguments = parser.parse_args()
-    head = HEAD.format(
-        width=WIDTH,
-        height=HEIGHT,
-        constants="whose share of a pixel vanishes in a large panorama",
-        unrolled="for the convolution the column\n  buffer of 9·C values a pixel; for the attention the sampled "
-        "queries and, before and after the softmax, the\n  scores of window² keys for each head",
-    )
     text = "\n".join(
         [
-            head,
+            HEAD.format(width=WIDTH, height=HEIGHT),
             table("DeformConv2d", "im2col", (16, 24, 32, 64)),
             "",
             "*of the bound*: per launch / bound; *less*: im2col / per launch.",
