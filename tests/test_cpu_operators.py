@@ -1,7 +1,7 @@
 """The CPU operators against fp64 references, with every instruction set that this CPU has and NEON on an emulator.
 
-Calls and tolerances are those of test_kernels.py. fp16 data is widened, and only the output is rounded to fp16: less than
-the tolerance allows for.
+Calls and tolerances are those of test_kernels.py. fp16 data is widened, and only the output is rounded to fp16, which
+is less than the tolerance allows for.
 """
 
 from __future__ import annotations

@@ -194,52 +194,66 @@ class Gathering {
             float* tile, bool any)
       : image_(image),
         samples_(samples),
-        tile_(tile),
-        first_(first),
+        to_(tile),
+        at_(first),
+        left_(any ? plan.slices * plan.taps * kTilePixels : 0),
         pixel_(plan.pixel),
         row_(plan.row),
         vectors_(kVectors != 0 ? kVectors : plan.slice_vectors),
+        end_(first + kTilePixels),
         slice_(plan.slice),
-        slice_samples_(plan.taps * kTilePixels),
-        field_samples_(slices_of_field * slice_samples_),
-        size_(any ? plan.slices * slice_samples_ : 0) {}
+        slices_of_field_(slices_of_field),
+        taps_(plan.taps) {}
 
   void gather_some(int64_t count) {
-    int64_t const end = next_ + count < size_ ? next_ + count : size_;
-    while (next_ < end) gather_one();
+    while (count-- > 0 && left_ > 0) gather_one();
   }
-  void gather_rest() { gather_some(size_); }
+  void gather_rest() { gather_some(left_); }
 
  private:
   void gather_one() {
-    int64_t const at = first_ + in_tile_;
-    float const* const upper = image_ + samples_->place[at] * pixel_;
+    float const* const upper = image_ + samples_->place[at_] * pixel_;
     float const* const lower = upper + row_;
-    Vec const upper_left = broadcast(samples_->upper_left[at]), upper_right = broadcast(samples_->upper_right[at]);
-    Vec const lower_left = broadcast(samples_->lower_left[at]), lower_right = broadcast(samples_->lower_right[at]);
-    float* to = tile_ + in_tile_ * kLanes;
-    DINN360_UNROLL
-    for (int64_t v = 0; v < (kVectors != 0 ? kVectors : vectors_); ++v, to += kTilePixels * kLanes) {
+    Vec const upper_left = broadcast(samples_->upper_left[at_]), upper_right = broadcast(samples_->upper_right[at_]);
+    Vec const lower_left = broadcast(samples_->lower_left[at_]), lower_right = broadcast(samples_->lower_right[at_]);
+    auto const sample = [&](int64_t v) {
       Vec sum = upper_left * load<Vec>(upper + v * kLanes);
       sum = fma(upper_right, load<Vec>(upper + pixel_ + v * kLanes), sum);
       sum = fma(lower_left, load<Vec>(lower + v * kLanes), sum);
-      store(to, fma(lower_right, load<Vec>(lower + pixel_ + v * kLanes), sum));
+      store(to_ + v * kTilePixels * kLanes, fma(lower_right, load<Vec>(lower + pixel_ + v * kLanes), sum));
+    };
+    if constexpr (kVectors != 0) {
+      DINN360_UNROLL
+      for (int v = 0; v < kVectors; ++v) sample(v);
+    } else {
+      for (int64_t v = 0; v < vectors_; ++v) sample(v);
     }
-    ++next_;
-    if (++in_tile_ < kTilePixels) return;
-    in_tile_ = 0;
-    tile_ += vectors_ * kTilePixels * kLanes;
-    ++samples_;
-    if (next_ % slice_samples_ != 0) return;
-    image_ += slice_;
-    if (next_ % field_samples_ != 0) samples_ -= slice_samples_ / kTilePixels;
+    --left_;
+    to_ += kLanes;
+    if (++at_ == end_) next_tap();
   }
 
+  void next_tap() {
+    at_ -= kTilePixels;
+    to_ += (vectors_ - 1) * kTilePixels * kLanes;
+    ++samples_;
+    if (++tap_ < taps_) return;
+    tap_ = 0;
+    image_ += slice_;
+    if (++slice_of_field_ < slices_of_field_) {
+      samples_ -= taps_;
+    } else {
+      slice_of_field_ = 0;
+    }
+  }
+
+  // What each sample needs; the multiplication beside it leaves few registers.
   float const* image_;
   Samples const* samples_;
-  float* tile_;
-  int64_t first_, in_tile_ = 0, next_ = 0;
-  int64_t pixel_, row_, vectors_, slice_, slice_samples_, field_samples_, size_;
+  float* to_;
+  int64_t at_, left_, pixel_, row_;
+  // What each tap needs.
+  int64_t vectors_, end_, slice_, slices_of_field_, taps_, tap_ = 0, slice_of_field_ = 0;
 };
 
 // Sums over one channel: sum[pixel][vector] += tile[pixel] * weight[vector].
