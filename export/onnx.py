@@ -165,20 +165,20 @@ def label(model: ModelProto, values: dict[str, str]) -> None:
         node.doc_string = ""
 
 
-def sidecar(path: Path, direction: str, form: Form, values: dict[str, str]) -> str:
+def sidecar(path: Path, direction: str, form: Form, told: dict[str, str]) -> str:
     """JSON text about the graph file at `path`: its metadata, its hash and the reason of every island."""
-    told = {name: value for name, value in values.items() if name not in ("producer", "islands", "config")}
+    plain = {name: value for name, value in told.items() if name not in ("producer", "islands", "config")}
     islands = [{"role": island.role, "reason": island.reason} for island in form.islands(direction)]
     record = {
         "format": "dinn360-graph",
         "version": 1,
         "graph": path.name,
         "graph_sha256": sha256_of(path),
-        **told,
-        "scale": int(values["scale"]),
+        **plain,
+        "scale": int(told["scale"]),
         "opset": form.opset,
         "islands": islands,
-        "config": json.loads(values["config"]),
+        "config": json.loads(told["config"]),
     }
     return json.dumps(record, indent=2) + "\n"
 
@@ -200,23 +200,29 @@ def export_checkpoint(ckpt: Path, out: Path, form: Form = Form()) -> Exported:
     checkpoint = load_checkpoint(ckpt)
     network = checkpoint.build()
     make_folder(out)
-    digest = sha256_of(ckpt)
-    paths, nodes = {}, {}
-    with tqdm(total=6, unit="step", leave=False) as bar:
+    nodes = {}
+    with tqdm(total=4, unit="step", leave=False) as bar:
         for direction in GRAPHS:
             bar.set_description(f"{direction}: trace")
             traced = trace(network, direction, form.opset)
             bar.update()
-            bar.set_description(f"{direction}: lower to {form.lowering}, {form.precision}")
-            model = finish(traced, direction, form)
-            values = metadata(checkpoint, digest, direction, form) | tiling(network, direction).metadata()
-            label(model, values)
+            bar.set_description(f"{direction}: lower to {form.lowering} in {form.precision}, check and write")
+            told = metadata(checkpoint, sha256_of(ckpt), direction, form) | tiling(network, direction).metadata()
+            nodes[direction] = write_graph(traced, direction, form, told, out)
             bar.update()
-            bar.set_description(f"{direction}: check and write")
-            check(model)
-            paths[direction], nodes[direction] = out / f"{direction}.onnx", len(model.graph.node)
-            with atomic_path(paths[direction]) as temporary:
-                onnx.save(model, str(temporary))
-            write_text(out / f"{direction}.json", sidecar(paths[direction], direction, form, values))
-            bar.update()
-    return Exported(paths["down"], paths["up"], form, nodes)
+    return Exported(out / "down.onnx", out / "up.onnx", form, nodes)
+
+
+def write_graph(traced: ModelProto, direction: str, form: Form, told: dict[str, str], out: Path) -> int:
+    """Writes the traced graph of a direction to out/down.onnx or out/up.onnx in `form`, and its sidecar; counts nodes.
+
+    told: the graph's metadata. Raises UserError as `export_checkpoint` does.
+    """
+    model = finish(traced, direction, form)
+    label(model, told)
+    check(model)
+    path = out / f"{direction}.onnx"
+    with atomic_path(path) as temporary:
+        onnx.save(model, str(temporary))
+    write_text(out / f"{direction}.json", sidecar(path, direction, form, told))
+    return len(model.graph.node)

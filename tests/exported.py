@@ -13,13 +13,14 @@ import onnx
 import torch
 from networks import randomise
 
-from dinn360.checkpoint import Checkpoint, save_checkpoint
+from dinn360.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dinn360.config import preset
 from dinn360.layers import DConv
 from dinn360.model import DINN360
+from dinn360.tiling import tiling
 from engines.files import sha256_of
 from export.lowering import LOWERINGS
-from export.onnx import Form, check, export_checkpoint, finish, label, metadata, trace
+from export.onnx import Form, check, finish, label, metadata, trace, write_graph
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,7 +65,7 @@ def export_case(name: str, scale: int, folder: Path) -> Case:
 def released(name: str, **options: Any) -> Path:
     """The folder with down.onnx and up.onnx of checkpoints/<name>.pth, exported once for all tests and processes.
 
-    options: of `Form`. The graphs stay in build/ until a source that makes them changes.
+    options: of `Form`. The graphs stay in build/ until a source that makes them changes; one trace serves all forms.
     """
     digest = hashlib.sha256(f"{torch.__version__} {onnx.__version__} {sha256_of(checkpoint(name))}".encode())
     for source in sorted([*ROOT.glob("export/**/*.py"), *ROOT.glob("dinn360/*.py")]):
@@ -72,12 +73,26 @@ def released(name: str, **options: Any) -> Path:
     made = ROOT / "build" / "tests" / digest.hexdigest()[:16]
     made.mkdir(parents=True, exist_ok=True)
     folder = made / "-".join([name, *(f"{key}={value}" for key, value in sorted(options.items()))])
-    with folder.with_suffix(".lock").open("w") as lock:  # two test processes may come at once
+    with (made / f"{name}.lock").open("w") as lock:  # two test processes may come at once
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            export_checkpoint(checkpoint(name), folder.with_suffix(".tmp"), Form(**options))
-            folder.with_suffix(".tmp").rename(folder)
+            form, new = Form(**options), folder.with_suffix(".tmp")
+            new.mkdir(exist_ok=True)
+            content = load_checkpoint(checkpoint(name))
+            for direction in ("down", "up"):
+                network = content.build()
+                told = metadata(content, sha256_of(checkpoint(name)), direction, form)
+                told |= tiling(network, direction).metadata()
+                traced = _traced(network, direction, form.opset, made / f"{name}-{direction}-{form.opset}.traced")
+                write_graph(traced, direction, form, told, new)
+            new.rename(folder)
     return folder
+
+
+def _traced(network: DINN360, direction: str, opset: int, kept: Path) -> onnx.ModelProto:
+    if not kept.exists():
+        onnx.save(trace(network, direction, opset), str(kept))
+    return onnx.load(str(kept), format="protobuf")
 
 
 def checkpoint(name: str) -> Path:

@@ -1,22 +1,38 @@
-"""Every runtime computes what PyTorch computes, in fp32 to 1e-4, at any size, from one exported file."""
+"""Every runtime computes what PyTorch computes, from one exported file, at any size.
+
+fp32 to 1e-4; fp16 to 0.05 dB of the reconstruction and one level on one per cent of the LR values.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from exported import Case, export_case
+from exported import Case, checkpoint, export_case, released
 from numpy.typing import NDArray
 
 from dinn360.baselines import resize
 from dinn360.checkpoint import load_checkpoint
-from engines.images import Image8, read_panorama, to_tensor
+from engines.images import Image8, read_panorama, to_image, to_tensor
 from engines.session import open_session
 from export.graphs import Downscale, Upscale
 from export.onnx import export_checkpoint
-from export.parity import TOLERANCE, compare, difference, table, within
+from export.parity import (
+    LEVELS,
+    LOSS,
+    MOVED,
+    TOLERANCE,
+    Row,
+    compare,
+    difference,
+    pixel_difference,
+    rounded_session,
+    table,
+    within,
+)
 
 ROOT = Path(__file__).parents[1]
 CASES = [("edge", 2), ("edge", 4), ("edge", 8), ("base", 2)]
@@ -103,3 +119,48 @@ def test_differences_are_judged() -> None:
     assert psnr == pytest.approx(-10 * np.log10(0.25 / 12))
     bad[0, 0, 0, 0] = np.nan
     assert difference(bad, good)[0] == np.inf
+
+
+@pytest.mark.parametrize("name", ["x2", "x4", "x8"])
+def test_fp16_costs_neither_decibels_nor_levels(name: str, forest: Image8) -> None:
+    """The released checkpoints, every fp16 tensor rounded, on a strip of a panorama that they were not trained on."""
+    folder = released(name, lowering="primitive", precision="fp16")
+    rows = compare(checkpoint(name), folder, np.ascontiguousarray(forest[192:320]))
+    assert sum(row.runtime.endswith("fp16 rounded") for row in rows) == 2
+    assert within(rows), table(rows, TOLERANCE)
+    for row in rows:
+        assert row.reference or row.worst > TOLERANCE, "fp32 in disguise"
+
+
+def test_the_error_of_fp16_does_not_grow_with_the_width(forest: Image8) -> None:
+    """The same pixels again and again around the circle: a coordinate in fp16 would lose them from column 1024 on."""
+    folder = released("x4", lowering="primitive", precision="fp16")
+    network = load_checkpoint(checkpoint("x4")).build()
+    down, up = Downscale(network).eval(), Upscale(network).eval()
+    strip = np.ascontiguousarray(forest[240:272])
+    errors: dict[int, tuple[float, float]] = {}
+    with rounded_session(folder / "down.onnx", 1) as first, rounded_session(folder / "up.onnx", 1) as second:
+        for width in (1024, 2048, 4096, 8192):
+            image = np.tile(strip, (1, width // strip.shape[1], 1))
+            with torch.inference_mode():
+                lr = down(torch.from_numpy(to_tensor(image))).numpy()
+                stored = to_tensor(to_image(lr))
+                hr = up(torch.from_numpy(stored)).numpy()
+            found = first.run(hr=to_tensor(image))["lr"]
+            levels, moved = pixel_difference(to_image(found), to_image(lr))
+            assert levels <= LEVELS and moved <= MOVED, (width, levels, moved)
+            restored = second.run(lr=stored)["hr"]
+            errors[width] = difference(found, lr)[1], difference(restored, hr)[1]
+    for width, pair in errors.items():
+        assert all(wide < 1.1 * narrow for wide, narrow in zip(pair, errors[1024], strict=True)), (width, errors)
+
+
+def test_fp16_is_judged_by_decibels_and_levels() -> None:
+    good = Row("down", "onnxruntime", 2e-3, 1e-5, 80.0, 1, 0.009, 30.0, 0.04, 1.0, by_pixels=True)
+    assert good.fault() is None and within([good])
+    assert replace(good, by_pixels=False).fault() == "beyond 0.0001"
+    assert replace(good, levels=2).fault() == "beyond 1 level"
+    assert replace(good, moved=0.011).fault() == "moves more than 1% of the values"
+    assert replace(good, graph="up", levels=9, moved=1.0).fault() is None
+    for loss in (LOSS + 0.01, np.inf, np.nan):
+        assert replace(good, loss=loss).fault() == "loses more than 0.05 dB"
