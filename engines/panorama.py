@@ -45,18 +45,19 @@ class Rescaler:
         return -(-source.height // self.scale), -(-source.width // self.scale)
 
     def plan(self, source: Source, tile: Tile) -> Plan:
-        """The tiles for this source.
+        """The tiles for this source. With "auto" that is one, too, for a graph that does not know how to work in tiles.
 
         Raises:
             UserError: tiles are asked for, and the graph does not say how far it sees or takes no latitude.
         """
         height, width = self.lr_size(source)
-        if tile == "none" or (tile == "auto" and "tile_halo" not in self.session.metadata):
+        placed = self.direction == "down" or any(spec.name == "omitted" for spec in self.session.optional)
+        if tile == "none" or (tile == "auto" and not (placed and "tile_halo" in self.session.metadata)):
             return plan(height, width, None, 0, 1)
         align, halo, memory = (self._number(key) for key in ("tile_align", "tile_halo", "bytes_per_pixel"))
         size = automatic(height, width, memory * self.scale**2, halo, align) if tile == "auto" else tile
         tiles = plan(height, width, size, halo, align)
-        if self.direction == "up" and len(tiles.bands) > 1 and not self.session.optional:
+        if len(tiles.bands) > 1 and not placed:
             raise UserError(f"{self.session.path}: this graph cannot be told where a tile lies; use --tile none")
         return tiles
 

@@ -129,9 +129,13 @@ def _open_streamed(path: Path) -> Source | None:
         reader = PngReader(path)
     except ValueError:
         return None
-    with open_image(path, header_only=True) as image:
-        if orientation(image) == 1:
-            return StreamedPng(reader, read_metadata(image))
+    try:
+        with open_image(path, header_only=True) as image:
+            if orientation(image) == 1:
+                return StreamedPng(reader, read_metadata(image))
+    except BaseException:
+        reader.close()
+        raise
     reader.close()
     return None
 

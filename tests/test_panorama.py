@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
-from conftest import ASSETS
+from conftest import ASSETS, GraphMaker
 from exported import released
 from networks import build, tiny
+from onnx import TensorProto, helper
 from PIL import Image
 
 from dinn360.session import TorchSession
+from engines.errors import UserError
 from engines.metadata import Metadata
 from engines.panorama import Direction, Rescaler, Tile
 from engines.session import open_session
@@ -78,3 +81,42 @@ def test_a_turned_panorama_gives_the_turned_result(rescaler: Rescaler) -> None:
     turned, _ = rescaled(rescaler, np.roll(image, unit * turn, axis=1), (32, 64))
     out = rescaler.scale * turn if rescaler.direction == "up" else turn
     assert np.abs(np.roll(straight, out, axis=1) - turned).max() <= 1e-5 + 1 / 65535
+
+
+@pytest.mark.parametrize("direction", ["down", "up"])
+def test_graphs_with_8_bit_edges(tmp_path: Path, direction: Direction) -> None:
+    """A graph that takes and gives uint8 (B, H, W, 3), here one that drops or repeats pixels."""
+    source, result = ("hr", "lr") if direction == "down" else ("lr", "hr")
+    names = ["batch", "height", "width", 3]
+    factor = 0.5 if direction == "down" else 2.0
+    resize = helper.make_node(
+        "Resize", [source, "", "scales"], [result], mode="nearest", coordinate_transformation_mode="asymmetric"
+    )
+    graph = helper.make_graph(
+        [resize],
+        direction,
+        [helper.make_tensor_value_info(source, TensorProto.UINT8, names)],
+        [helper.make_tensor_value_info(result, TensorProto.UINT8, ["batch", None, None, 3])],
+        [helper.make_tensor("scales", TensorProto.FLOAT, [4], [1.0, factor, factor, 1.0])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
+    helper.set_model_props(model, {"scale": "2"})
+    onnx.save(model, tmp_path / "graph.onnx")
+    image = picture("forest", 16, 32)
+    with open_session(tmp_path / "graph.onnx", threads=1) as session:
+        found, _ = rescaled(Rescaler(session, direction), image, "none")
+    expected = image[::2, ::2] if direction == "down" else image.repeat(2, axis=0).repeat(2, axis=1)
+    assert np.array_equal(found * 255, expected)
+
+
+def test_graphs_that_cannot_be_told_where_a_tile_lies(make_graph: GraphMaker) -> None:
+    tile_data = {"tile_align": "8", "tile_halo": "8", "bytes_per_pixel": "1000000"}
+    source = WholeSource(Path("panorama.png"), picture("forest", 128, 256), Metadata())
+    with open_session(make_graph("up", metadata={"scale": "2", **tile_data}), threads=1) as session:
+        rescaler = Rescaler(session, "up")
+        assert rescaler.plan(source, "auto").tiles == 1
+        assert rescaler.plan(source, (128, 64)).tiles == 4  # columns need no latitude
+        with pytest.raises(UserError, match=r"up\.onnx: this graph cannot be told where a tile lies"):
+            rescaler.plan(source, (32, 64))
+    with open_session(make_graph("down", metadata={"scale": "2", **tile_data}), threads=1) as session:
+        assert Rescaler(session, "down").plan(source, "auto").tiles > 1

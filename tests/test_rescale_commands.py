@@ -183,6 +183,18 @@ def test_exif_photo_sphere_and_profile_travel(
         assert f'GPano:CroppedAreaLeftPixels="{3 if path == lr else 6}"' in packet
 
 
+def test_a_photograph_that_lies_on_its_side(tmp_path: Path, models: dict[str, Path], forest: Image8) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn it clockwise
+    for name in ("in.png", "in.webp"):
+        Image.fromarray(forest[:16, :32]).rotate(90, expand=True).save(tmp_path / name, exif=exif, lossless=True)
+        done("downscale", tmp_path / name, tmp_path / "lr.png", "--model", models["down"], "--overwrite")
+        means = forest[:16, :32].reshape(8, 2, 16, 2, 3).mean(axis=(1, 3))
+        assert np.abs(samples(tmp_path / "lr.png") - means).max() <= 0.51
+        with Image.open(tmp_path / "lr.png") as image:
+            assert image.getexif()[0x0112] == 1
+
+
 def test_alpha_and_16_bits(tmp_path: Path, models: dict[str, Path], forest: Image8) -> None:
     colour = forest[:32, :64].astype(np.uint16) * 257
     alpha = np.full((32, 64, 1), 65535, np.uint16)
