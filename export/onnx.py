@@ -103,7 +103,7 @@ def trace(network: DINN360, direction: str, opset: int) -> ModelProto:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the exporter's own notes (torchvision is absent, ...) off the terminal; errors still raise."""
+    """Keeps the notes of exporter and optimiser (torchvision is absent, ...) off the terminal; errors still raise."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -132,7 +132,8 @@ def _name_dimensions(model: ModelProto, direction: str, scale: int) -> None:
 def finish(traced: ModelProto, direction: str, form: Form) -> ModelProto:
     """The traced graph of a direction in another form; `traced` stays as it is."""
     islands = [island.role for island in form.islands(direction)]
-    model = lower(to_half(traced, islands) if form.precision == "fp16" else traced, form.lowering)
+    with _quiet():
+        model = lower(to_half(traced, islands) if form.precision == "fp16" else traced, form.lowering)
     return with_8_bit_edges(model) if form.edges == "uint8-nhwc" else model
 
 
