@@ -57,11 +57,11 @@ class Sums:
 
 
 def bands(height: int, rows: int, count: int | None) -> list[int]:
-    """First rows of `count` bands (None: all) of `rows` rows, evenly spread from pole to pole."""
+    """First rows of `count` bands (None: all) of `rows` rows, each in the middle of its share of the latitudes."""
     every = list(range(0, height - rows + 1, rows))
     if count is None or count >= len(every):
         return every
-    return [every[round(i * (len(every) - 1) / max(count - 1, 1))] for i in range(count)]
+    return [every[(2 * i + 1) * len(every) // (2 * count)] for i in range(count)]
 
 
 def compare(network: DINN360, down: Session, up: Session, image: Image8, tops: list[int], rows: int) -> Sums:

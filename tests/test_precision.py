@@ -24,6 +24,7 @@ from engines.rescale import downscale_image, upscale_image
 from engines.session import open_session
 from export.cli import main
 from export.edges import with_8_bit_edges
+from export.graphs import Downscale
 from export.lowering import LOWERINGS, Lowering
 from export.onnx import Form, check, finish, metadata, trace, write_graph
 from export.precision.casts import to_half
@@ -39,21 +40,21 @@ UNTYPED = {"Cast", "Expand", "Gather", "Reshape", "Slice", "Squeeze", "Unsqueeze
 @pytest.fixture(scope="module")
 def ckpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("precision") / "tiny.pth"
-    network = build(tiny(4))
+    network = build(tiny(2))
     save_checkpoint(path, Checkpoint(network.config, network.state_dict(), {}))
     return path
 
 
 @pytest.fixture(scope="module")
 def traced(ckpt: Path) -> dict[str, ModelProto]:
-    return {direction: trace(build(tiny(4)), direction, 19) for direction in ("down", "up")}
+    return {direction: trace(build(tiny(2)), direction, 19) for direction in ("down", "up")}
 
 
 @pytest.fixture(scope="module")
 def folder(ckpt: Path, traced: dict[str, ModelProto], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """<precision>-<io>/{down,up}.{onnx,json}, standard operators."""
     out = tmp_path_factory.mktemp("forms")
-    network: DINN360 = build(tiny(4))
+    network: DINN360 = build(tiny(2))
     for precision in ("fp32", "fp16"):
         for io in ("float-nchw", "uint8-nhwc"):
             form = Form("standard", 19, precision, io)  # type: ignore[arg-type]
@@ -219,7 +220,7 @@ def test_the_graph_and_its_sidecar_tell_how_they_were_made(folder: Path, ckpt: P
     islands = [island.role for island in islands_of("down", "standard")]
     assert json.loads(told["islands"]) == [island["role"] for island in record["islands"]] == islands
     assert record["graph_sha256"] == sha256_of(path) and record["checkpoint_sha256"] == sha256_of(ckpt)
-    assert (record["format"], record["scale"], record["opset"], record["ops"]) == ("dinn360-graph", 4, 19, "standard")
+    assert (record["format"], record["scale"], record["opset"], record["ops"]) == ("dinn360-graph", 2, 19, "standard")
     plain = json.loads((folder / "fp32-float-nchw" / "down.json").read_text())
     assert (plain["precision"], plain["io"], plain["islands"]) == ("fp32", "float-nchw", [])
 
@@ -248,15 +249,18 @@ def test_sensitivity_tells_the_parts_apart(
     import export.precision.sensitivity as module
 
     monkeypatch.setattr(module, "trace", lambda network, direction, opset: traced[direction])
+    monkeypatch.setattr(module, "GRAPHS", {"down": Downscale})
     image, out = tmp_path / "small.png", tmp_path / "table.txt"
     write_png(image, np.ascontiguousarray(forest[200:264, :128]))
     arguments = ["sensitivity", "--ckpt", str(ckpt), "--image", str(image), "--ops", "standard", "--out", str(out)]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
-    lines = [line for line in out.read_text().splitlines() if line.startswith(("down", "up"))]
-    assert len(lines) == 2 * len(ROLES) - 3 + 4
-    errors = {effect.half: effect.error for effect in module.sensitivity(ckpt, [forest[200:264, :128]], "standard")}
-    assert errors["everything but the islands"] < errors["everything"]
+    assert "Traceback" not in result.output and out.read_text() in result.output
+    lines = [line for line in out.read_text().splitlines() if line.startswith("down")]
+    assert len(lines) == len(ROLES) - 3 + 2
+    error = {line[6:32].strip(): float(line.split("%")[0].split()[-2]) for line in lines}
+    assert error["everything but the islands"] < error["everything"]
+    assert sum(line.endswith("island") for line in lines) == len(islands_of("down", "standard"))
 
 
 def test_exact_operators_are_those_that_round_nothing() -> None:

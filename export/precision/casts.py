@@ -20,7 +20,7 @@ from onnx import ModelProto
 
 from engines.errors import UserError
 from export.operators import DEFORM_CONV_2D
-from export.precision.roles import EXACT, ROLES, roles_of
+from export.precision.roles import EXACT, FIXED, ROLES, roles_of
 
 HALF, FULL = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
@@ -28,7 +28,7 @@ _BIAS = {"Conv": 2, DEFORM_CONV_2D.name: 3}  # the input that is the bias
 
 
 def to_half(model: ModelProto, islands: Collection[str]) -> ModelProto:
-    """A copy of a traced fp32 `model` in fp16, but for the roles named by `islands`. Its inputs and outputs stay fp32.
+    """A copy of a traced fp32 `model` in fp16, but for `islands` (roles) and FIXED. Its inputs and outputs stay fp32.
 
     Raises:
         UserError: a weight is beyond the range of fp16.
@@ -38,7 +38,8 @@ def to_half(model: ModelProto, islands: Collection[str]) -> ModelProto:
     if unknown:
         raise ValueError(f"islands: expected some of {sorted(ROLES)}, found {unknown[0]!r}")
     result = ir.from_proto(model)
-    types = {node: FULL if role in islands else HALF for node, role in roles_of(result.graph).items()}
+    full = {*islands, *FIXED}
+    types = {node: FULL if role in full else HALF for node, role in roles_of(result.graph).items()}
     _take_biases_apart(result.graph, types)
     _follow(result.graph, types)
     borders = _Borders(result.graph)

@@ -32,6 +32,9 @@ ROLES = {
     "projection functions": "convolutions inside the couplings of I_P",
 }
 
+# Never fp16: ONNX counts (Range) in fp32 and integers only, and fp16 has no odd integers beyond 2048.
+FIXED = frozenset({"latitude map"})
+
 # These pass numbers on as they are, so they take whatever type their neighbours have.
 EXACT = frozenset(
     "Clip Concat DepthToSpace Expand Gather Identity Pad Relu Reshape Slice Split Squeeze Transpose Unsqueeze".split()

@@ -28,7 +28,7 @@ from export.lowering import Lowering, lower
 from export.onnx import trace
 from export.precision.casts import to_half
 from export.precision.islands import islands_of
-from export.precision.roles import ROLES, roles_of_model
+from export.precision.roles import FIXED, ROLES, roles_of_model
 from export.precision.rounding import with_rounding
 
 Array = NDArray[np.float32]
@@ -63,10 +63,10 @@ def sensitivity(ckpt: Path, images: Sequence[Image8], lowering: Lowering = "prim
         exact = _run(lower(traced, lowering), direction, given)
         roles = roles_of_model(traced)
         islands = {island.role for island in islands_of(direction, lowering)}
-        trials = [(role, set(ROLES) - {role}) for role in ROLES if role in roles]
+        trials = [(role, set(ROLES) - {role}) for role in ROLES if role in roles and role not in FIXED]
         for half, full in [*trials, ("everything", set[str]()), ("everything but the islands", islands)]:
             found = _run(with_rounding(lower(to_half(traced, full), lowering)), direction, given)
-            nodes = sum(role not in full for role in roles)
+            nodes = sum(role not in {*full, *FIXED} for role in roles)
             yield _effect(direction, half, nodes, found, exact, images)
         given = [to_tensor(to_image(y)) for y in exact]
 
