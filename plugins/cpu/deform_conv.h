@@ -366,17 +366,6 @@ struct Output {
   }
 };
 
-// Prefetches the lower pixels of the samples of the kernel's last row: those above were read for the rows before.
-inline void prefetch_tile(DeformConvParams const& p, Plan const& plan, float const* image, Samples const* samples,
-                          int64_t first) {
-  for (int64_t tap = plan.taps - p.kernel_columns; tap < plan.taps; ++tap) {
-    for (int64_t i = first; i < first + kTilePixels; ++i) {
-      float const* const lower = image + samples[tap].place[i] * plan.pixel + plan.row;
-      for (int64_t at = 0; at < 2 * plan.pixel; at += kLineFloats) __builtin_prefetch(lower + at);
-    }
-  }
-}
-
 // What a worker has.
 struct Scratch {
   Scratch(DeformConvParams const& p, Plan const& plan, char* memory) {
@@ -428,8 +417,7 @@ void locate_block(DeformConvParams const& p, Plan const& plan, Samples* samples,
 
 // The output pixels [first, end) of an image. kVectors: as in Gathering.
 //
-// While a tile is multiplied, the next one is gathered, the pixels of the one after it are prefetched, and the samples of
-// the next block are known.
+// While a tile is multiplied, the next one is gathered; hence the samples of a block are located one block ahead.
 template <class T, int kVectors>
 void convolve_pixels(DeformConvParams const& p, Plan const& plan, float const* copy, Scratch const& scratch,
                      int64_t batch, int64_t first, int64_t end) {
@@ -454,7 +442,6 @@ void convolve_pixels(DeformConvParams const& p, Plan const& plan, float const* c
   for (int64_t tile = 0; tile < tiles; ++tile) {
     int64_t const block = tile / kTiles, in_block = tile % kTiles;
     if (in_block == 0 && (block + 1) * kTiles < tiles) locate_one(block + 1);
-    if (tile + 2 < tiles) prefetch_tile(p, plan, copy, samples_of(tile + 2), (in_block + 2) % kTiles * kTilePixels);
     finished.store_some(ceil_div(p.out_channels, kTiles));
     auto next = gathering(tile + 1);
     convolve_tile(p, plan, scratch.tiles[tile % 2], packed, packed + plan.packed, scratch.out, next);
