@@ -163,8 +163,10 @@ def memory(contender: Contender, threads: int) -> int:
 
 
 def _measure(contender: Contender, threads: int, sender: Connection) -> None:
+    trim = ctypes.CDLL(None).malloc_trim  # what was freed before counts when it is used again
+    trim(0)
     run = contender.make(threads)
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed before counts when it is used again
+    trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     before = _status("VmRSS")
     y = run()

@@ -1,27 +1,22 @@
-// Deformable convolution: one channels-last copy of an image, then for each tile of pixels the samples are gathered into
-// the first-level cache and multiplied with the weights there, all sums in registers.
+// Deformable convolution: for each tile of pixels the samples are gathered into the first-level cache and multiplied
+// with the weights there, all sums in registers. Nothing of a sample is written anywhere else.
 //
-// The copy has a rim of zeros as wide as a sample can reach past the image (with wrap: a column that repeats the first),
-// so that every sample is four plain loads with no case to tell apart. Coordinates are whole pixels plus the fraction of
-// the offset, so that their precision does not depend on the width.
+// Coordinates are whole pixels plus the fraction of the offset, so that their precision does not depend on the width.
 #pragma once
 
+#include "deform_copy.h"
 #include "kernels.h"
 #include "simd.h"
 
 namespace dinn360::cpu::DINN360_CPU_SET::deform {
 
-constexpr int32_t kRim = 2;             // rows and columns beyond the image: a sample outside takes two of them
-constexpr int32_t kBlockPixels = 48;    // whole tiles and whole vectors
+constexpr int32_t kBlockPixels = 48;  // whole tiles and whole vectors
 constexpr int64_t kUnitPixels = 384;
-constexpr int kStep = 4;               // channels
-constexpr bool kGatherAhead = kLanes == 16;
-constexpr int64_t kLineFloats = 16;     // of a cache line
-constexpr int64_t kPlane = 64;          // floats between the outputs of a block: a tile may write past its end
+constexpr int kStep = 4;              // channels
+constexpr bool kGatherAhead = kLanes == 16;  // where 32 registers hold a tile and a sample
+constexpr int64_t kLineFloats = 16;   // of a cache line
+constexpr int64_t kPlane = 64;        // floats between the outputs of a block: a tile may write past its end
 static_assert(kBlockPixels % kTilePixels == 0 && kBlockPixels % kLanes == 0 && kUnitPixels % kBlockPixels == 0);
-
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 // Where a block's samples are: the upper left pixel of each in the copy, and the weights of its four pixels.
 struct alignas(64) Samples {
@@ -29,116 +24,7 @@ struct alignas(64) Samples {
   float upper_left[kBlockPixels], upper_right[kBlockPixels], lower_left[kBlockPixels], lower_right[kBlockPixels];
 };
 
-struct Plan {
-  explicit Plan(DeformConvParams const& p);
-
-  int64_t taps, pixels;               // of the kernel; of an output plane
-  int64_t slice, slices;              // channels that share group and offset group; how many such slices
-  int64_t slice_vectors;
-  int64_t group_inputs, group_outputs, group_vectors;
-  int64_t pixel, row, rows;           // the copy: floats of a pixel, floats of a row, rows
-  int32_t left;                       // rim columns on the left
-  int64_t packed;                     // floats of the packed weights, behind the copy; then the packed bias
-  int64_t staged;                     // floats of an output pixel in the staging area
-
-  int64_t copy_floats() const { return round_up(rows * row + kLanes, 16); }
-  int64_t bias_floats() const { return staged; }
-  int64_t tile_floats() const { return slices * taps * slice_vectors * kTilePixels * kLanes; }
-};
-
-inline int64_t common_divisor(int64_t a, int64_t b) { return b == 0 ? a : common_divisor(b, a % b); }
-
-inline Plan::Plan(DeformConvParams const& p) {
-  taps = int64_t{p.kernel_rows} * p.kernel_columns;
-  pixels = int64_t{p.out_height} * p.out_width;
-  group_inputs = p.channels / p.groups;
-  group_outputs = p.out_channels / p.groups;
-  group_vectors = ceil_div(group_outputs, kLanes);
-  slice = common_divisor(group_inputs, p.channels / p.offset_groups);
-  slices = p.channels / slice;
-  slice_vectors = ceil_div(slice, kLanes);
-  pixel = round_up(p.channels, 8);
-  left = p.wrap ? 0 : kRim;
-  row = (int64_t{p.width} + (p.wrap ? 1 : 2 * kRim)) * pixel;
-  rows = int64_t{p.height} + 2 * kRim;
-  packed = p.groups * group_vectors * kLanes * group_inputs * taps;
-  staged = p.groups * group_vectors * kLanes;
-}
-
-// ---- phase 1: the copy and the packed weights
-
-// Up to kStrip pixels of a row of planes into the copy, channels last; zeros in the channels that fill a pixel up.
-// A cache line of each plane is read at once: planes often share their cache sets.
-constexpr int64_t kStrip = 16;
-
-template <class T>
-inline void copy_strip(T const* from, int64_t plane, int64_t channels, int64_t pixel, int64_t count, float* to) {
-  for (int64_t channel = 0; channel < pixel; channel += 4, from += 4 * plane) {
-    int64_t const planes = channels - channel;
-    for (int64_t at = 0; at < count; at += 4) {
-      Vec4 block[4] = {};
-      if (planes >= 4 && count == kStrip) {
-        for (int i = 0; i < 4; ++i) block[i] = load<Vec4>(from + i * plane + at);
-      } else {
-        for (int i = 0; i < 4 && i < planes; ++i) block[i] = load_first<Vec4>(from + i * plane + at, count - at);
-      }
-      transpose(block);
-      for (int i = 0; i < 4 && i < count - at; ++i) store(to + (at + i) * pixel + channel, block[i]);
-    }
-  }
-}
-
-// One row of the copy, with its rim.
-template <class T>
-void copy_row(DeformConvParams const& p, Plan const& plan, float* copy, int64_t batch, int64_t row) {
-  float* const to = copy + row * plan.row;
-  int64_t const source = row - kRim;
-  if (source < 0 || source >= p.height) {
-    __builtin_memset(to, 0, plan.row * sizeof(float));
-    return;
-  }
-  int64_t const plane = int64_t{p.height} * p.width;
-  T const* const from = static_cast<T const*>(p.x) + batch * p.channels * plane + source * p.width;
-  float* const first = to + plan.left * plan.pixel;
-  for (int64_t column = 0; column < p.width; column += kStrip) {
-    int64_t const left = p.width - column;
-    copy_strip(from + column, plane, p.channels, plan.pixel, left < kStrip ? left : kStrip, first + column * plan.pixel);
-  }
-  if (p.wrap) {
-    __builtin_memcpy(first + p.width * plan.pixel, first, plan.pixel * sizeof(float));
-  } else {
-    __builtin_memset(to, 0, kRim * plan.pixel * sizeof(float));
-    __builtin_memset(first + p.width * plan.pixel, 0, kRim * plan.pixel * sizeof(float));
-  }
-}
-
-// Weights in the order of their use: [group][register tile of outputs][slice][tap][channel][output], zeros beyond O.
-template <class T>
-void pack_weights(DeformConvParams const& p, Plan const& plan, float* packed, float* bias) {
-  T const* const weight = static_cast<T const*>(p.weight);
-  for (int64_t group = 0; group < p.groups; ++group) {
-    for (int64_t vector = 0; vector < plan.group_vectors; vector += kTileVectors) {
-      int64_t const left = plan.group_vectors - vector, vectors = left < kTileVectors ? left : kTileVectors;
-      for (int64_t slice = 0; slice < plan.group_inputs / plan.slice; ++slice) {
-        for (int64_t tap = 0; tap < plan.taps; ++tap) {
-          for (int64_t channel = slice * plan.slice; channel < (slice + 1) * plan.slice; ++channel) {
-            for (int64_t i = vector * kLanes; i < (vector + vectors) * kLanes; ++i) {
-              int64_t const output = group * plan.group_outputs + i;
-              bool const real = i < plan.group_outputs;
-              *packed++ = real ? to_float(weight[(output * plan.group_inputs + channel) * plan.taps + tap]) : 0.f;
-            }
-          }
-        }
-      }
-    }
-    for (int64_t i = 0; i < plan.group_vectors * kLanes; ++i) {
-      bool const real = i < plan.group_outputs;
-      *bias++ = real ? to_float(static_cast<T const*>(p.bias)[group * plan.group_outputs + i]) : 0.f;
-    }
-  }
-}
-
-// ---- phase 2: the convolution
+// ---- samples
 
 // `column` modulo `width`.
 inline IntVec wrapped(IntVec column, int32_t width) {
@@ -273,8 +159,8 @@ inline void multiply(Vec (&sum)[kTilePixels][kVectors], float const* tile, float
 // kVectors vectors of outputs for a tile of samples: out[pixel][output] = bias + samples * weights. Meanwhile the next
 // tile is gathered, `some` samples for each kStep channels: its loads run while the multipliers work.
 template <int kVectors, class Next>
-void convolve(Plan const& plan, float const* tile, float const* weight, float const* bias, float* out, Next& shared_next,
-              int64_t some) {
+void convolve(Plan const& plan, float const* tile, float const* weight, float const* bias, float* out,
+              Next& shared_next, int64_t some) {
   Next next = shared_next;  // in registers
   Vec sum[kTilePixels][kVectors];
   DINN360_UNROLL
@@ -289,7 +175,9 @@ void convolve(Plan const& plan, float const* tile, float const* weight, float co
       int64_t channel = 0;
       for (; channel + kStep <= channels; channel += kStep) {
         DINN360_ROLL
-        for (int i = 0; i < kStep; ++i, weight += kVectors * kLanes) multiply<kVectors>(sum, tile + channel + i, weight);
+        for (int i = 0; i < kStep; ++i, weight += kVectors * kLanes) {
+          multiply<kVectors>(sum, tile + channel + i, weight);
+        }
         if constexpr (kGatherAhead) next.gather_some(some);
       }
       for (; channel < channels; ++channel, weight += kVectors * kLanes) {
@@ -366,17 +254,6 @@ struct Output {
   }
 };
 
-// Prefetches the lower pixels of the samples of the kernel's last row: those above were read for the rows before.
-inline void prefetch_tile(DeformConvParams const& p, Plan const& plan, float const* image, Samples const* samples,
-                          int64_t first) {
-  for (int64_t tap = plan.taps - p.kernel_columns; tap < plan.taps; ++tap) {
-    for (int64_t i = first; i < first + kTilePixels; ++i) {
-      float const* const lower = image + samples[tap].place[i] * plan.pixel + plan.row;
-      for (int64_t at = 0; at < 2 * plan.pixel; at += kLineFloats) __builtin_prefetch(lower + at);
-    }
-  }
-}
-
 // What a worker has.
 struct Scratch {
   Scratch(DeformConvParams const& p, Plan const& plan, char* memory) {
@@ -428,8 +305,7 @@ void locate_block(DeformConvParams const& p, Plan const& plan, Samples* samples,
 
 // The output pixels [first, end) of an image. kVectors: as in Gathering.
 //
-// While a tile is multiplied, the next one is gathered, the pixels of the one after it are prefetched, and the samples of
-// the next block are known.
+// While a tile is multiplied, the next one is gathered; hence the samples of a block are located one block ahead.
 template <class T, int kVectors>
 void convolve_pixels(DeformConvParams const& p, Plan const& plan, float const* copy, Scratch const& scratch,
                      int64_t batch, int64_t first, int64_t end) {
@@ -454,7 +330,6 @@ void convolve_pixels(DeformConvParams const& p, Plan const& plan, float const* c
   for (int64_t tile = 0; tile < tiles; ++tile) {
     int64_t const block = tile / kTiles, in_block = tile % kTiles;
     if (in_block == 0 && (block + 1) * kTiles < tiles) locate_one(block + 1);
-    if (tile + 2 < tiles) prefetch_tile(p, plan, copy, samples_of(tile + 2), (in_block + 2) % kTiles * kTilePixels);
     finished.store_some(ceil_div(p.out_channels, kTiles));
     auto next = gathering(tile + 1);
     convolve_tile(p, plan, scratch.tiles[tile % 2], packed, packed + plan.packed, scratch.out, next);

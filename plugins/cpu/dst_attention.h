@@ -1,8 +1,8 @@
 // Window attention with deformable queries. A strip of neighbouring windows of one head shares the loads of q, k and v;
 // then each window is multiplied, normalised and multiplied again in the first-level cache.
 //
-// Everything is channel-major, as in the planes that it comes from, with a window's queries along the vectors. Scores are
-// kept as [key][query]: the softmax over keys is then plain vector arithmetic, and the result is channel-major again.
+// Everything is channel-major, as in the planes that it comes from, with a window's queries along the vectors. Scores
+// are kept as [key][query]: the softmax over keys is then plain vector arithmetic, and the result channel-major again.
 #pragma once
 
 #include "kernels.h"
@@ -13,10 +13,6 @@ namespace dinn360::cpu::DINN360_CPU_SET::dst {
 constexpr int64_t kStripWindows = 4;
 constexpr int64_t kChunk = 8;  // pixels of a row that are moved at once
 constexpr float kLog2E = 1.44269504f;
-
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 struct Plan {
   explicit Plan(DstAttentionParams const& p)

@@ -1,4 +1,4 @@
-// The two operators on CPU cores: fp32 (fp16 data is widened), layout kLinear. Chooses AVX-512, AVX2 or NEON at run time.
+// The two operators on CPU cores: fp32 (fp16 data is widened), layout kLinear; AVX-512, AVX2 or NEON at run time.
 #pragma once
 
 #include <cstddef>

@@ -1,8 +1,8 @@
-// Vectors of floats for the instruction set that this file is compiled for, and the few things that differ between them.
+// Vectors of floats for the instruction set that this file is compiled for, and what differs between them.
 //
-// kernels.cpp is compiled once for each instruction set, into a namespace of its own (DINN360_CPU_SET). What it includes
-// uses no inline function of the standard library: the linker would keep one copy of it, perhaps the AVX-512 one, for
-// everybody.
+// kernels.cpp is compiled once for each instruction set, into a namespace of its own (DINN360_CPU_SET). What it
+// includes uses no inline function of the standard library: the linker would keep one copy of it, perhaps the AVX-512
+// one, for everybody.
 #pragma once
 
 #include <cstddef>
@@ -15,8 +15,8 @@
 #include <arm_neon.h>
 #endif
 
-// A loop over registers must disappear, or the array it runs over goes to memory; a loop around such loops must stay, or
-// loads of later turns take the registers.
+// A loop over registers must disappear, or the array it runs over goes to memory; a loop around such loops must stay,
+// or loads of later turns take the registers.
 #if defined(__clang__)
 #define DINN360_UNROLL _Pragma("clang loop unroll(full)")
 #define DINN360_ROLL _Pragma("clang loop unroll(disable)")
@@ -43,6 +43,10 @@ typedef int32_t IntVec __attribute__((vector_size(4 * kLanes)));
 typedef float Vec4 __attribute__((vector_size(16)));
 typedef float Vec8 __attribute__((vector_size(32)));
 typedef int32_t IntVec8 __attribute__((vector_size(32)));
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 struct Half {
   uint16_t bits;
