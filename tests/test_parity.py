@@ -129,7 +129,7 @@ def test_fp16_costs_neither_decibels_nor_levels(name: str, forest: Image8) -> No
     assert sum(row.runtime.endswith("fp16 rounded") for row in rows) == 2
     assert within(rows), table(rows, TOLERANCE)
     for row in rows:
-        assert row.reference or row.worst > TOLERANCE, "fp32 in disguise"
+        assert row.reference or row.worst > TOLERANCE / 5, "fp32 in disguise"
 
 
 def test_the_error_of_fp16_does_not_grow_with_the_width(forest: Image8) -> None:

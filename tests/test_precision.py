@@ -244,23 +244,19 @@ def test_the_commands_know_precision(ckpt: Path, folder: Path, forest: Image8, t
 
 
 def test_sensitivity_tells_the_parts_apart(
-    ckpt: Path, traced: dict[str, ModelProto], forest: Image8, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ckpt: Path, traced: dict[str, ModelProto], forest: Image8, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import export.precision.sensitivity as module
 
     monkeypatch.setattr(module, "trace", lambda network, direction, opset: traced[direction])
     monkeypatch.setattr(module, "GRAPHS", {"down": Downscale})
-    image, out = tmp_path / "small.png", tmp_path / "table.txt"
-    write_png(image, np.ascontiguousarray(forest[200:264, :128]))
-    arguments = ["sensitivity", "--ckpt", str(ckpt), "--image", str(image), "--ops", "standard", "--out", str(out)]
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 0, result.output
-    assert "Traceback" not in result.output and out.read_text() in result.output
-    lines = [line for line in out.read_text().splitlines() if line.startswith("down")]
-    assert len(lines) == len(ROLES) - 3 + 2
-    error = {line[6:32].strip(): float(line.split("%")[0].split()[-2]) for line in lines}
-    assert error["everything but the islands"] < error["everything"]
-    assert sum(line.endswith("island") for line in lines) == len(islands_of("down", "standard"))
+    parts = {"haar", "gelu"}
+    effects = list(module.sensitivity(ckpt, [forest[200:264, :128]], "standard", parts))
+    error = {effect.half: effect.error for effect in effects}
+    assert set(error) == {*parts, "everything", "everything but the islands"}
+    assert 0 < error["everything but the islands"] < error["everything"]
+    text = module.table(effects, "standard")
+    assert [line.split()[1] for line in text.splitlines() if line.endswith("island")] == ["haar"]
 
 
 def test_exact_operators_are_those_that_round_nothing() -> None:

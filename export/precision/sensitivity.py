@@ -51,8 +51,10 @@ class Effect:
     loss: float | None
 
 
-def sensitivity(ckpt: Path, images: Sequence[Image8], lowering: Lowering = "primitive") -> Iterator[Effect]:
-    """Effects of every role, of all roles together, and of all but the islands, on both graphs of a checkpoint.
+def sensitivity(
+    ckpt: Path, images: Sequence[Image8], lowering: Lowering = "primitive", parts: Collection[str] = tuple(ROLES)
+) -> Iterator[Effect]:
+    """Effects of every role of `parts`, of all roles together, and of all but the islands, on both graphs.
 
     Raises UserError for a bad checkpoint.
     """
@@ -63,7 +65,7 @@ def sensitivity(ckpt: Path, images: Sequence[Image8], lowering: Lowering = "prim
         exact = _run(lower(traced, lowering), direction, given)
         roles = roles_of_model(traced)
         islands = {island.role for island in islands_of(direction, lowering)}
-        trials = [(role, set(ROLES) - {role}) for role in ROLES if role in roles and role not in FIXED]
+        trials = [(role, set(ROLES) - {role}) for role in parts if role in roles and role not in FIXED]
         for half, full in [*trials, ("everything", set[str]()), ("everything but the islands", islands)]:
             found = _run(with_rounding(lower(to_half(traced, full), lowering)), direction, given)
             nodes = sum(role not in {*full, *FIXED} for role in roles)
