@@ -233,9 +233,12 @@ def test_demo_shows_and_saves(ckpt: Path, forest: Image8, tmp_path: Path) -> Non
         (["onnx", "--ckpt", "{text}"], "not a readable checkpoint"),
         (["onnx", "--ckpt", "{ckpt}", "--opset", "18"], "--opset: expected one of (19, 20, 21, 22), found 18"),
         (["onnx", "--ckpt", "{ckpt}", "--ops", "magic"], "--ops"),
+        (
+            ["onnx", "--ckpt", "{ckpt}", "--ops", "cpu", "--precision", "fp16"],
+            "--precision: expected fp32 with --ops cpu",
+        ),
         (["onnx", "--ckpt", "{ckpt}", "--out", "{text}"], "expected a folder, found a file"),
         (["check", "--ckpt", "{ckpt}", "--onnx", "absent", "--image", "{image}"], "absent/down.onnx"),
-        (["check", "--ckpt", "{ckpt}", "--onnx", "{plugin}", "--image", "{image}"], "--ops standard"),
         (
             ["check", "--ckpt", "{other}", "--onnx", "{standard}", "--image", "{image}"],
             "expected a graph exported from",
