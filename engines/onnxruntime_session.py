@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from engines import operator_library
 from engines.errors import UserError
 from engines.session import Array, Session, TensorSpec, listed
 
@@ -40,10 +41,7 @@ class OnnxRuntimeSession(Session):
         options.log_severity_level = 4  # what goes wrong is raised; ONNX Runtime would print it as well
         if threads is not None:
             options.intra_op_num_threads = threads
-        try:
-            native = onnxruntime.InferenceSession(str(path), options, providers=_with_helpers(wanted))
-        except Exception as error:  # ONNX Runtime's errors share no base class of their own
-            raise UserError(_explain_load_error(path, str(error))) from error
+        native = _load(onnxruntime, path, options, wanted)
         if native.get_providers()[0] != wanted:
             raise UserError(f"provider: expected {wanted}, found that ONNX Runtime fell back to the CPU")
         self._native: Any = native
@@ -69,6 +67,21 @@ class OnnxRuntimeSession(Session):
         self._native = None
 
 
+def _load(onnxruntime: Any, path: Path, options: Any, provider: str) -> Any:
+    """The native session. Whether a graph needs the operator library is what loading it without one says."""
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=_with_helpers(provider))
+    except Exception as error:  # ONNX Runtime's errors share no base class of their own
+        operator = operator_library.missing_operator(_reason(error))
+        if operator is None:
+            raise UserError(_explain_load_error(path, error)) from error
+    operator_library.register(options, path, operator, gpu=provider != _PROVIDERS["CPU"])
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=_with_helpers(provider))
+    except Exception as error:  # as above
+        raise UserError(_explain_load_error(path, error)) from error
+
+
 def _choose_provider(provider: str | None, available: list[str]) -> str:
     wanted = _PROVIDERS.get((provider or "CPU").upper(), provider)
     if wanted not in _PROVIDERS.values():
@@ -91,14 +104,10 @@ def _spec(path: Path, tensor: Any) -> TensorSpec:
     return TensorSpec(tensor.name, tuple(tensor.shape), np.dtype(_DTYPES[tensor.type]))
 
 
-def _explain_load_error(path: Path, message: str) -> str:
-    reason = _reason(message)  # without the path, which may look like domain:Operator(version) too
-    operator = re.search(r"\bdinn360:(\w+)\(-?\d+\)", reason)
-    if operator:
-        return (
-            f"{path}: the graph was exported with --ops plugin and its operator dinn360:{operator[1]} "
-            "needs the operator library, which is not loaded; use --ops standard"
-        )
+def _explain_load_error(path: Path, error: object) -> str:
+    reason = _reason(error)  # without the path, which may look like domain:Operator(version) too
+    if operator := operator_library.missing_operator(reason):
+        return f"{path}: expected operators that the library has, found {operator}; use --ops standard"
     return f"{path}: expected an ONNX graph that ONNX Runtime can load, found: {reason}"
 
 

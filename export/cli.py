@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from export.onnx import Precision
 
 # As lowering.LOWERINGS, onnx.PRECISIONS and edges.EDGES, whose imports would make --help slow.
-LOWERINGS = ("standard", "primitive", "plugin")
+LOWERINGS = ("standard", "primitive", "plugin", "cpu")
 PRECISIONS = ("fp32", "fp16")
 EDGES = ("float-nchw", "uint8-nhwc")
 PATH = click.Path(path_type=Path)
@@ -36,9 +36,9 @@ def main() -> None:
 def to_onnx(ckpt: Path, out: Path | None, ops: Lowering, opset: int, precision: Precision, edges: Edges) -> None:
     """Write down.onnx (hr -> lr) and up.onnx (lr -> hr), and a JSON file about each.
 
-    standard uses ONNX DeformConv; primitive only elementary operators; plugin our custom nodes. fp16 has fp16 data and
-    weights and keeps in fp32 what measurement asks for. uint8-nhwc takes and gives 8-bit pixels (B,H,W,3) instead of
-    floats (B,3,H,W).
+    standard uses ONNX DeformConv; primitive only elementary operators; plugin our custom nodes; cpu those and more of
+    them, for ONNX Runtime on CPU cores. fp16 has fp16 data and weights and keeps in fp32 what measurement asks for.
+    uint8-nhwc takes and gives 8-bit pixels (B,H,W,3) instead of floats (B,3,H,W).
     """
     from export.onnx import Form, export_checkpoint
 
@@ -99,13 +99,17 @@ def sensitivity(ckpt: Path, images: tuple[Path, ...], ops: Lowering, out: Path |
 @click.option("--ckpt", type=PATH, default=Path("checkpoints/x4.pth"), show_default=True)
 @click.option("--image", type=PATH, default=Path("assets/courtyard.png"), show_default=True)
 @click.option("--out", type=PATH, default=Path("out/demo"), show_default=True)
-@click.option("--ops", type=click.Choice(LOWERINGS[:2]), default="standard", show_default=True)
+@click.option("--ops", type=click.Choice(LOWERINGS), help="Default: cpu where a C++ compiler is, else standard.")
 @click.pass_context
-def demo(ctx: click.Context, ckpt: Path, image: Path, out: Path, ops: Lowering) -> None:
+def demo(ctx: click.Context, ckpt: Path, image: Path, out: Path, ops: Lowering | None) -> None:
     """Export, downscale and upscale one panorama through ONNX Runtime, and compare."""
-    from export.demo import run
+    from export.demo import best_lowering, run
     from export.parity import TOLERANCE, table, within
 
+    if ops is None:
+        ops, lacking = best_lowering()
+        if lacking is not None:
+            click.echo(lacking)
     result = run(ckpt, image, out, ops)
     click.echo(f"Quality on {image}")
     click.echo(result.quality + "\n")

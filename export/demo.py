@@ -16,6 +16,8 @@ from export.lowering import Lowering
 from export.onnx import Form, export_checkpoint
 from export.parity import Row, compare
 from export.pictures import closeup, error_picture
+from plugins.build import BuildError
+from plugins.onnxruntime import library
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,15 @@ class Demo:
     parity: list[Row]
     quality: str
     files: dict[str, Path]
+
+
+def best_lowering() -> tuple[Lowering, str | None]:
+    """The lowering that runs fastest on this machine's cores, and what the machine lacks for a faster one."""
+    try:
+        library.build()
+    except BuildError as error:
+        return "standard", f"without the operator library ({error}): --ops standard"
+    return "cpu", None
 
 
 def run(ckpt: Path, image_path: Path, out: Path, lowering: Lowering = "standard") -> Demo:

@@ -1,8 +1,9 @@
-"""One traced graph, three lowerings of its deformable operators.
+"""One traced graph, four lowerings of its operators.
 
 plugin:    the nodes stay as they are; a plugin library computes them.
 standard:  DeformConv2d becomes ONNX DeformConv between a wrap and a crop; DSTAttention its primitive definition.
 primitive: both become their primitive definitions; nothing but elementary operators is left.
+cpu:       the nodes stay, and what stands around the convolutions is fused (export/fusion): ONNX Runtime on CPU cores.
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
+from export.fusion import fuse
 from export.operators import DEFORM_CONV_2D, DOMAIN, attributes_of
 from export.primitives import Kind, kind_of, primitive
 
-Lowering = Literal["standard", "primitive", "plugin"]
+Lowering = Literal["standard", "primitive", "plugin", "cpu"]
 LOWERINGS: tuple[Lowering, ...] = get_args(Lowering)
 
 
 def lower(model: ModelProto, to: Lowering) -> ModelProto:
     """A copy of the traced `model` with its operators lowered. Its inputs, outputs and weights are the same."""
+    if to == "cpu":
+        return fuse(model)
     result = ModelProto()
     result.CopyFrom(model)
     if to == "plugin":

@@ -26,6 +26,7 @@ from dinn360.tiling import tiling
 from engines.errors import UserError
 from engines.files import atomic_path, make_folder, sha256_of, write_text
 from export.edges import Edges, with_8_bit_edges
+from export.fusion import operators as fusion_operators
 from export.graphs import GRAPHS
 from export.lowering import Lowering, lower
 from export.operators import register_schemas, translations
@@ -187,6 +188,7 @@ def sidecar(path: Path, direction: str, form: Form, told: dict[str, str]) -> str
 def check(model: ModelProto) -> None:
     """onnx.checker with full shape inference; the custom operators' schemas are known."""
     register_schemas()
+    fusion_operators.register_schemas()
     onnx.checker.check_model(model, full_check=True)
 
 
@@ -198,6 +200,8 @@ def export_checkpoint(ckpt: Path, out: Path, form: Form = Form()) -> Exported:
     """
     if form.opset not in OPSETS:
         raise UserError(f"--opset: expected one of {OPSETS}, found {form.opset}")
+    if form.lowering == "cpu" and form.precision != "fp32":
+        raise UserError(f"--precision: expected fp32 with --ops cpu, found {form.precision}")
     checkpoint = load_checkpoint(ckpt)
     network = checkpoint.build()
     make_folder(out)

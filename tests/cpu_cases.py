@@ -16,6 +16,12 @@ from plugins.build import ROOT, missing
 from plugins.cpu import library
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
+CROSS = (
+    "-DCMAKE_SYSTEM_NAME=Linux",
+    "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
+    f"-DCMAKE_CXX_COMPILER={COMPILER}",
+    "-DCMAKE_EXE_LINKER_FLAGS=-static",
+)
 Prepared = tuple[native.DeformConvParams | native.DstAttentionParams, Array, list[Array | None]]
 
 
@@ -29,9 +35,7 @@ def why_not() -> str | None:
 
 @functools.cache
 def _program() -> Path:
-    options = ("SYSTEM_NAME=Linux", "SYSTEM_PROCESSOR=aarch64", f"CXX_COMPILER={COMPILER}", "EXE_LINKER_FLAGS=-static")
-    folder = ROOT / "build" / "cpu-aarch64"
-    return library.build("dinn360_cpu_cases", folder, *(f"-DCMAKE_{o}" for o in options)) / "dinn360_cpu_cases"
+    return library.build("dinn360_cpu_cases", ROOT / "build" / "cpu-aarch64", *CROSS) / "dinn360_cpu_cases"
 
 
 def run_on_arm(calls: list[Prepared], folder: Path, instruction_set: str = "neon") -> list[Array]:

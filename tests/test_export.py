@@ -25,6 +25,7 @@ from export.cli import main
 from export.lowering import Lowering, lower
 from export.onnx import check, trace
 from export.operators import DOMAIN, SCHEMAS
+from plugins.build import BuildError
 
 ROOT = Path(__file__).parents[1]
 ELEMENTARY = set(
@@ -222,8 +223,19 @@ def test_demo_shows_and_saves(ckpt: Path, forest: Image8, tmp_path: Path) -> Non
     assert read_panorama(out / "lr.png").shape == (32, 64, 3)
     assert read_panorama(out / "reconstruction.png").shape == (64, 128, 3)
     assert {p.name for p in out.iterdir()} == {
-        "down.onnx", "up.onnx", "lr.png", "reconstruction.png", "error.png", "closeup.png"
+        "down.onnx", "down.json", "up.onnx", "up.json", "lr.png", "reconstruction.png", "error.png", "closeup.png"
     }  # fmt: skip
+
+
+def test_demo_falls_back_where_the_library_cannot_be_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    from export import demo
+
+    def build() -> Path:
+        raise BuildError("no cmake on this machine")
+
+    monkeypatch.setattr(demo.library, "build", build)
+    expected = "without the operator library (no cmake on this machine): --ops standard"
+    assert demo.best_lowering() == ("standard", expected)
 
 
 @pytest.mark.parametrize(
@@ -233,9 +245,12 @@ def test_demo_shows_and_saves(ckpt: Path, forest: Image8, tmp_path: Path) -> Non
         (["onnx", "--ckpt", "{text}"], "not a readable checkpoint"),
         (["onnx", "--ckpt", "{ckpt}", "--opset", "18"], "--opset: expected one of (19, 20, 21, 22), found 18"),
         (["onnx", "--ckpt", "{ckpt}", "--ops", "magic"], "--ops"),
+        (
+            ["onnx", "--ckpt", "{ckpt}", "--ops", "cpu", "--precision", "fp16"],
+            "--precision: expected fp32 with --ops cpu",
+        ),
         (["onnx", "--ckpt", "{ckpt}", "--out", "{text}"], "expected a folder, found a file"),
         (["check", "--ckpt", "{ckpt}", "--onnx", "absent", "--image", "{image}"], "absent/down.onnx"),
-        (["check", "--ckpt", "{ckpt}", "--onnx", "{plugin}", "--image", "{image}"], "--ops standard"),
         (
             ["check", "--ckpt", "{other}", "--onnx", "{standard}", "--image", "{image}"],
             "expected a graph exported from",

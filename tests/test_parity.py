@@ -13,6 +13,7 @@ import pytest
 import torch
 from exported import Case, checkpoint, export_case, released
 from numpy.typing import NDArray
+from ort_library import needs_library
 
 from dinn360.baselines import resize
 from dinn360.checkpoint import load_checkpoint
@@ -53,7 +54,9 @@ def pieces(forest: Image8, courtyard: Image8, scale: int) -> list[Array]:
     return [*singles, np.concatenate(pair)]
 
 
-@pytest.mark.parametrize("ops", ["standard", "primitive"])
+@pytest.mark.parametrize(
+    "ops", ["standard", "primitive", *(pytest.param(ops, marks=needs_library) for ops in ("plugin", "cpu"))]
+)
 def test_graphs_equal_torch_at_every_size(case: Case, ops: str, forest: Image8, courtyard: Image8) -> None:
     down, up = Downscale(case.network).eval(), Upscale(case.network).eval()
     folder = case.folder / ops

@@ -1,0 +1,52 @@
+"""The library that computes the dinn360 nodes of `--ops plugin` and `cpu` graphs in ONNX Runtime: where it is found."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from engines.errors import UserError
+from plugins.build import BuildError
+from plugins.onnxruntime import library
+
+VARIABLE = "DINN360_ORT_LIBRARY"
+
+
+def missing_operator(message: str) -> str | None:
+    """The dinn360 operator that ONNX Runtime's `message` says is unknown, or None."""
+    operator = re.search(r"\b(dinn360(?:\.cpu)?:\w+)\(-?\d+\)", message)
+    return operator[1] if operator else None
+
+
+def register(options: Any, graph: Path, operator: str, gpu: bool) -> None:
+    """Registers the library with ONNX Runtime's session options.
+
+    gpu: the session is for an NVIDIA GPU, so a library that is built now has to have the CUDA kernels.
+    Raises UserError when there is no library, or it cannot be loaded.
+    """
+    path = find(graph, operator, gpu)
+    try:
+        options.register_custom_ops_library(str(path))
+    except Exception as error:  # ONNX Runtime's errors share no base class of their own
+        raise UserError(f"{path}: expected the operator library, found: {str(error).splitlines()[0]}") from error
+
+
+def find(graph: Path, operator: str, gpu: bool = False) -> Path:
+    """The library: the one that DINN360_ORT_LIBRARY names, else one beside the graph, else the checkout's own build."""
+    if named := os.environ.get(VARIABLE):
+        if not os.path.isfile(named):
+            raise UserError(f"{VARIABLE}: expected {library.NAME}, found no file {named}")
+        return Path(named)
+    beside = graph.resolve().parent / library.NAME
+    if beside.is_file():
+        return beside
+    try:
+        return library.build(cuda=gpu)
+    except BuildError as error:
+        raise UserError(
+            f"{graph}: the graph was exported with --ops plugin or cpu, and its operator {operator} needs the operator "
+            f"library, which cannot be built here ({error}); put {library.NAME} beside the graph, name it "
+            f"in {VARIABLE}, or use --ops standard"
+        ) from error

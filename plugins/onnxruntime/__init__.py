@@ -1,0 +1,1 @@
+"""The operators for ONNX Runtime: a custom-op library, and how it is built."""

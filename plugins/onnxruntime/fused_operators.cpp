@@ -1,0 +1,172 @@
+#include "fused_operators.h"
+
+#include "../fused/operators.h"
+#include "session_pool.h"
+
+namespace dinn360::ort {
+namespace {
+
+const char* const kActivations[] = {"none", "relu", "leaky_relu", "clip", "gelu"};
+const char* const kCouplings[] = {"none", "affine", "affine_inverse", "projection_inverse"};
+
+// The pairs (first_channels, channel_counts) of the node's sources.
+OrtStatus* read_sources(Attributes const& attributes, size_t* sources, int32_t* first, int32_t* count) {
+  DINN360_TRY(attributes.count("first_channels", fused::kMaxSources, sources));
+  DINN360_TRY(attributes.read("first_channels", first, *sources));
+  return attributes.read("channel_counts", count, *sources);
+}
+
+// The image or band `index`, whose batch and size have to be those of the first.
+OrtStatus* take(Context const& context, const char* node, size_t index, Tensor const& first, Tensor* tensor) {
+  DINN360_TRY(context.input(index, node, 4, tensor));
+  bool const fits = tensor->data != nullptr && tensor->shape[0] == first.shape[0] &&
+                    tensor->shape[2] == first.shape[2] && tensor->shape[3] == first.shape[3];
+  return fits ? nullptr : error(context.api(), "%s: input %zu: expected the batch and size of the first", node, index);
+}
+
+fused::Channels channels(Tensor const& tensor, int32_t first, int32_t count) {
+  return {static_cast<const float*>(tensor.data), static_cast<int32_t>(tensor.shape[1]), first, count};
+}
+
+template <class Params>
+OrtStatus* run_pixelwise(const char* node, Params const& params, Context const& context) {
+  if (const char* const why = fused::check(params)) return error(context.api(), "%s: %s", node, why);
+  SessionPool threads{context};
+  fused::run(params, threads.pool());
+  return threads.status;
+}
+
+}  // namespace
+
+OrtStatus* SphereConv2d::load(Attributes const& attributes) {
+  DINN360_TRY(read_sources(attributes, &sources_, first_, count_));
+  outputs_ = attributes.output_count();
+  DINN360_TRY(attributes.read("wrap", &wrap_));
+  DINN360_TRY(attributes.read("residual_first", &residual_first_));
+  DINN360_TRY(attributes.read("input_slope", &input_slope_));
+  DINN360_TRY(attributes.read("activation", kActivations, 5, &activation_));
+  DINN360_TRY(attributes.read("slope", &slope_));
+  DINN360_TRY(attributes.read("limit", &limit_));
+  DINN360_TRY(attributes.read("coupling", kCouplings, 4, &coupling_));
+  return attributes.read("bound", &bound_);
+}
+
+OrtStatus* SphereConv2d::compute(Context const& context) const {
+  static constexpr const char* kNode = "dinn360.cpu:SphereConv2d";
+  Tensor x, weight, bias, residual, addend;
+  DINN360_TRY(context.input(0, kNode, 4, &x));
+  DINN360_TRY(context.input(1, kNode, 4, &weight));
+  DINN360_TRY(context.input(2, kNode, 1, &bias));
+  DINN360_TRY(context.input(3, kNode, 4, &residual));
+  DINN360_TRY(context.input(4, kNode, 4, &addend));
+  auto const narrow = [](int64_t value) { return static_cast<int32_t>(value); };
+  fused::ConvParams params{};
+  params.sources[0] = channels(x, first_[0], count_[0]);
+  for (size_t i = 1; i < sources_; ++i) {
+    Tensor source;
+    DINN360_TRY(take(context, kNode, 4 + i, x, &source));
+    params.sources[i] = channels(source, first_[i], count_[i]);
+  }
+  params.source_count = narrow(static_cast<int64_t>(sources_));
+  params.coupling = static_cast<fused::Coupling>(coupling_);
+  int64_t const outputs = params.coupling == fused::Coupling::kNone ? weight.shape[0] : weight.shape[0] / 2;
+  if (residual.data != nullptr) {
+    DINN360_TRY(take(context, kNode, 3, x, &residual));
+    params.residual = channels(residual, residual_first_, narrow(outputs));
+  }
+  if (addend.data != nullptr) {
+    DINN360_TRY(take(context, kNode, 4, x, &addend));
+    if (addend.shape[1] != x.shape[1]) return error(context.api(), "%s: addend: expected the channels of x", kNode);
+  }
+  if (bias.shape[0] != weight.shape[0] || weight.shape[2] != weight.shape[3]) {
+    return error(context.api(), "%s: expected a square kernel and a bias for each output channel", kNode);
+  }
+  params.addend = static_cast<const float*>(addend.data);
+  params.input_slope = input_slope_;
+  params.weight = static_cast<const float*>(weight.data);
+  params.bias = static_cast<const float*>(bias.data);
+  params.output_count = narrow(static_cast<int64_t>(outputs_));
+  params.batch = narrow(x.shape[0]);
+  params.channels = narrow(weight.shape[1]);
+  params.height = narrow(x.shape[2]);
+  params.width = narrow(x.shape[3]);
+  params.out_channels = narrow(weight.shape[0]);
+  params.kernel = narrow(weight.shape[2]);
+  params.wrap = wrap_;
+  params.activation = static_cast<fused::Activation>(activation_);
+  params.slope = slope_;
+  params.limit = limit_;
+  params.bound = bound_;
+  if (const char* const why = fused::check(params)) return error(context.api(), "%s: %s", kNode, why);
+  int64_t const shape[4] = {x.shape[0], outputs / params.output_count, x.shape[2], x.shape[3]};
+  for (size_t i = 0; i < outputs_; ++i) {
+    void* y = nullptr;
+    DINN360_TRY(context.output(i, shape, 4, &y));
+    params.y[i] = static_cast<float*>(y);
+  }
+  SessionPool threads{context};
+  cpu::Pool const pool = threads.pool();
+  Workspace workspace(context);
+  DINN360_TRY(workspace.reserve(fused::workspace_size(params, pool)));
+  fused::run(params, pool, workspace.data);
+  return threads.status;
+}
+
+OrtStatus* ChannelNorm::compute(Context const& context) const {
+  static constexpr const char* kNode = "dinn360.cpu:ChannelNorm";
+  Tensor x, weight, bias;
+  DINN360_TRY(context.input(0, kNode, 4, &x));
+  DINN360_TRY(context.input(1, kNode, 1, &weight));
+  DINN360_TRY(context.input(2, kNode, 1, &bias));
+  if (weight.shape[0] != x.shape[1] || bias.shape[0] != x.shape[1]) {
+    return error(context.api(), "%s: expected a weight and a bias for each channel", kNode);
+  }
+  void* y = nullptr;
+  DINN360_TRY(context.output(0, x.shape, 4, &y));
+  fused::ChannelNormParams params{};
+  params.x = static_cast<const float*>(x.data);
+  params.weight = static_cast<const float*>(weight.data);
+  params.bias = static_cast<const float*>(bias.data);
+  params.y = static_cast<float*>(y);
+  params.batch = static_cast<int32_t>(x.shape[0]);
+  params.channels = static_cast<int32_t>(x.shape[1]);
+  params.height = static_cast<int32_t>(x.shape[2]);
+  params.width = static_cast<int32_t>(x.shape[3]);
+  params.epsilon = epsilon_;
+  return run_pixelwise(kNode, params, context);
+}
+
+OrtStatus* Haar::load(Attributes const& attributes) {
+  DINN360_TRY(read_sources(attributes, &sources_, first_, count_));
+  return attributes.read("inverse", &inverse_);
+}
+
+OrtStatus* Haar::compute(Context const& context) const {
+  static constexpr const char* kNode = "dinn360.cpu:Haar";
+  Tensor x;
+  DINN360_TRY(context.input(0, kNode, 4, &x));
+  fused::HaarParams params{};
+  int64_t total = 0;
+  for (size_t i = 0; i < sources_; ++i) {
+    Tensor source;
+    DINN360_TRY(take(context, kNode, i, x, &source));
+    params.sources[i] = channels(source, first_[i], count_[i]);
+    total += count_[i];
+  }
+  int64_t const factor = inverse_ ? 2 : 1;
+  params.source_count = static_cast<int32_t>(sources_);
+  params.inverse = inverse_ != 0;
+  params.batch = static_cast<int32_t>(x.shape[0]);
+  params.channels = static_cast<int32_t>(inverse_ ? total / 4 : total);
+  params.height = static_cast<int32_t>(x.shape[2] * factor);
+  params.width = static_cast<int32_t>(x.shape[3] * factor);
+  if (const char* const why = fused::check(params)) return error(context.api(), "%s: %s", kNode, why);
+  int64_t const image[4] = {x.shape[0], params.channels, params.height, params.width};
+  int64_t const bands[4] = {x.shape[0], 4 * int64_t{params.channels}, params.height / 2, params.width / 2};
+  void* y = nullptr;
+  DINN360_TRY(context.output(0, inverse_ ? image : bands, 4, &y));
+  params.y = static_cast<float*>(y);
+  return run_pixelwise(kNode, params, context);
+}
+
+}  // namespace dinn360::ort

@@ -1,0 +1,56 @@
+// The fused operators (domain dinn360.cpu) as ONNX Runtime kernels; plugins/fused/README.md has their schema.
+#pragma once
+
+#include "../fused/params.h"
+#include "api.h"
+
+namespace dinn360::ort {
+
+class SphereConv2d {
+ public:
+  static constexpr const char* kName = "SphereConv2d";
+  static constexpr const char* kProvider = nullptr;
+  static constexpr size_t kInputs = 5 + fused::kMaxSources - 1, kRequired = 3, kOutputs = fused::kMaxOutputs;
+
+  OrtStatus* load(Attributes const& attributes);
+  OrtStatus* compute(Context const& context) const;
+  static OrtStatus* infer(Shapes const&) { return nullptr; }
+
+ private:
+  size_t sources_, outputs_;
+  int32_t first_[fused::kMaxSources], count_[fused::kMaxSources];
+  int32_t wrap_, residual_first_, activation_, coupling_;
+  float input_slope_, slope_, limit_, bound_;
+};
+
+class ChannelNorm {
+ public:
+  static constexpr const char* kName = "ChannelNorm";
+  static constexpr const char* kProvider = nullptr;
+  static constexpr size_t kInputs = 3, kRequired = 3, kOutputs = 1;
+
+  OrtStatus* load(Attributes const& attributes) { return attributes.read("epsilon", &epsilon_); }
+  OrtStatus* compute(Context const& context) const;
+  static OrtStatus* infer(Shapes const& shapes) { return shapes.set_output({{0, 0}, {0, 1}, {0, 2}, {0, 3}}); }
+
+ private:
+  float epsilon_;
+};
+
+class Haar {
+ public:
+  static constexpr const char* kName = "Haar";
+  static constexpr const char* kProvider = nullptr;
+  static constexpr size_t kInputs = fused::kMaxSources, kRequired = 1, kOutputs = 1;
+
+  OrtStatus* load(Attributes const& attributes);
+  OrtStatus* compute(Context const& context) const;
+  static OrtStatus* infer(Shapes const&) { return nullptr; }
+
+ private:
+  size_t sources_;
+  int32_t first_[fused::kMaxSources], count_[fused::kMaxSources];
+  int32_t inverse_;
+};
+
+}  // namespace dinn360::ort
