@@ -1,9 +1,9 @@
 """Which roles stay in fp32 in an fp16 graph, and why.
 
-Figures are of `python -m export sensitivity` (tables in SENSITIVITY.md beside this file). The limit is one per cent of
-the LR values, by one level. Convolutions that do the work stay in fp16 and use most of that; the path that ends in the
-LR image, where it alone would break the limit, and elementwise work beside it, which fuses with it, are fp32. In the
-upscaling graph the islands show on clean images only: where x4 restored smooth polar bands of an 8192 columns wide
+Figures are of `python -m export sensitivity` (a table stands in SENSITIVITY.md beside this file). The limit is one per
+cent of the LR values, by one level. Convolutions that do the work stay in fp16 and use most of that; the path that ends
+in the LR image, where it alone would break the limit, and elementwise work beside it, which fuses with it, are fp32. In
+the upscaling graph the islands show on clean images only: where x4 restored smooth polar bands of an 8192 columns wide
 panorama to 58.8 dB, everything in fp16 lost 0.12 dB (`benchmarks/precision.py`).
 """
 
