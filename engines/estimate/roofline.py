@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from engines.errors import UserError
 from engines.estimate.layers import Layer, layers_of
 from engines.estimate.shapes import shapes_at
 from engines.onnx_file import OnnxFile, read_onnx
@@ -39,6 +40,8 @@ def estimate(path: Path | str, target: Target, size: tuple[int, int]) -> list[Es
     Raises UserError for a file that is no graph of ours or that ONNX Runtime cannot run here.
     """
     file = read_onnx(path)
+    if any(node.domain == "dinn360.cpu" for node in file.nodes):
+        raise UserError(f"{path}: expected a graph for a GPU, found one of --ops cpu; use --ops plugin")
     shapes = shapes_at(file, size)
     variants = [False, True] if any(node.domain == "dinn360" for node in file.nodes) else [False]
     found = []
