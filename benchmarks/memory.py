@@ -18,11 +18,11 @@ import numpy as np
 from PIL import Image
 
 from engines.commands import Group
-from engines.commands.images import Size
+from engines.commands.types import SIZE
 from engines.errors import UserError
 from engines.images import read_panorama
 from engines.onnx_file import read_onnx
-from engines.png import PngWriter
+from engines.panorama.png import PngWriter
 
 ROOT = Path(__file__).parents[1]
 BAND = 64  # rows that are enlarged at a time
@@ -42,7 +42,7 @@ def write_panorama(path: Path, width: int, height: int) -> None:
 
 @click.group(cls=Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--model", type=click.Path(path_type=Path), required=True, help="down.onnx or up.onnx.")
-@click.option("--size", type=Size(), default="16384x8192", show_default=True, help="Of the panorama that goes in.")
+@click.option("--size", type=SIZE, default="16384x8192", show_default=True, help="Of the panorama that goes in.")
 @click.option("--tile", default="auto", show_default=True)
 @click.option("--work", type=click.Path(path_type=Path), help="Folder for the files; default: a temporary one.")
 def main(model: Path, size: tuple[int, int], tile: str, work: Path | None) -> None:
@@ -53,7 +53,7 @@ def main(model: Path, size: tuple[int, int], tile: str, work: Path | None) -> No
     command = "downscale" if direction == "down" else "upscale"
     with tempfile.TemporaryDirectory(dir=work) as folder:
         source, target = Path(folder) / "in.png", Path(folder) / "out.png"
-        write_panorama(source, *size)
+        write_panorama(source, size[1], size[0])
         options = ["--model", str(model), "--tile", tile, *(["--foreign"] if direction == "up" else [])]
         started = time.perf_counter()
         subprocess.run([sys.executable, "-m", "engines", command, str(source), str(target), *options], check=True)
@@ -61,7 +61,7 @@ def main(model: Path, size: tuple[int, int], tile: str, work: Path | None) -> No
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         with Image.open(target) as image:
             result = f"{image.width}x{image.height}"
-    click.echo(f"{command} {size[0]}x{size[1]} to {result}: peak {peak:.2f} GiB resident, {seconds:.0f} s")
+    click.echo(f"{command} {size[1]}x{size[0]} to {result}: peak {peak:.2f} GiB resident, {seconds:.0f} s")
 
 
 if __name__ == "__main__":

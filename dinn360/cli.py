@@ -24,10 +24,9 @@ from dinn360.systems import BASELINES, Interpolation, Network, Rescaler, System,
 from dinn360.train import TrainConfig, Trainer
 from dinn360.validate import Validation
 from engines.commands import Group, images
+from engines.commands.types import PATH, SIZE
 from engines.errors import UserError
 from engines.files import make_folder, write_text
-
-PATH = click.Path(path_type=Path)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -148,14 +147,12 @@ def check(ctx: click.Context, folder: Path, selection: Selection) -> None:
 @click.option("--preset", "preset_name", type=click.Choice(PRESETS), default="edge", show_default=True)
 @click.option("--scale", type=int, default=4, show_default=True, help="2, 4 or 8.")
 @click.option("--ckpt", type=PATH, help="Describe this checkpoint instead of a preset.")
-@click.option(
-    "--size", type=images.Size(), default="3840x1920", show_default=True, help="HR image to estimate memory for."
-)
+@click.option("--size", type=SIZE, default="3840x1920", show_default=True, help="HR image to estimate memory for.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(preset_name: str, scale: int, ckpt: Path | None, size: tuple[int, int], as_json: bool) -> None:
     """Print parameters, MAC per pixel, receptive field and memory."""
     checkpoint = load_checkpoint(ckpt) if ckpt else None
-    figures = describe(checkpoint.config if checkpoint else preset(preset_name, scale), size)
+    figures = describe(checkpoint.config if checkpoint else preset(preset_name, scale), (size[1], size[0]))
     provenance = checkpoint.provenance if checkpoint else None
     if as_json:
         click.echo(json.dumps({**figures.to_dict(), "provenance": provenance}, indent=2))
@@ -248,7 +245,7 @@ def downscale(request: images.Request, ckpt: Path, bits: str | None, **options: 
 
 @main.command()
 @images.shared_options
-@images.SIZE
+@images.ORIGINAL
 @images.FOREIGN
 @CKPT
 def upscale(request: images.Request, ckpt: Path, bits: str | None, **options: Any) -> None:

@@ -9,11 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from engines import cuda
-from engines.build import plugin_nodes
-from engines.manifest import Manifest, read_manifest, sidecar
+from engines.building.build import plugin_nodes
+from engines.building.manifest import Manifest, read_manifest, sidecar
 from engines.onnx_file import OnnxFile, OnnxTensor, read_onnx
-from engines.tensorrt_package import NAMES, PLUGIN_LIBRARY, import_tensorrt
+from engines.runtimes import cuda
+from engines.runtimes.tensorrt_package import NAMES, PLUGIN_LIBRARY, import_tensorrt
 
 # Metadata that has a line of its own, or is too long for one.
 _SHOWN = ("producer", "producer_version", "config", "checkpoint_sha256", "precision", "islands", "ops")

@@ -18,7 +18,7 @@ from engines.errors import UserError
 if TYPE_CHECKING:
     from typing import Self  # Python 3.11
 
-    from engines.profile import Profile
+    from engines.building.profile import Profile
 
 Array = NDArray[Any]
 
@@ -156,11 +156,11 @@ def open_session(
         raise UserError(f"{path}: expected {kind}, found {'a folder' if os.path.isdir(path) else 'no such file'}")
     # Imported here: these modules derive from Session, and each needs only its own runtime.
     if path.suffix.lower() == ".onnx":
-        from engines.onnxruntime_session import OnnxRuntimeSession
+        from engines.runtimes.onnxruntime_session import OnnxRuntimeSession
 
         return OnnxRuntimeSession(path, threads, provider)
     if provider is not None:
         raise UserError(f"provider: expected none for an engine, found {provider!r}")
-    from engines.tensorrt_session import TensorRTSession
+    from engines.runtimes.tensorrt_session import TensorRTSession
 
     return TensorRTSession(path, None if plugins is None else Path(plugins))

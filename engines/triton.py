@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from engines.building.manifest import read_manifest
 from engines.errors import UserError
 from engines.files import atomic_path, make_folder, write_text
-from engines.manifest import read_manifest
 from engines.onnx_file import read_onnx
 
 Device = Literal["auto", "cpu", "gpu"]

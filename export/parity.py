@@ -24,8 +24,8 @@ from dinn360.metrics import luma, ws_psnr
 from engines.errors import UserError
 from engines.files import sha256_of
 from engines.images import Image8, to_image, to_tensor
-from engines.kinds import kinds_of
 from engines.rescale import has_8_bit_edges, scale_of
+from engines.runtimes.kinds import kinds_of
 from engines.session import Session, open_session
 from engines.text import aligned
 from export.graphs import GRAPHS
@@ -80,9 +80,9 @@ class Row:
 def compare(ckpt: Path, folder: Path, image: Image8) -> list[Row]:
     """Runs both graphs of `folder` on `image` in every runtime that is present, beside PyTorch fp32.
 
-    That is ONNX Runtime with each of its providers, and the engines of the folder (`engines.kinds`). An fp16 graph in
-    ONNX Runtime's CPU provider gives two rows: as that provider runs it, mostly in fp32, and with every fp16 tensor
-    rounded (`precision.rounding`).
+    That is ONNX Runtime with each of its providers, and the engines of the folder (`engines.runtimes.kinds`). An fp16
+    graph in ONNX Runtime's CPU provider gives two rows: as that provider runs it, mostly in fp32, and with every fp16
+    tensor rounded (`precision.rounding`).
 
     Raises UserError when a graph is missing, cannot run here, or was exported from another checkpoint.
     """

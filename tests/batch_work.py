@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines.batch.outcomes import Outcome
-from engines.selection import Job
+from engines.panorama.selection import Job
 
 
 @dataclass(frozen=True)

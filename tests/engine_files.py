@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from conftest import save_graph
 
-from engines import cuda, tensorrt_session
-from engines.build import BuildOptions, build_engine
+from engines.building.build import BuildOptions, build_engine
+from engines.building.profile import sizes_for
 from engines.errors import UserError
-from engines.profile import sizes_for
+from engines.runtimes import cuda, tensorrt_session
+from engines.runtimes.tensorrt_package import TensorRT
 from engines.targets import Runtime, find_target
-from engines.tensorrt_package import TensorRT
 
 SMALL = {"direction": "down", "scale": "2", "checkpoint_sha256": "c" * 64, "ops": "primitive", "precision": "fp32"}
 

@@ -25,7 +25,7 @@ from engines.batch.outcomes import JOURNAL, NAME, Manifest, Outcome
 from engines.cli import main
 from engines.files import sha256_of
 from engines.images import read_panorama, write_png
-from engines.selection import Job
+from engines.panorama.selection import Job
 
 ROOT = Path(__file__).parents[1]
 

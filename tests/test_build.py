@@ -16,16 +16,16 @@ from conftest import save_graph
 from engine_files import SMALL, build_small, no_gpu, options
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.build import build_engine
+from engines.building.build import build_engine
+from engines.building.manifest import IO, Default, read_manifest
+from engines.building.profile import Profile, profile_for, sizes_for
+from engines.building.progress import BuildProgress
+from engines.building.trtexec import adopt_engine, trtexec_command
 from engines.cli import main
 from engines.errors import UserError
 from engines.files import sha256_of
-from engines.manifest import IO, Default, read_manifest
 from engines.onnx_file import read_onnx
-from engines.profile import Profile, profile_for, sizes_for
-from engines.progress import BuildProgress
 from engines.targets import find_target
-from engines.trtexec import adopt_engine, trtexec_command
 
 rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx-cu13 is not installed")
 

@@ -15,10 +15,10 @@ from engine_files import build_small, no_gpu
 from exported import checkpoint, released
 from onnx_expected import check
 
+from engines.building.manifest import read_manifest
 from engines.cli import main as engines
 from engines.files import sha256_of
 from engines.images import read_panorama, write_png
-from engines.manifest import read_manifest
 from engines.onnx_file import read_onnx
 from export.cli import main as export
 

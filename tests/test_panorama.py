@@ -17,11 +17,11 @@ from PIL import Image
 
 from dinn360.session import TorchSession
 from engines.errors import UserError
-from engines.metadata import Metadata
-from engines.panorama import Direction, Rescaler, Tile
+from engines.panorama.metadata import Metadata
+from engines.panorama.rescaler import Direction, Rescaler, Tile
+from engines.panorama.sources import Samples, WholeSource
+from engines.panorama.tiles import Plan
 from engines.session import open_session
-from engines.sources import Samples, WholeSource
-from engines.tiles import Plan
 
 Picture = np.ndarray[Any, np.dtype[Any]]
 

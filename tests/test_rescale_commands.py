@@ -15,9 +15,9 @@ from PIL import Image, ImageCms
 
 from engines.cli import main
 from engines.images import Image8
-from engines.metadata import read_metadata
-from engines.png import PngWriter
-from engines.sources import open_source
+from engines.panorama.metadata import read_metadata
+from engines.panorama.png import PngWriter
+from engines.panorama.sources import open_source
 
 ROOT = Path(__file__).parents[1]
 GPANO = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">

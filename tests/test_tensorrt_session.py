@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from engine_files import HostGpu, build_small, install, no_gpu
 
-from engines import cuda
 from engines.errors import UserError
 from engines.images import Image8, to_tensor
-from engines.kinds import kinds_of
 from engines.rescale import downscale_image
+from engines.runtimes import cuda
+from engines.runtimes.kinds import kinds_of
+from engines.runtimes.tensorrt_package import import_tensorrt
 from engines.session import Session, TensorSpec, open_session
-from engines.tensorrt_package import import_tensorrt
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed")
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.tiles import MEMORY, automatic, plan
+from engines.panorama.tiles import MEMORY, automatic, plan
 
 SIZES = st.tuples(st.integers(1, 400), st.integers(1, 400))
 TILES = st.tuples(st.integers(1, 120), st.integers(1, 120))

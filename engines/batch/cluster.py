@@ -10,7 +10,7 @@ from typing import Any, cast
 from engines.batch.outcomes import Outcome
 from engines.batch.work import Setup, failed
 from engines.errors import UserError
-from engines.selection import Job
+from engines.panorama.selection import Job
 
 
 class _Actor:

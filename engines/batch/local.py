@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from engines.batch.outcomes import Outcome
 from engines.batch.work import Setup, failed
-from engines.selection import Job
+from engines.panorama.selection import Job
 
 Work = Callable[[Job], Outcome]
 _work: Work | None = None  # of this process, once it is a worker

@@ -10,7 +10,7 @@ from typing import IO, Any, Literal
 
 from engines.errors import UserError
 from engines.files import os_reason, write_text
-from engines.selection import Job
+from engines.panorama.selection import Job
 
 NAME = "manifest.jsonl"
 JOURNAL = ".manifest.journal"  # what has happened so far in a run that is under way or was cut off

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from engines.batch.outcomes import Outcome
 from engines.errors import UserError
-from engines.panorama import Direction, Rescaler
-from engines.rescale_file import Options, rescale_file
-from engines.selection import Job
+from engines.panorama.rescale_file import Options, rescale_file
+from engines.panorama.rescaler import Direction, Rescaler
+from engines.panorama.selection import Job
 from engines.session import open_session
 
 

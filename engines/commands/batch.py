@@ -15,8 +15,8 @@ from engines.batch.work import Setup
 from engines.commands.images import FOREIGN, LOSSY, Request, options_of, runtime_options, shared_options
 from engines.errors import UserError
 from engines.files import make_folder
-from engines.panorama import Direction
-from engines.selection import Job, select
+from engines.panorama.rescaler import Direction
+from engines.panorama.selection import Job, select
 from engines.session import open_session
 
 

@@ -12,8 +12,8 @@ from engines.commands.types import PATH, SIZE
 from engines.errors import UserError
 
 if TYPE_CHECKING:
-    from engines.build import Hardware, Verbosity
-    from engines.manifest import Manifest
+    from engines.building.build import Hardware, Verbosity
+    from engines.building.manifest import Manifest
     from engines.targets import Size
 
 
@@ -72,9 +72,9 @@ def build(
     built: Path | None,
 ) -> None:
     """Build an engine and its sidecar. TensorRT-RTX engines (--target rtx) build on any machine, without a GPU."""
-    from engines.build import BuildOptions, build_engine
-    from engines.profile import sizes_for
-    from engines.progress import BuildProgress, progress_bar
+    from engines.building.build import BuildOptions, build_engine
+    from engines.building.profile import sizes_for
+    from engines.building.progress import BuildProgress, progress_bar
     from engines.targets import find_target
 
     device = find_target(target)
@@ -97,12 +97,12 @@ def build(
         raise UserError("--tensorrt: expected --print-trtexec or --engine beside it; a build uses what is installed")
     version = version or device.stacks[-1].tensorrt
     if print_trtexec:
-        from engines.trtexec import trtexec_command
+        from engines.building.trtexec import trtexec_command
 
         click.echo(trtexec_command(onnx, out, options, version))
         return
     if built is not None:
-        from engines.trtexec import adopt_engine
+        from engines.building.trtexec import adopt_engine
 
         _report(built, adopt_engine(onnx, built, options, version))
         return
@@ -114,7 +114,7 @@ def build(
 
 
 def _report(engine: Path, manifest: Manifest) -> None:
-    from engines.manifest import sidecar
+    from engines.building.manifest import sidecar
 
     capabilities = ", ".join(manifest.compute_capabilities)
     click.echo(f"{engine}  {manifest.engine_bytes / 1e6:.1f} MB, {manifest.precision}, for {capabilities}")

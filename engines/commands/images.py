@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,43 +14,15 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from engines.commands.types import PATH, SIZE, TILE
 from engines.errors import UserError
 from engines.files import make_folder
-from engines.panorama import Direction, Rescaler, Tile
-from engines.rescale_file import Options, rescale_file
-from engines.selection import Job, select
+from engines.panorama.rescale_file import Options, rescale_file
+from engines.panorama.rescaler import Direction, Rescaler
+from engines.panorama.selection import Job, select
 from engines.session import Session, open_session
 
-PATH = click.Path(path_type=Path)
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-
-
-class Size(click.ParamType):
-    """WIDTHxHEIGHT, as in 3840x1920: a tuple (width, height)."""
-
-    name = "WxH"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", value)
-        if match is None:
-            self.fail(f"expected WIDTHxHEIGHT such as 3840x1920, found {value!r}", param, ctx)
-        return int(match[1]), int(match[2])
-
-
-class TileSize(click.ParamType):
-    """auto, none, or HEIGHTxWIDTH in LR pixels: "auto", "none" or a tuple (height, width)."""
-
-    name = "auto|none|HxW"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Tile:
-        if value in ("auto", "none") or isinstance(value, tuple):
-            return value
-        match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", value)
-        if match is None:
-            self.fail(f"expected auto, none or HEIGHTxWIDTH such as 256x512, found {value!r}", param, ctx)
-        return int(match[1]), int(match[2])
 
 
 def shared_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -68,7 +39,7 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--format", "kind", type=kinds, default="png", show_default=True, help="Of results in a folder."),
         click.option("--bits", type=click.Choice(["8", "16"]), help="Bits a channel; default: as the original."),
         click.option("--overwrite", is_flag=True, help="Replace results that are there already."),
-        click.option("--tile", type=TileSize(), default="auto", show_default=True, help=tile),
+        click.option("--tile", type=TILE, default="auto", show_default=True, help=tile),
         click.argument("target", type=PATH),
         click.argument("source"),
     ]
@@ -90,7 +61,7 @@ def runtime_options(command: Callable[..., None]) -> Callable[..., None]:
 
 LOSSY = click.option("--lossy", is_flag=True, help="Allow a JPEG, which loses what upscaling would restore.")
 FOREIGN = click.option("--foreign", is_flag=True, help="Upscale images that downscale did not make, without a word.")
-SIZE = click.option("--size", type=Size(), help="Size of the original; default: what the image says.")
+ORIGINAL = click.option("--size", type=SIZE, help="Size of the original; default: what the image says.")
 
 
 @dataclass(frozen=True)
@@ -140,7 +111,7 @@ def downscale(
 
 @click.command()
 @shared_options
-@SIZE
+@ORIGINAL
 @FOREIGN
 @runtime_options
 def upscale(
@@ -152,8 +123,8 @@ def upscale(
 
 
 def options_of(bits: str | None, size: tuple[int, int] | None = None, **options: Any) -> Options:
-    """The options of a command line as `Options`; size is (width, height) here."""
-    return Options(bits=8 if bits == "8" else 16 if bits else None, size=size and (size[1], size[0]), **options)
+    """The options of a command line as `Options`."""
+    return Options(bits=8 if bits == "8" else 16 if bits else None, size=size, **options)
 
 
 def run(

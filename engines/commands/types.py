@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from engines.panorama.rescaler import Tile
 
 
 class SizeType(click.ParamType):
@@ -23,5 +26,20 @@ class SizeType(click.ParamType):
         return int(found[2]), int(found[1])
 
 
+class TileSize(click.ParamType):
+    """auto, none, or HEIGHTxWIDTH in LR pixels: its value is "auto", "none" or (height, width)."""
+
+    name = "auto|none|HxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Tile:
+        if value in ("auto", "none") or isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", value)
+        if match is None:
+            self.fail(f"expected auto, none or HEIGHTxWIDTH such as 256x512, found {value!r}", param, ctx)
+        return int(match[1]), int(match[2])
+
+
 PATH = click.Path(path_type=Path)
 SIZE = SizeType()
+TILE = TileSize()

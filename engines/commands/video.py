@@ -8,23 +8,24 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from engines.commands.images import FOREIGN, PATH, TileSize, runtime_options
+from engines.commands.images import FOREIGN, runtime_options
+from engines.commands.types import PATH, TILE
 from engines.errors import UserError
-from engines.panorama import Direction, Rescaler, Tile
+from engines.panorama.rescaler import Direction, Rescaler, Tile
+from engines.panorama.video import LOSSLESS, rescale_video
 from engines.session import open_session
-from engines.video import LOSSLESS, rescale_video
 
 SOURCE = click.argument("source", type=PATH)
 TARGET = click.argument("target", type=PATH)
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace a video that is there already.")
-TILE = click.option("--tile", type=TileSize(), default="auto", show_default=True, help="LR rows and columns at a time.")
+TILES = click.option("--tile", type=TILE, default="auto", show_default=True, help="LR rows and columns at a time.")
 
 
 @click.command("downscale-video")
 @SOURCE
 @TARGET
 @OVERWRITE
-@TILE
+@TILES
 @click.option(
     "--codec", type=click.Choice(list(LOSSLESS)), default="ffv1", show_default=True, help="Both are lossless."
 )
@@ -38,7 +39,7 @@ def downscale_video(source: Path, target: Path, **options: Any) -> None:
 @SOURCE
 @TARGET
 @OVERWRITE
-@TILE
+@TILES
 @FOREIGN
 @click.option("--crf", type=click.IntRange(0, 51), default=16, show_default=True, help="Quality of H.264; 0 is best.")
 @runtime_options

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from engines.errors import UserError
 from engines.images import open_image, read_samples
-from engines.metadata import Metadata, orientation, read_metadata
-from engines.png import PngReader, read_text
-from engines.record import KEYWORD, Digest, Record
+from engines.panorama.metadata import Metadata, orientation, read_metadata
+from engines.panorama.png import PngReader, read_text
+from engines.panorama.record import KEYWORD, Digest, Record
 
 Samples = NDArray[Any]  # uint8 or uint16 (rows, width, 3 or 4)
 

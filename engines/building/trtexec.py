@@ -6,11 +6,11 @@ import re
 import shlex
 from pathlib import Path
 
-from engines.build import BuildOptions, check_graph, describe
+from engines.building.build import BuildOptions, check_graph, describe
+from engines.building.manifest import Manifest, write_manifest
+from engines.building.profile import profile_for, text
 from engines.errors import UserError
-from engines.manifest import Manifest, write_manifest
 from engines.onnx_file import read_onnx
-from engines.profile import profile_for, text
 
 _VERBOSITY = {"none": "none", "layer-names": "layer_names_only", "detailed": "detailed"}
 _HARDWARE = {"ampere-plus": "ampere+", "same-compute-capability": "sameComputeCapability"}

@@ -20,10 +20,10 @@ import numpy as np
 from engines.errors import UserError
 from engines.files import atomic_path, os_reason
 from engines.images import Image8
-from engines.metadata import Metadata
-from engines.panorama import Rescaler, Tile
-from engines.record import KEYWORD, Record, check_model
-from engines.sources import WholeSource
+from engines.panorama.metadata import Metadata
+from engines.panorama.record import KEYWORD, Record, check_model
+from engines.panorama.rescaler import Rescaler, Tile
+from engines.panorama.sources import WholeSource
 
 # codec of the option: (encoder, pixel format, its options)
 LOSSLESS: dict[str, tuple[str, str, dict[str, str]]] = {

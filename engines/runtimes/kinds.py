@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines import cuda
+from engines.building.manifest import read_manifest
 from engines.errors import UserError
-from engines.manifest import read_manifest
+from engines.runtimes import cuda
+from engines.runtimes.tensorrt_package import import_tensorrt
 from engines.session import Session, open_session
-from engines.tensorrt_package import import_tensorrt
 
 _GPU_PROVIDERS = {"CUDAExecutionProvider": "CUDA", "TensorrtExecutionProvider": "TensorRT"}
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from engines import cuda
+from engines.building.manifest import IO, Manifest, read_manifest
+from engines.building.profile import Profile, text
 from engines.errors import UserError
 from engines.files import atomic_path, os_reason
-from engines.manifest import IO, Manifest, read_manifest
-from engines.profile import Profile, text
+from engines.runtimes import cuda
+from engines.runtimes.tensorrt_package import TensorRT, import_tensorrt
 from engines.session import Array, Session, TensorSpec
-from engines.tensorrt_package import TensorRT, import_tensorrt
 
 
 class TensorRTSession(Session):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines.errors import UserError
-from engines.sinks import FORMATS
+from engines.panorama.sinks import FORMATS
 
 READABLE = {*FORMATS, ".bmp", ".ppm", ".gif", ".jp2", ".avif"}
 

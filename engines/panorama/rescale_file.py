@@ -12,10 +12,10 @@ from typing import Literal
 
 from engines.errors import UserError
 from engines.files import atomic_path
-from engines.panorama import Rescaler, Tile
-from engines.record import Digest, Record, check_model
-from engines.sinks import check_format, format_of, open_sink
-from engines.sources import Source, open_source
+from engines.panorama.record import Digest, Record, check_model
+from engines.panorama.rescaler import Rescaler, Tile
+from engines.panorama.sinks import check_format, format_of, open_sink
+from engines.panorama.sources import Source, open_source
 
 Progress = Callable[[int, int], None]  # tiles done, tiles in all
 

@@ -15,15 +15,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engines import cuda
+from engines.building.manifest import IO, Default, Manifest, PluginLibrary, write_manifest
+from engines.building.profile import Profile, Sizes, profile_for
+from engines.building.progress import BuildProgress, monitor
 from engines.errors import UserError
 from engines.files import atomic_path, os_reason, sha256_of
-from engines.manifest import IO, Default, Manifest, PluginLibrary, write_manifest
 from engines.onnx_file import OnnxFile, OnnxNode, read_onnx
-from engines.profile import Profile, Sizes, profile_for
-from engines.progress import BuildProgress, monitor
+from engines.runtimes import cuda
+from engines.runtimes.tensorrt_package import PLUGIN_DOMAIN, PLUGIN_LIBRARY, TensorRT, import_tensorrt
 from engines.targets import Target
-from engines.tensorrt_package import PLUGIN_DOMAIN, PLUGIN_LIBRARY, TensorRT, import_tensorrt
 
 Verbosity = Literal["none", "layer-names", "detailed"]
 Hardware = Literal["none", "ampere-plus", "same-compute-capability"]

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engines.errors import UserError
+from engines.panorama.sources import Samples, Source
+from engines.panorama.tiles import Plan, Span, automatic, plan
 from engines.rescale import check_direction, scale_of
 from engines.session import Session
-from engines.sources import Samples, Source
-from engines.tiles import Plan, Span, automatic, plan
 
 Tile = Literal["auto", "none"] | tuple[int, int]
 Direction = Literal["down", "up"]

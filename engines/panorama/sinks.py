@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 
 from engines.errors import UserError
-from engines.metadata import Metadata
-from engines.png import PngWriter
-from engines.record import KEYWORD, Record
-from engines.sources import Samples
+from engines.panorama.metadata import Metadata
+from engines.panorama.png import PngWriter
+from engines.panorama.record import KEYWORD, Record
+from engines.panorama.sources import Samples
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 _XMP_TAG = 700  # of TIFF

@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape, unescape
 
 from PIL import Image
 
-from engines.record import Record
+from engines.panorama.record import Record
 
 GPANO = "http://ns.google.com/photos/1.0/panorama/"
 OURS = "urn:dinn360:record"

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from engines import operator_library
 from engines.errors import UserError
+from engines.runtimes import operator_library
 from engines.session import Array, Session, TensorSpec, listed
 
 # ONNX Runtime's names of the types that numpy has too

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engines import profile as profiles
+from engines.building import profile as profiles
+from engines.building.profile import Profile
 from engines.errors import UserError
 from engines.files import os_reason, sha256_of, write_text
-from engines.profile import Profile
+from engines.runtimes.tensorrt_package import NAMES
 from engines.targets import Runtime, Size
-from engines.tensorrt_package import NAMES
 
 FORMAT, VERSION = "dinn360-engine", 1
 
