@@ -93,11 +93,11 @@ def _bias_apart(graph: ir.Graph, convolution: ir.Node) -> ir.Node:
     bias, result = convolution.inputs[place], convolution.outputs[0]
     assert bias is not None and bias.const_value is not None
     values = bias.const_value.numpy()
-    apart = _initializer(graph, f"{bias.name}_apart", values.reshape(1, -1, 1, 1))
+    apart = _initializer(graph, f"{convolution.name}_bias", values.reshape(1, -1, 1, 1))
     if convolution.op_type == "Conv":
         convolution.resize_inputs(place)
     else:
-        convolution.replace_input_with(place, _initializer(graph, f"{bias.name}_zero", np.zeros_like(values)))
+        convolution.replace_input_with(place, _initializer(graph, f"{convolution.name}_no_bias", np.zeros_like(values)))
     readers = list(result.uses())
     add = ir.node("Add", [result, apart], name=f"{convolution.name}_biased")
     total = add.outputs[0]
