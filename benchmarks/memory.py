@@ -59,6 +59,7 @@ def main(model: Path, size: tuple[int, int], tile: str, work: Path | None) -> No
         subprocess.run([sys.executable, "-m", "engines", command, str(source), str(target), *options], check=True)
         seconds = time.perf_counter() - started
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+        Image.MAX_IMAGE_PIXELS = None  # it is ours, and only its head is read
         with Image.open(target) as image:
             result = f"{image.width}x{image.height}"
     click.echo(f"{command} {size[1]}x{size[0]} to {result}: peak {peak:.2f} GiB resident, {seconds:.0f} s")
