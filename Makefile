@@ -16,10 +16,10 @@ SOURCES := benchmarks dinn360 engines export plugins tests
 demo: $(STAMP)
 	$(BIN)/python -m export demo
 
-# One file is one process's work: what a file sets up is made once. Each process keeps to one core.
+# tests/conftest.py says what one process does; each keeps to one core.
 test: export OMP_NUM_THREADS := 1
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(SOURCES)

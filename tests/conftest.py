@@ -18,6 +18,19 @@ settings.load_profile("dinn360")
 ASSETS = Path(__file__).parents[1] / "assets"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What one process does under `--dist loadgroup`: a file, so that its fixtures are made once.
+
+    Parity is split further, by network: each of them is exported, which takes long.
+    """
+    for item in items:
+        group = item.path.name
+        if group == "test_parity.py" and isinstance(item, pytest.Function):
+            parameters = item.callspec.params if hasattr(item, "callspec") else {}
+            group += f" {parameters.get('case', item.name)}"
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def forest() -> Image8:
     """Trees and gravel, 512 x 1024: the hardest of the shipped panoramas."""
