@@ -19,6 +19,7 @@ ELEMENTWISE = frozenset(
 )
 FREE = frozenset("Flatten Identity Reshape Squeeze Unsqueeze".split())
 PARTIAL = frozenset("Gather GatherND Slice Split".split())  # read what they give, not all that they are given
+_CAST_TO = {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}
 _BYTES = {"float32": 4, "float16": 2, "float64": 8, "int64": 8, "int32": 4, "uint8": 1, "int8": 1, "bool": 1}
 
 
@@ -133,12 +134,16 @@ class _Grouping:
         return math.prod(self.shapes[name]) * self._element(name)
 
 
+def _integer(node: OnnxNode, attribute: str) -> int:
+    value = node.attributes[attribute]
+    assert isinstance(value, int)
+    return value
+
+
 def _result_type(node: OnnxNode, given: list[str]) -> str:
     """The type of a node's results, as far as a cost needs it."""
     if node.op_type == "Cast":
-        return {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}[
-            int(node.attributes["to"])  # type: ignore[arg-type]
-        ]
+        return _CAST_TO[_integer(node, "to")]
     if node.op_type == "Shape":
         return "int64"
     if node.op_type in ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not"):
@@ -164,8 +169,7 @@ def _count(layer: Layer, node: OnnxNode, shapes: dict[str, Shape], stock: bool, 
             layer.scratch = columns * element
             layer.passes = 2 * layer.scratch  # written, and read again by the matrix product
     elif node.op_type == "DSTAttention":
-        tokens = int(node.attributes["window"]) ** 2  # type: ignore[arg-type]
-        image, heads = math.prod(out), int(node.attributes["heads"])  # type: ignore[arg-type]
+        tokens, heads, image = _integer(node, "window") ** 2, _integer(node, "heads"), math.prod(out)
         layer.products = 2 * image * tokens
         layer.samples = 4 * image if len(node.inputs) > 4 else 0
         if stock:
