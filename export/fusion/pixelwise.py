@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 
 from export.fusion.operators import CHANNEL_NORM, DOMAIN, HAAR, MOST_SOURCES
 from export.fusion.pieces import Array, Channels, attribute, number, only_user, pieces, producer, replace, slice_of
+
+Form = tuple[ir.Value, Array]  # a value, and the factors of its four leaves in a sum
 
 # Rows LL, LH, HL, HH; columns the pixels a b / c d of a block (dinn360.invertible.Haar).
 BANDS = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]])
@@ -41,10 +45,9 @@ def _fuse_forward(graph: ir.Graph, node: ir.Node) -> None:
     joined = producer(node.inputs[0], "Concat")
     if joined is None or number(node.inputs[1]) != 0.25 or attribute(joined, "axis") != 1 or len(joined.inputs) != 4:
         return
-    forms = [_form(value, _quarter) for value in joined.inputs]
-    if not _is_haar(forms):
-        return
-    _emit(graph, node, forms[0][0], inverse=False)  # type: ignore[index]
+    source = _haar_of([_form(value, _quarter) for value in joined.inputs])
+    if source is not None:
+        _emit(graph, node, source, inverse=False)
 
 
 def _fuse_inverse(graph: ir.Graph, node: ir.Node) -> None:
@@ -56,23 +59,20 @@ def _fuse_inverse(graph: ir.Graph, node: ir.Node) -> None:
     if attribute(node, "blocksize") != 2 or attribute(node, "mode") != "CRD":
         return
     unsqueezed = [producer(value, "Unsqueeze") for value in stacked.inputs]
-    forms = [None if u is None else _form(u.inputs[0], _part) for u in unsqueezed]
-    if not _is_haar(forms):
-        return
-    _emit(graph, node, forms[0][0], inverse=True)  # type: ignore[index]
+    source = _haar_of([None if u is None else _form(u.inputs[0], _part) for u in unsqueezed])
+    if source is not None:
+        _emit(graph, node, source, inverse=True)
 
 
-def _is_haar(forms: list[tuple[ir.Value, Array] | None]) -> bool:
-    """Whether four forms of one value are the rows of the transform (its matrix is symmetric)."""
+def _haar_of(forms: list[Form | None]) -> ir.Value | None:
+    """The value of which the four forms are the rows of the transform (its matrix is symmetric), or None."""
     known = [form for form in forms if form is not None]
-    return (
-        len(known) == 4
-        and len({id(source) for source, _ in known}) == 1
-        and np.array_equal(np.stack([row for _, row in known]), BANDS)
-    )
+    if len(known) != 4 or any(source is not known[0][0] for source, _ in known):
+        return None
+    return known[0][0] if np.array_equal(np.stack([row for _, row in known]), BANDS) else None
 
 
-def _form(value: ir.Value | None, leaf: object) -> tuple[ir.Value, Array] | None:
+def _form(value: ir.Value | None, leaf: Callable[[ir.Value], tuple[ir.Value, int] | None]) -> Form | None:
     """`value` as a sum of the four leaves of one value: that value, and a factor for each leaf."""
     if value is None:
         return None
@@ -82,7 +82,7 @@ def _form(value: ir.Value | None, leaf: object) -> tuple[ir.Value, Array] | None
         if left is None or right is None or left[0] is not right[0]:
             return None
         return left[0], left[1] + right[1] if node.op_type == "Add" else left[1] - right[1]
-    found = leaf(value)  # type: ignore[operator]
+    found = leaf(value)
     return None if found is None else (found[0], np.eye(4, dtype=int)[found[1]])
 
 
