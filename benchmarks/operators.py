@@ -29,9 +29,11 @@ from export.operators import DOMAIN, PLUGIN
 from plugins import native
 from plugins.cpu.library import INSTRUCTION_SETS, Call, instruction_sets
 from plugins.native import Array
+from plugins.onnxruntime import library
 
 HEIGHT, WIDTH, WINDOW, DEPTH = 256, 512, 8, 16
 Run = Callable[[], Array]
+IN_RUNTIME = "ours, in ONNX Runtime"
 PLAIN = "ONNX Runtime Conv (plain)"  # another function: the floor
 
 
@@ -58,11 +60,15 @@ def model(nodes: Sequence[Any], fixed: dict[str, Array], free: dict[str, Array])
     return helper.make_model(graph, opset_imports=imports, ir_version=10)
 
 
-def in_onnxruntime(graph: ModelProto, free: dict[str, Array]) -> Contender:
+def in_onnxruntime(graph: ModelProto, free: dict[str, Array], with_ours: bool = False) -> Contender:
+    """with_ours: the graph has nodes of ours, which our library computes in ONNX Runtime's threads."""
+
     def make(threads: int) -> Run:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
+        if with_ours:
+            options.register_custom_ops_library(str(library.build()))
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave cores to others
         session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -117,6 +123,10 @@ def convolutions(channels: int) -> dict[str, Contender]:
         prepared = native.deform_conv_params(x, offset, weight, bias, None, wrap=False)
         contenders[f"ours, {name}"] = ours("deform_conv", prepared, name)
     free = {"x": x, "offset": offset}
+    attributes: dict[str, Any] = {"strides": [1, 1], "pads": [1, 1], "dilations": [1, 1], "group": 1, "offset_group": 1}
+    attributes |= {"max_offset": 3.0, "wrap": 0, **PLUGIN}
+    node = helper.make_node("DeformConv2d", ["x", "offset", "weight", "bias"], ["y"], domain=DOMAIN, **attributes)
+    contenders[IN_RUNTIME] = in_onnxruntime(model([node], fixed, free), free, with_ours=True)
     contenders["ONNX Runtime DeformConv"] = in_onnxruntime(model([deformed], fixed, free), free)
     if importlib.util.find_spec("openvino") is not None:
         contenders["OpenVINO"] = in_openvino(x, offset, weight, bias)
@@ -141,6 +151,7 @@ def attentions(channels: int) -> dict[str, Contender]:
     inputs = ["q", "k", "v", "bias", "scale", "offset"]
     attributes = {**options, "wrap": 1, "heads": heads, **PLUGIN}
     node = helper.make_node("DSTAttention", inputs, ["y"], "node", domain=DOMAIN, **attributes)
+    contenders[IN_RUNTIME] = in_onnxruntime(model([node], {"bias": bias}, free), free, with_ours=True)
     decomposed = lower(model([node], {"bias": bias}, free), "standard")
     contenders["ONNX Runtime, decomposed"] = in_onnxruntime(decomposed, free)
     return contenders
