@@ -14,6 +14,7 @@ from engines.building.manifest import Manifest, read_manifest, sidecar
 from engines.onnx_file import OnnxFile, OnnxTensor, read_onnx
 from engines.runtimes import cuda
 from engines.runtimes.tensorrt_package import NAMES, PLUGIN_LIBRARY, import_tensorrt
+from plugins.onnxruntime.library import NAME as CPU_LIBRARY
 
 # Metadata that has a line of its own, or is too long for one.
 _SHOWN = ("producer", "producer_version", "config", "checkpoint_sha256", "precision", "islands", "ops")
@@ -87,6 +88,7 @@ def node_lines(path: Path) -> list[str]:
 
 def onnx_text(facts: dict[str, Any]) -> str:
     """The facts of `describe_onnx` as lines."""
+    library = CPU_LIBRARY if facts["ops"] == "cpu" else PLUGIN_LIBRARY  # graphs for CPU cores run nowhere else
     rows = [
         ("file", f"{facts['file']}, {_megabytes(facts['bytes'])}, opset {facts['opset']}"),
         ("precision", _with_islands(facts["precision"], facts["islands"])),
@@ -96,7 +98,7 @@ def onnx_text(facts: dict[str, Any]) -> str:
         *(("output", tensor) for tensor in facts["outputs"]),
         ("weights", _counts(facts["weights"])),
         ("nodes", f"{facts['nodes']}: {_counts(facts['operators'])}"),
-        ("plugins", f"{_counts(facts['plugins'])} ({PLUGIN_LIBRARY})" if facts["plugins"] else "none"),
+        ("plugins", f"{_counts(facts['plugins'])} ({library})" if facts["plugins"] else "none"),
         *_metadata_rows(facts["metadata"]),
     ]
     return _aligned(rows)

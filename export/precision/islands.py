@@ -3,8 +3,8 @@
 Figures are of `python -m export sensitivity` (a table stands in SENSITIVITY.md beside this file). The limit is one per
 cent of the LR values, by one level. Convolutions that do the work stay in fp16 and use most of that; the path that ends
 in the LR image, where it alone would break the limit, and elementwise work beside it, which fuses with it, are fp32. In
-the upscaling graph the islands show on clean images only: where x4 restored smooth polar bands of an 8192 columns wide
-panorama to 58.8 dB, everything in fp16 lost 0.12 dB (`benchmarks/precision.py`).
+the upscaling graph the islands show only where the reconstruction is nearly exact, as in smooth polar bands of a wide
+panorama (`benchmarks/precision.py`).
 """
 
 from __future__ import annotations
