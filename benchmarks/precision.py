@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dinn360.baselines import resize
 from dinn360.checkpoint import load_checkpoint
-from dinn360.metrics import latitude_weights, luma
-from dinn360.model import DINN360
+from dinn360.evaluation.interpolation import resize
+from dinn360.evaluation.metrics import latitude_weights, luma
+from dinn360.networks.dinn360 import DINN360
 from engines.images import Image8, read_panorama, to_image, to_tensor
 from engines.session import Session
 from export.graphs import Downscale, Upscale

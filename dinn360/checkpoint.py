@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dinn360.config import ModelConfig
-from dinn360.model import DINN360
+from dinn360.networks.config import ModelConfig
+from dinn360.networks.dinn360 import DINN360
 from engines.errors import UserError
 from engines.files import atomic_path, os_reason
 

@@ -16,11 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from dinn360.condition import RRDB
-from dinn360.config import ModelConfig
-from dinn360.invertible import AffineFunction
-from dinn360.layers import DST, DConv, SphereConv2d
-from dinn360.model import DINN360
+from dinn360.networks.condition import RRDB
+from dinn360.networks.config import ModelConfig
+from dinn360.networks.dinn360 import DINN360
+from dinn360.networks.invertible import AffineFunction
+from dinn360.networks.layers import DST, DConv, SphereConv2d
 
 # Rows and columns of the image that MACs are counted on: multiples of every scale times every usual window,
 # so that no padding is counted.

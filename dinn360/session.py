@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from dinn360.checkpoint import load_checkpoint
-from dinn360.model import DINN360
+from dinn360.networks.dinn360 import DINN360
 from dinn360.sphere import Frame
 from dinn360.tiling import tiling
 from engines.files import sha256_of

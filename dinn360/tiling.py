@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dinn360.info import directions, peak_bytes, receptive_field
-from dinn360.model import DINN360
+from dinn360.networks.dinn360 import DINN360
 from dinn360.sphere import Frame
 
 PRECISION = 1e-6  # a tenth of what a tile may differ by

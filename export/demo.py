@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dinn360.baselines import bicubic_round_trip, resize
-from dinn360.metrics import luma, psnr, ws_psnr, ws_ssim
+from dinn360.evaluation.interpolation import bicubic_round_trip, resize
+from dinn360.evaluation.metrics import luma, psnr, ws_psnr, ws_ssim
 from engines.files import make_folder
 from engines.images import Image8, read_panorama, write_png
 from engines.rescale import downscale_image, scale_of, upscale_image

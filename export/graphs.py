@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dinn360.model import DINN360
+from dinn360.networks.dinn360 import DINN360
 from dinn360.sphere import PANORAMA, Frame
 
 

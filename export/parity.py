@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from dinn360.checkpoint import load_checkpoint
-from dinn360.metrics import luma, ws_psnr
+from dinn360.evaluation.metrics import luma, ws_psnr
 from engines.errors import UserError
 from engines.files import sha256_of
 from engines.images import Image8, to_image, to_tensor

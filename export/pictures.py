@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from dinn360.metrics import luma
+from dinn360.evaluation.metrics import luma
 from engines.images import Image8
 
 WHITE_AT = 32  # luma levels of error at which the heat is white

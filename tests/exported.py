@@ -14,9 +14,9 @@ import torch
 from networks import randomise
 
 from dinn360.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from dinn360.config import preset
-from dinn360.layers import DConv
-from dinn360.model import DINN360
+from dinn360.networks.config import preset
+from dinn360.networks.dinn360 import DINN360
+from dinn360.networks.layers import DConv
 from dinn360.tiling import tiling
 from engines.files import sha256_of
 from export.lowering import LOWERINGS

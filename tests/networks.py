@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dinn360.config import LevelConfig, ModelConfig
-from dinn360.model import DINN360
+from dinn360.networks.config import LevelConfig, ModelConfig
+from dinn360.networks.dinn360 import DINN360
 
 _LEVEL = LevelConfig(
     blocks=1,

@@ -70,7 +70,7 @@ def test_the_rule_sees_something() -> None:
         ("import onnxruntime", "engines", "a.py", []),
         ("import click", "engines", "session.py", ["click"]),
         ("import click", "engines", "cli.py", []),
-        ("from dinn360.model import DINN360", "engines", "a.py", ["dinn360.model"]),
+        ("from dinn360.networks.dinn360 import DINN360", "engines", "a.py", ["dinn360.networks.dinn360"]),
         ("import export", "dinn360", "a.py", ["export"]),
         ("from engines import images\nimport torch", "dinn360", "a.py", []),
         ("from . import sphere", "dinn360", "a.py", []),

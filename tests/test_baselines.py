@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from dinn360.baselines import Method, bicubic_round_trip, resize
-from dinn360.metrics import ws_psnr
+from dinn360.evaluation.interpolation import Method, bicubic_round_trip, resize
+from dinn360.evaluation.metrics import ws_psnr
 from engines.images import Image8
 
 METHODS: list[Method] = ["bicubic", "bilinear", "lanczos"]

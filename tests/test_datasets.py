@@ -11,8 +11,8 @@ from conftest import ASSETS
 from PIL import Image
 
 from dinn360.cli import main
-from dinn360.datasets import LAYOUTS, Selection, read_exclusions, select
-from dinn360.survey import NOT_2_TO_1, SEAM_SEEN, fingerprint, projection
+from dinn360.data.datasets import LAYOUTS, Selection, read_exclusions, select
+from dinn360.data.survey import NOT_2_TO_1, SEAM_SEEN, fingerprint, projection
 from engines.errors import UserError
 from engines.images import Image8, write_png
 

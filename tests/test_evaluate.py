@@ -15,11 +15,11 @@ from PIL import Image
 
 from dinn360.checkpoint import Checkpoint, save_checkpoint
 from dinn360.cli import main
-from dinn360.evaluate import BANDS, by_latitude, high_frequency, markdown, score
-from dinn360.evaluate import Result as Evaluation
-from dinn360.metrics import luma, ws_psnr
-from dinn360.published import SETS, published
-from dinn360.systems import BASELINES, Interpolation
+from dinn360.evaluation.evaluate import BANDS, by_latitude, high_frequency, markdown, score
+from dinn360.evaluation.evaluate import Result as Evaluation
+from dinn360.evaluation.metrics import luma, ws_psnr
+from dinn360.evaluation.published import SETS, published
+from dinn360.evaluation.systems import BASELINES, Interpolation
 from engines.images import Image8, write_png
 
 

@@ -14,8 +14,8 @@ from lowered import run_lowered
 from networks import build, tiny
 
 from dinn360 import reference
-from dinn360.baselines import resize
 from dinn360.checkpoint import Checkpoint, save_checkpoint
+from dinn360.evaluation.interpolation import resize
 from dinn360.ops import deform_conv2d, dst_attention
 from engines.errors import UserError
 from engines.files import sha256_of

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 from ort_library import Array, needs_library, node_session, run_node
 
-from dinn360.invertible import Haar
+from dinn360.networks.invertible import Haar
 from dinn360.sphere import conv2d
 from export.fusion import fuse
 from export.fusion.operators import DOMAIN

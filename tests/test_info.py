@@ -11,10 +11,10 @@ from click.testing import CliRunner
 from networks import build, picture, tiny
 
 from dinn360.cli import main
-from dinn360.config import preset
 from dinn360.info import count_macs, describe, receptive_field
-from dinn360.layers import DST, DConv, SphereConv2d
-from dinn360.model import DINN360
+from dinn360.networks.config import preset
+from dinn360.networks.dinn360 import DINN360
+from dinn360.networks.layers import DST, DConv, SphereConv2d
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])

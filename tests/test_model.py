@@ -10,8 +10,8 @@ import torch
 from networks import build, picture, randomise, tiny
 from torch import Tensor
 
-from dinn360.config import PRESETS, LevelConfig, ModelConfig, preset
-from dinn360.model import DINN360
+from dinn360.networks.config import PRESETS, LevelConfig, ModelConfig, preset
+from dinn360.networks.dinn360 import DINN360
 from dinn360.sphere import Frame, wrap_columns
 from engines.errors import UserError
 

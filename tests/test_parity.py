@@ -15,8 +15,8 @@ from exported import Case, checkpoint, export_case, released
 from numpy.typing import NDArray
 from ort_library import needs_library
 
-from dinn360.baselines import resize
 from dinn360.checkpoint import load_checkpoint
+from dinn360.evaluation.interpolation import resize
 from engines.images import Image8, read_panorama, to_image, to_tensor
 from engines.session import open_session
 from export.graphs import Downscale, Upscale
@@ -97,8 +97,8 @@ def test_the_released_checkpoint_on_a_real_panorama(tmp_path: Path) -> None:
 
 def test_a_foreign_image_is_upscaled_as_by_super_resolution(forest: Image8) -> None:
     """An LR image that bicubic made, not our downscale: the result is a plausible panorama, not noise."""
-    from dinn360.metrics import luma, ws_psnr
-    from dinn360.validate import round_trip
+    from dinn360.evaluation.metrics import luma, ws_psnr
+    from dinn360.evaluation.validate import round_trip
     from engines.images import to_image
 
     network = load_checkpoint(ROOT / "checkpoints" / "x4.pth").build()

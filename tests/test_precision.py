@@ -16,7 +16,7 @@ from networks import build, tiny
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from dinn360.checkpoint import Checkpoint, save_checkpoint
-from dinn360.model import DINN360
+from dinn360.networks.dinn360 import DINN360
 from engines.errors import UserError
 from engines.files import sha256_of
 from engines.images import Image8, to_image, to_tensor, write_png

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from exported import checkpoint, released
 from PIL import Image
 
-from dinn360.baselines import resize
+from dinn360.evaluation.interpolation import resize
 from engines.images import Image8, write_png
 from export.cli import main
 from export.report.contents import Contents, gather

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from dinn360.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dinn360.cli import main
-from dinn360.data import Batch, Crops
-from dinn360.layers import DST, DConv
-from dinn360.losses import Losses, algorithm_1, quantise, reference_lr
-from dinn360.memory import keep_freed_memory
-from dinn360.train import TrainConfig, Trainer
-from dinn360.validate import Validation
+from dinn360.data.crops import Batch, Crops
+from dinn360.evaluation.validate import Validation
+from dinn360.networks.layers import DST, DConv
+from dinn360.training.losses import Losses, algorithm_1, quantise, reference_lr
+from dinn360.training.memory import keep_freed_memory
+from dinn360.training.train import TrainConfig, Trainer
 from engines.errors import UserError
 from engines.images import Image8, write_png
 

@@ -12,7 +12,7 @@ from export.fusion.pieces import Array, Channels, attribute, number, only_user, 
 
 Form = tuple[ir.Value, Array]  # a value, and the factors of its four leaves in a sum
 
-# Rows LL, LH, HL, HH; columns the pixels a b / c d of a block (dinn360.invertible.Haar).
+# Rows LL, LH, HL, HH; columns the pixels a b / c d of a block (dinn360.networks.invertible.Haar).
 BANDS = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]])
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from dinn360.checkpoint import load_checkpoint
-from dinn360.metrics import luma, ws_psnr
+from dinn360.evaluation.metrics import luma, ws_psnr
 from engines.images import Image8, to_image, to_tensor
 from engines.session import open_session
 from engines.text import aligned

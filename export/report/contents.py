@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from dinn360.baselines import bicubic_round_trip
 from dinn360.checkpoint import Checkpoint, load_checkpoint
-from dinn360.evaluate import by_latitude, high_frequency
+from dinn360.evaluation.evaluate import by_latitude, high_frequency
+from dinn360.evaluation.interpolation import bicubic_round_trip
+from dinn360.evaluation.metrics import luma
+from dinn360.evaluation.validate import round_trip
 from dinn360.info import describe
-from dinn360.metrics import luma
-from dinn360.validate import round_trip
 from engines.files import sha256_of
 from engines.images import Image8, read_panorama
 from engines.session import open_session

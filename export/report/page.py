@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from dinn360 import __version__
-from dinn360.baselines import resize
+from dinn360.evaluation.interpolation import resize
 from engines.files import write_text
 from engines.images import Image8
 from export.report.contents import Contents

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from dinn360.metrics import luma
+from dinn360.evaluation.metrics import luma
 from engines.errors import UserError
 from engines.images import Image8, read_panorama
 

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from dinn360.evaluate import BANDS, Result
-from dinn360.metrics import luma
-from dinn360.systems import System
+from dinn360.evaluation.evaluate import BANDS, Result
+from dinn360.evaluation.metrics import luma
+from dinn360.evaluation.systems import System
 from engines.files import atomic_path
 from engines.images import Image8, write_png
 

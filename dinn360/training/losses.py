@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dinn360.model import DINN360
+from dinn360.networks.dinn360 import DINN360
 from dinn360.sphere import Frame
 
 

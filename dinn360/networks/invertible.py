@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dinn360.config import LevelConfig, ModelConfig
-from dinn360.layers import DST, DConv, SphereConv2d, leaky_relu
+from dinn360.networks.config import LevelConfig, ModelConfig
+from dinn360.networks.layers import DST, DConv, SphereConv2d, leaky_relu
 
 
 class Haar(nn.Module):

@@ -8,10 +8,10 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from dinn360.condition import Condition
-from dinn360.config import ModelConfig
-from dinn360.invertible import ChannelMixing, Haar, IDBlock, Projection
-from dinn360.layers import DST, DConv
+from dinn360.networks.condition import Condition
+from dinn360.networks.config import ModelConfig
+from dinn360.networks.invertible import ChannelMixing, Haar, IDBlock, Projection
+from dinn360.networks.layers import DST, DConv
 from dinn360.sphere import PANORAMA, Frame, pad_to_multiple
 
 

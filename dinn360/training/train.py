@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dinn360.checkpoint import Checkpoint, load_tensors, save_checkpoint
-from dinn360.config import ModelConfig
-from dinn360.data import Crops
-from dinn360.losses import algorithm_1
-from dinn360.model import DINN360
-from dinn360.validate import Validation, as_dict
+from dinn360.data.crops import Crops
+from dinn360.evaluation.validate import Validation, as_dict
+from dinn360.networks.config import ModelConfig
+from dinn360.networks.dinn360 import DINN360
+from dinn360.training.losses import algorithm_1
 from engines.errors import UserError
 from engines.files import atomic_path
 

@@ -12,10 +12,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from dinn360.baselines import Method, resize
 from dinn360.checkpoint import load_checkpoint
-from dinn360.model import DINN360
-from dinn360.validate import round_trip
+from dinn360.evaluation.interpolation import Method, resize
+from dinn360.evaluation.validate import round_trip
+from dinn360.networks.dinn360 import DINN360
 from engines.errors import UserError
 from engines.images import Image8, to_image, to_tensor
 from engines.rescale import downscale_image, scale_of, upscale_image

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dinn360.baselines import bicubic_round_trip, resize
-from dinn360.data import read_folder
-from dinn360.metrics import luma, psnr, ws_psnr
-from dinn360.model import DINN360
+from dinn360.data.crops import read_folder
+from dinn360.evaluation.interpolation import bicubic_round_trip, resize
+from dinn360.evaluation.metrics import luma, psnr, ws_psnr
+from dinn360.networks.dinn360 import DINN360
 from engines.images import Image8, to_image, to_tensor
 
 

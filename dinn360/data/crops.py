@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from dinn360.datasets import Selection, select
+from dinn360.data.datasets import Selection, select
 from dinn360.sphere import Frame
 from engines.errors import UserError
 from engines.images import Image8, read_panorama

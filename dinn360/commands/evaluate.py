@@ -1,0 +1,86 @@
+"""python -m dinn360 evaluate"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+
+from dinn360.commands.selection import selection_options
+from dinn360.data.crops import read_folder
+from dinn360.data.datasets import Selection
+from dinn360.evaluation import evaluate as evaluation
+from dinn360.evaluation.published import SETS
+from dinn360.evaluation.systems import BASELINES, Interpolation, Network, Rescaler, System, Upscaler
+from engines.commands.types import PATH
+from engines.errors import UserError
+from engines.files import make_folder, write_text
+
+
+@click.command()
+@click.option("--ckpt", "ckpts", type=PATH, multiple=True, help="A checkpoint of ours; may be repeated.")
+@click.option("--data", type=PATH, required=True, help="Folder of ERP panoramas.")
+@click.option("--scale", type=click.Choice(["2", "4", "8"]), help="Default: that of the first checkpoint.")
+@click.option("--baselines", default="bicubic", show_default=True, help=f"Some of {','.join(BASELINES)}, or all, none.")
+@click.option("--rescaler", type=PATH, nargs=2, multiple=True, metavar="DOWN UP", help="A pair of ONNX graphs.")
+@click.option("--upscaler", type=PATH, multiple=True, help="An ONNX super-resolution network (1,3,h,w) -> (1,3,sh,sw).")
+@click.option("--down", default="bicubic", show_default=True, help="How images are shrunk for --upscaler.")
+@click.option("--value-range", type=click.Choice(["1", "255"]), default="1", show_default=True, help="Of --upscaler.")
+@click.option("--published", type=click.Choice(SETS), help="Print the slides' rows of this test set below ours.")
+@click.option("--out", type=PATH, help="Folder for results.md, results.json, latitude.png and closeups.png.")
+@click.option("--per-panorama", is_flag=True, help="Also print one row a panorama for each checkpoint.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@selection_options
+def evaluate(
+    ckpts: tuple[Path, ...],
+    data: Path,
+    scale: str | None,
+    baselines: str,
+    rescaler: tuple[tuple[Path, Path], ...],
+    upscaler: tuple[Path, ...],
+    down: str,
+    value_range: str,
+    published: str | None,
+    out: Path | None,
+    per_panorama: bool,
+    as_json: bool,
+    selection: Selection,
+) -> None:
+    """Rescale every panorama of a folder through an 8-bit LR image by several systems, and compare them."""
+    networks = [Network.load(path) for path in ckpts]
+    scales = {network.network.config.scale for network in networks} | ({int(scale)} if scale else set())
+    if len(scales) != 1:
+        found = f"scales {', '.join(map(str, sorted(scales)))}" if scales else "neither"
+        raise UserError(f"--scale: expected one scale, from --scale or the checkpoints, found {found}")
+    factor = scales.pop()
+    names = {"all": list(BASELINES), "none": []}.get(baselines, baselines.split(","))
+    systems: list[System] = [Interpolation(name.strip(), factor) for name in names]
+    systems += [Upscaler(path, down, factor, 255 if value_range == "255" else 1) for path in upscaler]
+    systems += [Rescaler(*pair, factor) for pair in rescaler]
+    systems += networks
+    if not systems:
+        raise UserError("--ckpt, --baselines, --rescaler, --upscaler: expected at least one system, found none")
+    if out is not None:
+        make_folder(out)
+    images = read_folder(data, 8 * factor, "panoramas", selection)
+    results = evaluation.evaluate(systems, images, factor)
+    text = evaluation.markdown(results, factor, published)
+    if per_panorama:
+        bicubic = next((r for r in results if r.name == "bicubic"), None)
+        if bicubic is None:
+            raise UserError("--per-panorama: expected bicubic among --baselines, found it missing")
+        mine = results[len(results) - len(networks) :]
+        text += "".join(f"\n\n{r.name}\n\n{evaluation.per_panorama(r, bicubic)}" for r in mine)
+    values = json.dumps({"scale": factor, "systems": {r.name: r.to_dict() for r in results}}, indent=2)
+    click.echo(values if as_json else text)
+    if out is not None:
+        from dinn360.evaluation.figures import closeups, latitude_plot
+
+        write_text(out / "results.md", text + "\n")
+        write_text(out / "results.json", values + "\n")
+        detail = sum(evaluation.high_frequency(image, factor) for image in images.values()) / len(images)
+        latitude_plot(results, np.asarray(detail), out / "latitude.png")
+        closeups(systems, images, out / "closeups.png")
+        click.echo(f"{out}: results.md, results.json, latitude.png, closeups.png", err=as_json)

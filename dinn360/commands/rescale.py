@@ -1,0 +1,33 @@
+"""python -m dinn360 downscale | upscale"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dinn360.session import TorchSession
+from engines.commands import images
+from engines.commands.types import PATH
+
+CKPT = click.option("--ckpt", type=PATH, required=True, help="Checkpoint file.")
+
+
+@click.command()
+@images.shared_options
+@images.LOSSY
+@CKPT
+def downscale(request: images.Request, ckpt: Path, bits: str | None, **options: Any) -> None:
+    """Downscale SOURCE (a panorama, a folder or a glob pattern) to TARGET, in PyTorch."""
+    images.run(request, lambda: TorchSession.load(ckpt, "down"), "down", images.options_of(bits, **options))
+
+
+@click.command()
+@images.shared_options
+@images.ORIGINAL
+@images.FOREIGN
+@CKPT
+def upscale(request: images.Request, ckpt: Path, bits: str | None, **options: Any) -> None:
+    """Upscale SOURCE (best: what downscale made; a file, a folder or a glob pattern) to TARGET, in PyTorch."""
+    images.run(request, lambda: TorchSession.load(ckpt, "up"), "up", images.options_of(bits, **options))
