@@ -1,69 +1,28 @@
-"""Training: crops that know their latitude, Algorithm 1, and runs that resume exactly."""
+"""Training: crops that know their latitude, Algorithm 1, and its steps."""
 
 from __future__ import annotations
 
 import csv
 import math
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from networks import build, randomise, tiny
 from numpy.typing import NDArray
 from torch import Tensor
+from training_runs import SHORT, make, take, tensors
 
-from dinn360.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from dinn360.cli import main
+from dinn360.checkpoint import load_checkpoint
 from dinn360.data.crops import Batch, Crops
-from dinn360.evaluation.validate import Validation
 from dinn360.networks.layers import DST, DConv
+from dinn360.training.config import TrainConfig
 from dinn360.training.losses import Losses, algorithm_1, quantise, reference_lr
 from dinn360.training.memory import keep_freed_memory
-from dinn360.training.train import TrainConfig, Trainer
 from engines.errors import UserError
-from engines.images import Image8, write_png
-
-SHORT = TrainConfig(steps=6, batch=2, crop=16, lr=2e-3, warmup=2, latent_interval=2, save_every=3, validate_every=100)
-
-
-def make(out: Path, image: Image8, config: TrainConfig = SHORT, **changes: Any) -> Trainer:
-    crops = Crops([image], [], config.crop, config.batch, config.seed, 0.0, "forest")
-    return Trainer(tiny(2, **changes), config, crops, None, out)
-
-
-def tensors(trainer: Trainer) -> dict[str, Tensor]:
-    """All that a run consists of, by name."""
-    found = {f"network.{name}": tensor for name, tensor in trainer.network.state_dict().items()}
-    found |= {f"average.{name}": tensor for name, tensor in trainer.average.items()}
-    for index, state in trainer.optimiser.state_dict()["state"].items():
-        found |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
-    return found
-
-
-class BrokenOffError(Exception):
-    pass
-
-
-def stop_at(trainer: Trainer, step: int, how: Exception | None = None) -> None:
-    """Makes the run break off (or receive Ctrl-C) when it asks for the crops of `step`."""
-    crops = trainer.crops
-
-    def asked(at: int) -> Batch:
-        if at == step and how is not None:
-            raise how
-        if at == step:
-            os.kill(os.getpid(), signal.SIGINT)
-        return crops(at)
-
-    asked.description = crops.description  # type: ignore[attr-defined]
-    trainer.crops = asked  # type: ignore[assignment]
-
+from engines.images import Image8
 
 # --- crops
 
@@ -180,7 +139,7 @@ def test_the_guide_of_a_flat_image_is_flat() -> None:
     assert torch.allclose(reference_lr(torch.full((1, 3, 16, 16), 0.3), 4), torch.full((1, 3, 4, 4), 0.3))
 
 
-# --- runs
+# --- steps
 
 
 def test_the_loss_falls(tmp_path: Path, courtyard: Image8) -> None:
@@ -206,67 +165,6 @@ def test_the_loss_falls(tmp_path: Path, courtyard: Image8) -> None:
         assert torch.equal(tensor, trainer.average[name])
 
 
-@pytest.mark.parametrize("how", [BrokenOffError(), None], ids=["broken off", "Ctrl-C"])
-def test_a_resumed_run_is_the_uninterrupted_run(tmp_path: Path, forest: Image8, how: Exception | None) -> None:
-    config = replace(SHORT, sample_latent=True, deform_from=0.5)
-    for name in ("whole", "parts"):
-        (tmp_path / name).mkdir()
-    whole = make(tmp_path / "whole", forest, config)
-    whole.run()
-    first = make(tmp_path / "parts", forest, config)
-    if how is None:
-        stop_at(first, 3)
-        first.run()
-        assert first.step == 4  # the step is finished, then saved
-    else:
-        stop_at(first, 4, how)
-        with pytest.raises(BrokenOffError):
-            first.run()
-    torch.manual_seed(12345)  # whatever happened in between
-    second = make(tmp_path / "parts", forest, config)
-    second.resume()
-    assert second.step == (4 if how is None else 3)
-    second.run()
-    expected, found = tensors(whole), tensors(second)
-    assert expected.keys() == found.keys()
-    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
-
-
-def test_the_samples_matter_to_the_run(tmp_path: Path, forest: Image8) -> None:
-    """The control: a run that lost its random state is another run."""
-    config = replace(SHORT, sample_latent=True)
-    first, second = make(tmp_path, forest, config), make(tmp_path, forest, config)
-    for trainer in (first, second):
-        for _ in range(3):
-            trainer._step()
-            torch.manual_seed(trainer is first)
-    a, b = tensors(first), tensors(second)
-    assert any(not torch.equal(a[name], b[name]) for name in a)
-
-
-def test_a_damaged_state_falls_back_to_the_one_before(tmp_path: Path, forest: Image8) -> None:
-    make(tmp_path, forest).run()
-    whole = (tmp_path / "state.pth").read_bytes()
-    for damaged in (whole[: len(whole) // 2], b"", whole[:-100], b"hello"):
-        (tmp_path / "state.pth").write_bytes(damaged)
-        again = make(tmp_path, forest)
-        again.resume()
-        assert again.step == 3
-    (tmp_path / "state.pth").unlink()
-    again = make(tmp_path, forest)
-    again.resume()
-    assert again.step == 3
-    (tmp_path / "state.previous.pth").write_bytes(b"")
-    with pytest.raises(UserError, match="--resume: .*state.pth: no such"):
-        make(tmp_path, forest).resume()
-
-
-def test_a_run_of_another_network_is_not_resumed(tmp_path: Path, forest: Image8) -> None:
-    make(tmp_path, forest).save_state()
-    with pytest.raises(UserError, match="another model config"):
-        make(tmp_path, forest, dst=False).resume()
-
-
 def test_deformation_is_switched_on_late(tmp_path: Path, forest: Image8) -> None:
     trainer = make(tmp_path, forest, replace(SHORT, deform_from=0.5))
     parts = [m for m in trainer.network.modules() if isinstance(m, DConv | DST)]
@@ -274,49 +172,36 @@ def test_deformation_is_switched_on_late(tmp_path: Path, forest: Image8) -> None
     assert len(parts) > 2 and len(heads) > 4
     for step in range(6):
         trainer.step = step
-        trainer._step()
+        take(trainer)
         assert {part.deform for part in parts} == {step >= 3}
         assert any(bool(head.any()) for head in heads) == (step >= 3)
     never = make(tmp_path, forest, replace(SHORT, deform_from=0.0), deform=False)
-    never._step()
+    take(never)
     assert not any(m.deform for m in never.network.modules() if isinstance(m, DConv | DST))
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path: Path, forest: Image8) -> None:
     trainer = make(tmp_path, forest)
-    trainer._step()
+    take(trainer)
     before = {name: tensor.clone() for name, tensor in tensors(trainer).items()}
     crops = trainer.crops
     trainer.crops = lambda step: Batch(crops(step).x * float("nan"), crops(step).frame)  # type: ignore[assignment]
-    trainer._step()
+    take(trainer)
     assert trainer.skipped == 1
     after = tensors(trainer)
     assert [name for name in before if not torch.equal(before[name], after[name])] == []
     trainer.crops = crops
-    trainer._step()
+    take(trainer)
     assert trainer.skipped == 1 and all(bool(tensor.isfinite().all()) for tensor in tensors(trainer).values())
 
 
 def test_bf16_trains(tmp_path: Path, forest: Image8) -> None:
     trainer = make(tmp_path, forest, replace(SHORT, precision="bf16", deform_from=0.0))
-    row = trainer._step()
-    assert trainer.skipped == 0 and math.isfinite(row[0])
-    exact = make(tmp_path, forest, replace(SHORT, deform_from=0.0))._step()
-    assert row[1] == pytest.approx(exact[1], rel=0.05)
+    row = take(trainer)
+    assert trainer.skipped == 0 and math.isfinite(row["loss"])
+    exact = take(make(tmp_path, forest, replace(SHORT, deform_from=0.0)))
+    assert row["hr"] == pytest.approx(exact["hr"], rel=0.05)
     assert {p.dtype for p in trainer.network.parameters()} == {torch.float32}
-
-
-def test_validation_keeps_the_best(tmp_path: Path, forest: Image8) -> None:
-    (tmp_path / "val").mkdir()
-    write_png(tmp_path / "val" / "a.png", np.ascontiguousarray(forest[200:264, :128]))
-    trainer = make(tmp_path, forest, replace(SHORT, steps=4, validate_every=2))
-    trainer.validation = Validation(tmp_path / "val", 2)
-    trainer.run()
-    rows = list(csv.DictReader((tmp_path / "val.csv").open()))
-    assert [int(row["step"]) for row in rows] == [2, 4]
-    figures = load_checkpoint(tmp_path / "best.pth").provenance["figures"]
-    assert figures["ws_psnr_y"] == pytest.approx(max(float(row["ws_psnr_y"]) for row in rows), abs=1e-3)
-    assert trainer.best == figures["ws_psnr_y"]
 
 
 @pytest.mark.parametrize(
@@ -336,72 +221,3 @@ def test_the_rate_warms_up_and_fades() -> None:
 
 def test_keeping_freed_memory_says_whether_it_did() -> None:
     assert keep_freed_memory() in (True, False)
-
-
-# --- the command
-
-
-@pytest.fixture
-def data(tmp_path: Path, forest: Image8) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    write_png(folder / "a.png", np.ascontiguousarray(forest[200:264, :128]))
-    return folder
-
-
-def train(*arguments: object) -> tuple[int, str]:
-    """Exit code and stderr of the train command."""
-    small = ["--scale", 2, "--crop", 16, "--batch", 1, "--steps", 4, "--threads", 1]
-    done = CliRunner().invoke(main, ["train", *map(str, [*small, *arguments])])
-    return done.exit_code, done.stderr
-
-
-def test_the_command_trains_and_resumes(tmp_path: Path, data: Path) -> None:
-    threads = torch.get_num_threads()
-    out = tmp_path / "run"
-    try:
-        assert train("--data", data, "--photographs", data, "--val", data, "--out", out)[0] == 0
-        assert load_checkpoint(out / "best.pth").config.preset == "edge"
-        code, message = train("--data", data, "--out", out)
-        assert code == 2 and "--resume" in message.splitlines()[-1]
-        assert train("--data", data, "--out", out, "--resume", "--steps", 5)[0] == 0
-        assert load_checkpoint(out / "last.pth").provenance["steps"] == 5
-    finally:
-        torch.set_num_threads(threads)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--scale", 3], "--scale"),
-        (["--crop", 15], "--crop"),
-        (["--alpha", 2], "--alpha"),
-        (["--preset", "huge"], "--preset"),
-        (["--steps", "many"], "--steps"),
-        (["--threads", 0], "--threads"),
-        (["--resume"], "--resume"),
-        (["--data", "/nowhere"], "/nowhere"),
-        (["--crop", 400], "no image could be used"),
-        (["--out", "/dev/null/x"], "/dev/null/x"),
-    ],
-)
-def test_a_mistake_ends_in_one_line(tmp_path: Path, data: Path, arguments: list[object], words: str) -> None:
-    threads = torch.get_num_threads()
-    try:
-        code, message = train("--data", data, "--out", tmp_path / "run", *arguments)
-    finally:
-        torch.set_num_threads(threads)
-    errors = [line for line in message.splitlines() if line.startswith("error: ")]
-    assert code == 2 and len(errors) == 1 and words in errors[0] and "Traceback" not in message
-
-
-def test_training_starts_from_a_checkpoint(tmp_path: Path, forest: Image8) -> None:
-    source = build(tiny(2), seed=3)
-    path = tmp_path / "start.pth"
-    save_checkpoint(path, Checkpoint(source.config, source.state_dict(), {}))
-    trainer = make(tmp_path, forest)
-    trainer.start_from(load_checkpoint(path))
-    for name, tensor in source.state_dict().items():
-        assert torch.equal(tensor, trainer.network.state_dict()[name]) and torch.equal(tensor, trainer.average[name])
-    with pytest.raises(UserError, match="another architecture"):
-        make(tmp_path, forest, window=8).start_from(load_checkpoint(path))

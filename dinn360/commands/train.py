@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,87 +9,101 @@ import click
 import torch
 
 from dinn360.checkpoint import load_checkpoint
-from dinn360.commands.selection import selection_options
+from dinn360.commands.settings import setting_options
 from dinn360.data.crops import Crops, read_folder
-from dinn360.data.datasets import Selection
 from dinn360.evaluation.validate import Validation
-from dinn360.networks.config import PRESETS, preset
+from dinn360.networks.config import PRESETS, ModelConfig
+from dinn360.training.config import TrainConfig
 from dinn360.training.memory import keep_freed_memory
-from dinn360.training.train import TrainConfig, Trainer
+from dinn360.training.processes import Processes, join, restarted
+from dinn360.training.run_file import NAME, DataConfig, RunConfig, RunFile, resolve
+from dinn360.training.state import has_state
+from dinn360.training.train import Trainer
 from engines.commands.types import PATH
 from engines.errors import UserError
 from engines.files import make_folder
 
-
-def train_options(command: Any) -> Any:
-    """One option for each field of TrainConfig, with its default."""
-    for field in reversed(dataclasses.fields(TrainConfig)):
-        name = "--" + field.name.replace("_", "-")
-        default: Any = field.default
-        kind: Any
-        if isinstance(default, bool):
-            name, kind = f"{name}/--no-{name[2:]}", None
-        elif isinstance(default, str):
-            kind = click.Choice(["fp32", "bf16"])
-        else:
-            kind = type(default)
-        command = click.option(name, default=default, type=kind, show_default=True)(command)
-    return command
+# The slides' ablations; the fifth is --alpha 0.
+ABLATIONS = {
+    "deform": "Sampling offsets.",
+    "dst": "Deformable Swin transformer modules.",
+    "latitude_head": "Latitude head of G_SC.",
+    "content_head": "Content head of G_SC.",
+}
 
 
 @click.command()
-@click.option("--preset", "preset_name", type=click.Choice(PRESETS), default="edge", show_default=True)
-@click.option("--scale", type=int, default=4, show_default=True, help="2, 4 or 8.")
-@click.option("--data", type=PATH, required=True, help="Folder of ERP panoramas.")
-@click.option("--photographs", type=PATH, help="Folder of ordinary photographs to mix in.")
-@click.option("--val", type=PATH, help="Folder of panoramas to validate on.")
+@click.option("--config", type=PATH, help="TOML file of settings; options given here override it.")
 @click.option("--out", type=PATH, required=True, help="Folder of the run.")
-@click.option("--resume", is_flag=True, help="Continue the run in --out.")
-@click.option("--init", type=PATH, help="Start from this checkpoint's weights (fine-tuning).")
-@click.option("--threads", type=click.IntRange(min=1), default=None, help="CPU threads (default: all cores).")
-@selection_options
-@train_options
+@click.option("--resume", is_flag=True, help="Continue the run in --out with its config.toml.")
+@click.option("--preset", type=click.Choice(PRESETS), help="Size of the network.  [default: edge]")
+@click.option("--scale", type=int, help="2, 4 or 8.  [default: 4]")
+@setting_options("model", ModelConfig, ABLATIONS)
+@setting_options("data", DataConfig)
+@setting_options("train", TrainConfig)
+@setting_options("run", RunConfig)
 def train(
-    preset_name: str,
-    scale: int,
-    data: Path,
-    photographs: Path | None,
-    val: Path | None,
+    config: Path | None,
     out: Path,
     resume: bool,
-    init: Path | None,
-    threads: int | None,
-    selection: Selection,
-    **settings: Any,
+    preset: str | None,
+    scale: int | None,
+    model: dict[str, Any],
+    data: dict[str, Any],
+    train: dict[str, Any],
+    run: dict[str, Any],
 ) -> None:
-    """Train a network with Algorithm 1 of the slides."""
+    """Train a network with Algorithm 1 of the slides.
+
+    \b
+    On several processes: torchrun --nproc-per-node 2 --local-ranks-filter 0 -m dinn360 train ...
+    Ctrl-C or SIGTERM ends the step and saves; --resume continues.
+    """
     keep_freed_memory()
-    config = TrainConfig(**settings)
-    model = preset(preset_name, scale)
-    if config.crop % scale:
-        raise UserError(f"--crop: expected a multiple of the scale {scale}, found {config.crop}")
-    if threads:
-        torch.set_num_threads(threads)
-    make_folder(out)
-    if not resume and (out / "state.pth").exists():
-        raise UserError(f"--out {out}: holds a run already; continue it with --resume or name another folder")
-    panoramas = read_folder(data, config.crop, "panoramas", selection)
-    photos = read_folder(photographs, config.crop, "photographs") if photographs else {}
+    chosen = {name: value for name, value in (("preset", preset), ("scale", scale)) if value is not None}
+    # After torchrun has lost a process it runs the same command again.
+    resume = resume or (restarted() and has_state(out))
+    if resume and config is None and (out / NAME).exists():
+        config = out / NAME
+    settings = resolve(config, {"model": {**chosen, **model}, "data": data, "train": train, "run": run})
+    if settings.run.threads:
+        torch.set_num_threads(settings.run.threads)
+    with join(settings.run.device) as processes:
+        make_folder(out)
+        if not resume and has_state(out):
+            raise UserError(f"--out {out}: holds a run already; continue it with --resume or name another folder")
+        trainer = _trainer(settings, out, processes)
+        if resume:
+            trainer.resume()
+        elif settings.run.init:
+            trainer.start_from(load_checkpoint(settings.run.init))
+        if processes.first:
+            settings.save(out / NAME)
+        stopped = trainer.run()
+        if stopped and processes.first:
+            click.echo(
+                f"{out}: stopped after step {trainer.step} of {settings.train.steps}; --resume goes on", err=True
+            )
+    if stopped:
+        click.get_current_context().exit(128 + stopped)
+
+
+def _trainer(settings: RunFile, out: Path, processes: Processes) -> Trainer:
+    """The run with its images read."""
+    data, config = settings.data, settings.train
+    panoramas = read_folder(data.train, config.crop, "panoramas", data.selection())
+    photographs = read_folder(data.photographs, config.crop, "photographs") if data.photographs else {}
     description = f"{len(panoramas)} panoramas ({', '.join(list(panoramas)[:40])})" + (
-        f" and {len(photos)} photographs" if photos else ""
+        f" and {len(photographs)} photographs" if photographs else ""
     )
     crops = Crops(
         list(panoramas.values()),
-        list(photos.values()),
+        list(photographs.values()),
         config.crop,
         config.batch,
         config.seed,
         config.photograph_share,
         description,
     )
-    trainer = Trainer(model, config, crops, Validation(val, scale) if val else None, out)
-    if resume:
-        trainer.resume()
-    elif init:
-        trainer.start_from(load_checkpoint(init))
-    trainer.run()
+    validation = Validation(data.val, settings.model.scale) if data.val and processes.first else None
+    return Trainer(settings.model, config, crops, validation, out, processes, settings.run.tensorboard)

@@ -1,10 +1,12 @@
 """Training crops of panoramas (and of ordinary photographs, warped as a panorama would show them).
 
-Every batch is a pure function of (seed, step): a resumed run sees what an uninterrupted one would have seen.
+Every crop is a pure function of (seed, step, its number in the batch): a resumed run sees what an uninterrupted one
+would have seen, and several processes see what one would have seen.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Sequence
@@ -31,6 +33,11 @@ class Batch:
 
     x: Tensor
     frame: Frame
+
+    def to(self, device: torch.device) -> Batch:
+        """This batch on `device`, channels last in memory."""
+        x = self.x.to(device, memory_format=torch.channels_last)
+        return Batch(x, self.frame)  # the frame's few numbers follow where they are used
 
 
 def read_folder(folder: Path | str, smallest: int, title: str, selection: Selection | None = None) -> dict[str, Image8]:
@@ -77,11 +84,20 @@ class Crops:
         self.size, self.batch, self.seed = size, batch, seed
         self.photograph_share = photograph_share if photographs else 0.0
         self.description = description
+        self.numbers = range(batch)  # of the crops of a batch that are made here
+
+    def part(self, rank: int, world: int) -> Crops:
+        """The same batches, of which process `rank` of `world` makes its share. UserError when shares are not equal."""
+        if self.batch % world:
+            raise UserError(f"--batch: expected a multiple of the {world} processes, found {self.batch}")
+        part, share = copy.copy(self), self.batch // world
+        part.numbers = range(rank * share, (rank + 1) * share)
+        return part
 
     def __call__(self, step: int) -> Batch:
-        rng = np.random.default_rng([self.seed, step])
         crops, tops, heights = [], [], []
-        for _ in range(self.batch):
+        for number in self.numbers:
+            rng = np.random.default_rng([self.seed, step, number])
             make = self._photograph if rng.random() < self.photograph_share else self._panorama
             crop, top, height = make(rng)
             crops.append(crop)

@@ -34,12 +34,24 @@ class Figures:
     gain_y: float
 
 
+@dataclass(frozen=True)
+class Restored:
+    """One panorama with what the network made of it; images are uint8 (H,W,3)."""
+
+    name: str
+    image: Image8
+    lr: Image8
+    hr: Image8
+    figures: Figures
+
+
 def round_trip(network: DINN360, image: Image8) -> tuple[Image8, Image8]:
     """HR image (H,W,3) uint8 to its 8-bit LR image and its 8-bit reconstruction, of the same size as the input."""
+    device = next(network.parameters()).device
     with torch.inference_mode():
-        lr = to_image(network.downscale(torch.from_numpy(to_tensor(image))).numpy())
-        x = network.upscale(torch.from_numpy(to_tensor(lr)), size=(image.shape[0], image.shape[1]))
-    return lr, to_image(x.numpy())
+        lr = to_image(network.downscale(torch.from_numpy(to_tensor(image)).to(device)).cpu().numpy())
+        x = network.upscale(torch.from_numpy(to_tensor(lr)).to(device), size=(image.shape[0], image.shape[1]))
+    return lr, to_image(x.cpu().numpy())
 
 
 def mean(rows: list[Figures]) -> Figures:
@@ -56,10 +68,16 @@ class Validation:
         self.bicubic_rgb = [ws_psnr(restored, image) for image, restored in bicubic]
 
     def __call__(self, network: DINN360) -> Figures:
-        return mean([figures for _, figures in self.each(network)])
+        return self.with_sample(network)[0]
 
-    def each(self, network: DINN360) -> Iterator[tuple[str, Figures]]:
-        """Name and Figures of every panorama, in the order of names."""
+    def with_sample(self, network: DINN360) -> tuple[Figures, Restored]:
+        """The mean Figures, and the first panorama, always the same, to look at."""
+        panoramas = self.each(network)
+        sample = next(panoramas)
+        return mean([sample.figures, *(restored.figures for restored in panoramas)]), sample
+
+    def each(self, network: DINN360) -> Iterator[Restored]:
+        """Every panorama through the network, in the order of names."""
         network = network.eval()
         network.freeze_inverses()
         bar = tqdm(self.images.items(), "validate", leave=False, unit="image")
@@ -68,7 +86,8 @@ class Validation:
             y = ws_psnr(luma(hr), luma(image))
             guide = resize(image, (lr.shape[0], lr.shape[1]), "bicubic")
             rgb = ws_psnr(hr, image)
-            yield name, Figures(y, rgb, bicubic_y, bicubic_rgb, psnr(lr, guide), y - bicubic_y)
+            figures = Figures(y, rgb, bicubic_y, bicubic_rgb, psnr(lr, guide), y - bicubic_y)
+            yield Restored(name, image, lr, hr, figures)
 
 
 def as_dict(figures: Figures) -> dict[str, float]:

@@ -1,0 +1,52 @@
+"""How to train a network. No value is public: lambdas and alpha after HCFlow and the slides' symbols, the rest ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dinn360.training.settings import COUNT, DECAY, NOT_NEGATIVE, POSITIVE, SHARE, check, setting
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that fixes a run besides the network and its data; `help` of each field says what it is.
+
+    Together with the crops this fixes every step: a run is the same on one process and on several, up to rounding.
+    """
+
+    steps: int = setting(20_000, "Optimiser steps.", COUNT)
+    batch: int = setting(8, "Crops a step, over all processes.", COUNT)
+    crop: int = setting(96, "HR pixels a side of a crop, a multiple of the scale.", COUNT)
+    lr: float = setting(1e-3, "Adam's peak rate.", POSITIVE)
+    warmup: int = setting(200, "Steps in which the rate rises linearly.", NOT_NEGATIVE)
+    decay: float = setting(0.3, "Last share of steps, in which the rate falls linearly to 0.", SHARE)
+    lambda_h: float = setting(1.0, "Weight of l1(x, x^), a mean.", NOT_NEGATIVE)
+    lambda_l: float = setting(0.05, "Weight of l2(y, y^), a mean.", NOT_NEGATIVE)
+    lambda_z: float = setting(1e-5, "Weight of l2(z, z~), a mean.", NOT_NEGATIVE)
+    alpha: float = setting(0.1, "Backflow ratio; 0 is off (the ablation).", SHARE)
+    backflow: float = setting(0.2, "First share of steps, in which backflow acts.", SHARE)
+    latent_interval: int = setting(
+        8, "The z loss every n-th step with n-fold weight: it costs a third of a step.", COUNT
+    )
+    sample_latent: bool = setting(False, "Draw z~ from N(0,1); else z~ = 0, as the deployed decoder has it.")
+    deform_from: float = setting(
+        0.6, "Share of steps after which offsets are on; before, the same weights run as plain convolutions.", SHARE
+    )
+    clip_norm: float = setting(1.0, "Largest norm of the gradient.", POSITIVE)
+    average: float = setting(0.999, "Decay of the averaged weights, which are validated and released.", DECAY)
+    precision: Literal["fp32", "bf16"] = setting(
+        "fp32", "bf16: convolutions and matrix products; couplings and coordinates stay fp32."
+    )
+    photograph_share: float = setting(0.5, "Share of crops that come from photographs, where there are any.", SHARE)
+    validate_every: int = setting(1000, "Steps between validations.", COUNT)
+    save_every: int = setting(200, "Steps between states to resume from.", COUNT)
+    seed: int = setting(0, "Of the first weights, the crops and z~.", NOT_NEGATIVE)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def lr_at(self, step: int) -> float:
+        """The rate of step `step`, counted from 0."""
+        fade = max(1.0, self.decay * self.steps)
+        return self.lr * min(1.0, (step + 1) / max(1, self.warmup), max(0.0, (self.steps - step) / fade))

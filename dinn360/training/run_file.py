@@ -1,0 +1,159 @@
+"""The config of a run as a TOML file: read, overridden by options, checked, and stored whole in the run's folder.
+
+[model]  preset, scale, and any field of ModelConfig, which overrides the preset's
+[data]   train, val, photographs, …     fields of DataConfig
+[train]  steps, batch, crop, lr, …      fields of TrainConfig
+[run]    device, threads, …             fields of RunConfig
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from dinn360.data.datasets import LAYOUTS, SPLITS, Selection
+from dinn360.networks.config import PRESETS, SCALES, ModelConfig, preset
+from dinn360.training.config import TrainConfig
+from dinn360.training.processes import DEVICES
+from dinn360.training.settings import COUNT, checked, flag, one_of, setting
+from engines.errors import UserError
+from engines.files import os_reason, write_text
+
+NAME = "config.toml"  # in the folder of a run
+Tables = Mapping[str, Mapping[str, Any]]
+
+_HEADER = """# All settings of this run. To repeat it: python -m dinn360 train --config THIS_FILE --out NEW_FOLDER
+
+"""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the images come from. Paths are relative to the current folder."""
+
+    train: Path = setting(dataclasses.MISSING, "Folder of ERP panoramas.")
+    val: Path | None = setting(None, "Folder of panoramas to validate on.")
+    photographs: Path | None = setting(None, "Folder of ordinary photographs to mix in.")
+    layout: str = setting("folder", "How the panoramas lie on disk.", one_of(tuple(LAYOUTS)))
+    split: str | None = setting(None, "Of layouts that have splits; all by default.", one_of(tuple(SPLITS)))
+    exclude: Path | None = setting(None, "Images to leave out: a text file, or OSRT's list of bad images.")
+    names: Path | None = setting(None, "Text file: the only images to take, a name a line.")
+
+    def selection(self) -> Selection:
+        return Selection(self.layout, self.split, self.exclude, self.names)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What the run starts from, and what it uses of this machine."""
+
+    device: str = setting("auto", "auto: a GPU where there is one. Not run on a GPU so far.", one_of(DEVICES))
+    threads: int | None = setting(None, "CPU threads; all cores by default.", COUNT)
+    tensorboard: bool = setting(False, "Also log to OUT/tensorboard; needs the extra `tensorboard`.")
+    init: Path | None = setting(None, "Start from this checkpoint's weights (fine-tuning).")
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """Everything that a run is made of, but for its folder."""
+
+    model: ModelConfig
+    data: DataConfig
+    train: TrainConfig
+    run: RunConfig
+
+    def save(self, path: Path) -> None:
+        """Writes all settings as TOML, paths absolute, whole or not at all."""
+        tables = {
+            "model": self.model.to_dict(),
+            **{name: _plain(getattr(self, name)) for name in ("data", "train", "run")},
+        }
+        write_text(path, _HEADER + tomli_w.dumps(tables))
+
+
+def resolve(path: Path | None, options: Tables) -> RunFile:
+    """The defaults, overridden by the file at `path`, overridden by `options` (by section; without those not given).
+
+    Raises:
+        UserError: one line that names the file and the key, or the option, what was expected and what was found.
+    """
+    tables = read(path) if path else {}
+    for section in tables:
+        if section not in SECTIONS:
+            raise UserError(f"{path}: {section}: expected one of the sections {', '.join(SECTIONS)}, found this one")
+    layers = _Layers(path, tables, options)
+    data = layers.values("data", DataConfig)
+    if "train" not in data:
+        raise UserError("--data: expected a folder of panoramas, here or as data.train of a config file")
+    model = _model(layers)
+    train = TrainConfig(**layers.values("train", TrainConfig))
+    if train.crop % model.scale:
+        where = layers.where("train", "crop")
+        raise UserError(f"{where}: expected a multiple of the scale {model.scale}, found {train.crop}")
+    return RunFile(model, DataConfig(**data), train, RunConfig(**layers.values("run", RunConfig)))
+
+
+SECTIONS: dict[str, type] = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig, "run": RunConfig}
+
+
+def option(section: str, key: str) -> str:
+    """The option of the command line that sets a key of the file."""
+    return "--data" if (section, key) == ("data", "train") else flag(key)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises UserError when it cannot be read or is none."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot read: {os_reason(error)}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: expected a TOML file, found: {error}") from None
+
+
+class _Layers:
+    """A file's tables below the options of a command line."""
+
+    def __init__(self, path: Path | None, tables: Tables, options: Tables) -> None:
+        self.path, self.tables, self.options = path, tables, options
+
+    def values(self, section: str, cls: type) -> dict[str, Any]:
+        """What either says about the section, checked."""
+        table = self.tables.get(section, {})
+        if not isinstance(table, dict):
+            raise UserError(f"{self.path}: {section}: expected a table, found {table!r}")
+        both = {**table, **self.options.get(section, {})}
+        return {key: checked(self.where(section, key), cls, key, value) for key, value in both.items()}
+
+    def where(self, section: str, key: str) -> str:
+        """Where the value comes from: "run.toml: train.steps" or "--steps"."""
+        given = key in self.options.get(section, {}) or key not in self.tables.get(section, {})
+        return option(section, key) if given else f"{self.path}: {section}.{key}"
+
+
+def _model(layers: _Layers) -> ModelConfig:
+    values = layers.values("model", ModelConfig)
+    name, scale = values.setdefault("preset", "edge"), values.setdefault("scale", 4)
+    names = PRESETS if "levels" not in values else (*PRESETS, "custom")
+    for key, choices in (("preset", names), ("scale", SCALES)):
+        if values[key] not in choices:
+            expected = ", ".join(map(str, choices))
+            raise UserError(f"{layers.where('model', key)}: expected one of {expected}, found {values[key]!r}")
+    try:
+        return replace(preset(name, scale), **values) if name in PRESETS else ModelConfig(**values)
+    except UserError as error:
+        raise UserError(f"{layers.path}: model.{error}" if layers.tables.get("model") else str(error)) from None
+
+
+def _plain(section: Any) -> dict[str, Any]:
+    """A section in TOML's types: no None, paths as absolute texts."""
+    values = {f.name: getattr(section, f.name) for f in dataclasses.fields(section)}
+    plain = {name: os.path.abspath(value) if isinstance(value, Path) else value for name, value in values.items()}
+    return {name: value for name, value in plain.items() if value is not None}
