@@ -120,6 +120,18 @@ def test_the_latent_loss_can_be_left_out() -> None:
     assert all(bool(gradient.isfinite().all()) for gradient in gradients.values())
 
 
+def test_luma_takes_its_share_of_the_loss() -> None:
+    network = build(tiny(2))
+    x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    frame = Crops([numbered(200, 400)], [], 16, 2, 0, 0.0)(0).frame
+    with torch.no_grad():
+        error = network.upscale(quantise(network.split(x, frame).y), frame=frame) - x
+        losses = [algorithm_1(network, x, frame, (1, 0, 0), 0, False, False, luma).hr for luma in (0, 0.25, 1)]
+    luma = (0.299 * error[:, 0] + 0.587 * error[:, 1] + 0.114 * error[:, 2]).abs().mean()
+    expected = torch.stack([error.abs().mean(), 0.75 * error.abs().mean() + 0.25 * luma, luma])
+    torch.testing.assert_close(torch.stack(losses), expected)
+
+
 def test_every_parameter_learns() -> None:
     network = build(tiny(4))
     _, gradients = algorithm(0.1)

@@ -103,6 +103,9 @@ def test_a_run_of_another_network_is_not_resumed(tmp_path: Path, forest: Image8)
     make(tmp_path, forest).save()
     with pytest.raises(UserError, match="another model config"):
         make(tmp_path, forest, dst=False).resume()
+    other = "adam" if SHORT.optimiser == "muon" else "muon"
+    with pytest.raises(UserError, match=f"--optimiser: .*with {SHORT.optimiser}.*, found {other}"):
+        make(tmp_path, forest, replace(SHORT, optimiser=other)).resume()
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float = 120) -> None:

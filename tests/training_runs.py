@@ -36,8 +36,9 @@ def tensors(trainer: Trainer) -> dict[str, Tensor]:
     """All that a run consists of, by name."""
     found = {f"network.{name}": tensor for name, tensor in trainer.network.state_dict().items()}
     found |= {f"average.{name}": tensor for name, tensor in trainer.average.items()}
-    for index, state in trainer.optimiser.state_dict()["state"].items():
-        found |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
+    for part, held in trainer.optimiser.state_dict().items():
+        for index, state in held["state"].items():
+            found |= {f"optimiser.{part}.{index}.{name}": tensor for name, tensor in state.items()}
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from dinn360.training.optimiser import Method
 from dinn360.training.settings import COUNT, DECAY, NOT_NEGATIVE, POSITIVE, SHARE, check, setting
 
 
@@ -18,10 +19,12 @@ class TrainConfig:
     steps: int = setting(20_000, "Optimiser steps.", COUNT)
     batch: int = setting(8, "Crops a step, over all processes.", COUNT)
     crop: int = setting(96, "HR pixels a side of a crop, a multiple of the scale.", COUNT)
-    lr: float = setting(1e-3, "Adam's peak rate.", POSITIVE)
+    optimiser: Method = setting("muon", "muon: Muon for convolution kernels, Adam for the rest; adam: for all.")
+    lr: float = setting(1e-3, "Peak rate: Adam's, and the root mean square of Muon's steps.", POSITIVE)
     warmup: int = setting(200, "Steps in which the rate rises linearly.", NOT_NEGATIVE)
     decay: float = setting(0.3, "Last share of steps, in which the rate falls linearly to 0.", SHARE)
     lambda_h: float = setting(1.0, "Weight of l1(x, x^), a mean.", NOT_NEGATIVE)
+    luma: float = setting(0.5, "Share of that l1 which is of luma, the rest of R, G and B.", SHARE)
     lambda_l: float = setting(0.05, "Weight of l2(y, y^), a mean.", NOT_NEGATIVE)
     lambda_z: float = setting(1e-5, "Weight of l2(z, z~), a mean.", NOT_NEGATIVE)
     alpha: float = setting(0.1, "Backflow ratio; 0 is off (the ablation).", SHARE)

@@ -11,10 +11,12 @@ from torch import Tensor
 from dinn360.networks.dinn360 import DINN360
 from dinn360.sphere import Frame
 
+LUMA = (0.299, 0.587, 0.114)  # BT.601, without its offset
+
 
 @dataclass(frozen=True)
 class Losses:
-    """Means over pixels. hr: l1(x, x^); lr: l2(y, y^); latent: l2(z, z~), None when it was not computed."""
+    """Means. hr: l1(x, x^), a share of it of luma; lr: l2(y, y^); latent: l2(z, z~), None when it was not computed."""
 
     total: Tensor
     hr: Tensor
@@ -45,10 +47,13 @@ def algorithm_1(
     alpha: float,
     latent: bool,
     sample: bool,
+    luma: float = 0.0,
 ) -> Losses:
     """One step of Algorithm 1 for HR crops x (B,3,H,W).
 
     weights: lambda_H, lambda_L, lambda_z. alpha: backflow, h <- alpha h~ + (1 - alpha) h before projection; 0 is off.
+    luma: share of the HR loss that is taken of luma, the rest of R, G and B (our choice: luma is what the eye resolves
+    and what the paper's metrics see, and an LR image holds only so much).
     latent: whether to compute the z loss at all. sample: draw z~ from N(0,1), else z~ = 0.
     c is computed from the rounded y, which is all that a decoder has (our choice, as the ancestors).
     """
@@ -64,7 +69,8 @@ def algorithm_1(
         predicted.insert(0, high)
         image = network.merge(image, high.to(image.dtype), index, frame)
 
-    hr = (image - x).abs().mean()
+    error = image - x
+    hr = (1 - luma) * error.abs().mean() + luma * (error * x.new_tensor(LUMA)[:, None, None]).sum(1).abs().mean()
     lr = (split.y - reference_lr(x, network.config.scale)).square().mean()
     total = weights[0] * hr + weights[1] * lr
     latent_loss = None

@@ -23,6 +23,7 @@ from dinn360.training.config import TrainConfig
 from dinn360.training.interrupt import Interrupt
 from dinn360.training.journal import Journal
 from dinn360.training.losses import algorithm_1
+from dinn360.training.optimiser import Optimiser
 from dinn360.training.processes import Processes
 from dinn360.training.state import load_state, save_state
 from engines.errors import UserError
@@ -54,7 +55,7 @@ class Trainer:
             self.processes.device, memory_format=torch.channels_last
         )
         self.average = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.lr, betas=(0.9, 0.99), foreach=True)
+        self.optimiser = Optimiser(config.optimiser, self.network, config.lr)
         self.step = self.skipped = 0
         self.best = float("-inf")
 
@@ -104,8 +105,7 @@ class Trainer:
         self._seed()
         self.network.set_deformation(self._deforms())
         rate = config.lr_at(self.step)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        self.optimiser.set_rate(rate)
         with torch.autocast(self.processes.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             losses = algorithm_1(
                 self.network,
@@ -115,8 +115,9 @@ class Trainer:
                 config.alpha if self.step < config.backflow * config.steps else 0.0,
                 config.lambda_z > 0 and self.step % config.latent_interval == 0,
                 config.sample_latent,
+                config.luma,
             )
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         losses.total.backward()
 
         latent = torch.full_like(losses.total, float("nan")) if losses.latent is None else losses.latent
@@ -200,6 +201,9 @@ class Trainer:
         state = load_state(self.out)
         if state["model"] != self.model.to_dict():
             raise UserError(f"--resume: {self.out}: the run was started with another model config")
+        started = state["config"].get("optimiser")
+        if started != self.config.optimiser:
+            raise UserError(f"--optimiser: {self.out} was started with {started}, found {self.config.optimiser}")
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average = {name: tensor.to(self.processes.device) for name, tensor in state["average"].items()}
