@@ -1,4 +1,4 @@
-"""Command line of the network: python -m dinn360 train | evaluate | data | info | downscale | upscale."""
+"""Command line of the network: python -m dinn360 train | ablate | evaluate | data | info | downscale | upscale."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from engines.commands import LazyGroup
 
 MODULES = {
     "train": "dinn360.commands.train",
+    "ablate": "dinn360.commands.ablate",
     "evaluate": "dinn360.commands.evaluate",
     "data": "dinn360.commands.data",
     "info": "dinn360.commands.info",

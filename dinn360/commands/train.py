@@ -88,15 +88,14 @@ def train(
         click.get_current_context().exit(128 + stopped)
 
 
-def _trainer(settings: RunFile, out: Path, processes: Processes) -> Trainer:
-    """The run with its images read."""
-    data, config = settings.data, settings.train
+def read_crops(data: DataConfig, config: TrainConfig) -> Crops:
+    """The training crops, with their images read. Raises UserError where no image can be used."""
     panoramas = read_folder(data.train, config.crop, "panoramas", data.selection())
     photographs = read_folder(data.photographs, config.crop, "photographs") if data.photographs else {}
     description = f"{len(panoramas)} panoramas ({', '.join(list(panoramas)[:40])})" + (
         f" and {len(photographs)} photographs" if photographs else ""
     )
-    crops = Crops(
+    return Crops(
         list(panoramas.values()),
         list(photographs.values()),
         config.crop,
@@ -105,5 +104,11 @@ def _trainer(settings: RunFile, out: Path, processes: Processes) -> Trainer:
         config.photograph_share,
         description,
     )
+
+
+def _trainer(settings: RunFile, out: Path, processes: Processes) -> Trainer:
+    """The run with its images read."""
+    data, config = settings.data, settings.train
+    crops = read_crops(data, config)
     validation = Validation(data.val, settings.model.scale) if data.val and processes.first else None
     return Trainer(settings.model, config, crops, validation, out, processes, settings.run.tensorboard)

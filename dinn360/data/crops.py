@@ -94,6 +94,12 @@ class Crops:
         part.numbers = range(rank * share, (rank + 1) * share)
         return part
 
+    def with_seed(self, seed: int) -> Crops:
+        """Other crops of the same images."""
+        other = copy.copy(self)
+        other.seed = seed
+        return other
+
     def __call__(self, step: int) -> Batch:
         crops, tops, heights = [], [], []
         for number in self.numbers:

@@ -1,0 +1,162 @@
+"""The slides' ablations: the full network and five of its kind with one part off, each trained under one budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from dinn360.checkpoint import load_checkpoint
+from dinn360.data.crops import Crops
+from dinn360.evaluation.evaluate import Result
+from dinn360.evaluation.published import ABLATION
+from dinn360.evaluation.validate import Validation
+from dinn360.info import describe
+from dinn360.networks.config import ModelConfig
+from dinn360.training.config import TrainConfig
+from dinn360.training.journal import read_csv
+from dinn360.training.state import has_state
+from dinn360.training.train import Trainer
+from engines.errors import UserError
+from engines.files import atomic_path
+
+matplotlib.use("Agg")  # no display is needed
+
+FULL = "full"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One run. name: its row, as in `published.ABLATION` where the slides have it. Several may share a name."""
+
+    name: str
+    model: ModelConfig
+    training: TrainConfig
+
+    @property
+    def folder(self) -> str:
+        """Of the run, below the study's folder: "full-1", "without-dst-0"; the number is the seed."""
+        words = self.name.lower().replace("w/o", "without").split()
+        return "-".join([*words, str(self.training.seed)])
+
+
+def variants(model: ModelConfig, training: TrainConfig, seeds: int) -> list[Variant]:
+    """The full network with `seeds` seeds, counted from that of `training`, and the five ablations with the first."""
+    without: dict[str, ModelConfig] = {
+        "w/o DST": replace(model, dst=False),
+        "w/o deform": replace(model, deform=False),
+        "w/o latitude head": replace(model, latitude_head=False),
+        "w/o content head": replace(model, content_head=False),
+    }
+    full = [Variant(FULL, model, replace(training, seed=training.seed + i)) for i in range(seeds)]
+    ablated = [Variant(name, changed, training) for name, changed in without.items()]
+    return [*full, *ablated, Variant("w/o feedback", model, replace(training, alpha=0.0))]
+
+
+def train_variant(variant: Variant, crops: Crops, validation: Validation | None, out: Path) -> Path | None:
+    """Trains a variant in a folder of its own below `out`, or goes on where it was stopped; returns its checkpoint,
+    or None when Ctrl-C or SIGTERM stopped the run.
+
+    The checkpoint holds the averaged weights of the last step, not those of the best validation: a budget is a budget.
+
+    Raises:
+        UserError: the folder holds a run with other settings.
+    """
+    folder = out / variant.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "last.pth"
+    trainer = Trainer(variant.model, variant.training, crops.with_seed(variant.training.seed), validation, folder)
+    if has_state(folder):
+        if path.exists() and load_checkpoint(path).provenance["training"] != asdict(variant.training):
+            raise UserError(f"--out {folder}: expected a run with these settings, found one with others")
+        trainer.resume()
+    return None if trainer.run() else path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run."""
+
+    variant: Variant
+    result: Result
+
+    def psnr(self) -> NDArray[np.float64]:
+        """WS-PSNR Y (dB) of each panorama."""
+        values = self.result.column("psnr_y")
+        assert values is not None
+        return values
+
+
+def markdown(outcomes: Sequence[Outcome]) -> str:
+    """The slides' ablation table: each row's mean over panoramas beside the published one.
+
+    Differences are to the mean of all full runs, with the standard error of the paired difference over panoramas.
+    """
+    full = [outcome for outcome in outcomes if outcome.variant.name == FULL]
+    reference = np.mean([outcome.psnr() for outcome in full], axis=0)
+    lines = [
+        ["variant", "seed", "WS-PSNR Y", "WS-SSIM Y", "to full", "published", "published to full", "parameters", "MAC"],
+        ["---"] * 9,
+    ]
+    for outcome in outcomes:
+        variant, psnr = outcome.variant, outcome.psnr()
+        ssim = outcome.result.column("ssim_y")
+        assert ssim is not None
+        apart = psnr - reference
+        error = apart.std(ddof=1) / len(apart) ** 0.5 if len(apart) > 1 else float("nan")
+        info = describe(variant.model)
+        printed = ABLATION.get(variant.name)
+        lines.append(
+            [
+                variant.name,
+                str(variant.training.seed),
+                f"{psnr.mean():.3f} ± {psnr.std():.2f}",
+                f"{100 * ssim.mean():.2f} ± {100 * ssim.std():.2f}",
+                f"{apart.mean():+.3f} ± {error:.3f}",
+                f"{printed.psnr:.2f} / {printed.ssim:.2f}" if printed else "–",
+                f"{printed.psnr - ABLATION[FULL].psnr:+.2f}" if printed else "–",
+                f"{info.total:,}",
+                f"{info.macs['downscale'] / 1e3:.1f} + {info.macs['upscale'] / 1e3:.1f} k",
+            ]
+        )
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n\n" + _noise(full)
+
+
+def _noise(full: Sequence[Outcome]) -> str:
+    means = [float(outcome.psnr().mean()) for outcome in full]
+    text = (
+        "Means ± deviation over panoramas; differences ± standard error of the paired difference. MAC: per HR pixel, "
+        "down + up. Published: WS-PSNR / WS-SSIM of the slides, other data and budget."
+    )
+    if len(means) < 2:
+        return f"{text} One seed of the full network only: the noise between runs is unknown."
+    return (
+        f"{text} The full network's {len(means)} seeds lie {max(means) - min(means):.3f} dB apart "
+        f"(deviation {np.std(means, ddof=1):.3f} dB): a difference of that size is noise."
+    )
+
+
+def draw_curves(variants: Sequence[Variant], folder: Path, path: Path) -> None:
+    """Validation of every run so far by step: the gain over bicubic on Y."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for variant in variants:
+        rows = read_csv(folder / variant.folder / "val.csv")
+        axes.plot(
+            [float(row["step"]) for row in rows],
+            [float(row["gain_y"]) for row in rows],
+            marker="o",
+            markersize=3,
+            linestyle="--" if variant.name == FULL else "-",
+            label=f"{variant.name}, seed {variant.training.seed}",
+        )
+    axes.set(xlabel="step", ylabel="WS-PSNR Y over bicubic (dB)")
+    axes.legend(fontsize=7)
+    axes.grid(alpha=0.3)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
