@@ -20,7 +20,7 @@ class TrainConfig:
     batch: int = setting(8, "Crops a step, over all processes.", COUNT)
     crop: int = setting(96, "HR pixels a side of a crop, a multiple of the scale.", COUNT)
     optimiser: Method = setting("muon", "muon: Muon for convolution kernels, Adam for the rest; adam: for all.")
-    lr: float = setting(1e-3, "Peak rate: Adam's, and the root mean square of Muon's steps.", POSITIVE)
+    lr: float = setting(5e-4, "Peak rate: Adam's, and the root mean square of Muon's steps.", POSITIVE)
     warmup: int = setting(200, "Steps in which the rate rises linearly.", NOT_NEGATIVE)
     decay: float = setting(0.3, "Last share of steps, in which the rate falls linearly to 0.", SHARE)
     lambda_h: float = setting(1.0, "Weight of l1(x, x^), a mean.", NOT_NEGATIVE)
