@@ -5,29 +5,29 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from typing import Any
 
 
 class Interrupt:
-    """Notes the first SIGINT or SIGTERM instead of breaking off in the middle of a step; a second one breaks off.
+    """Notes SIGINT and SIGTERM instead of breaking off in the middle of a step; only a second Ctrl-C breaks off.
 
-    `signal` is the number of the noted one, 0 before. Outside the main thread, where Python allows no handlers,
-    it notes nothing.
+    `signal` is the number of the first one, 0 before. Outside the main thread, where Python allows no handlers, nothing
+    is noted.
     """
 
     def __init__(self) -> None:
         self.signal = 0
-        self._before: dict[int, signal._HANDLER] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        self.__exit__()
+        self.signal = self.signal or number
+        if number == signal.SIGINT:
+            signal.signal(number, self._before[number])
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

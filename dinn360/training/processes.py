@@ -18,6 +18,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from engines.errors import UserError
 
@@ -78,15 +79,12 @@ def join(device: str = "auto") -> Iterator[Processes]:
     Raises:
         UserError: no such device, or the others cannot be reached.
     """
-    rank, world, local = (
-        int(os.environ.get(name, n)) for name, n in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
-    )
-    place = _place(device, local)
+    rank, world = _number("RANK"), _number("WORLD_SIZE", 1)
+    place = _place(device, _number("LOCAL_RANK"))
     if world == 1:
         yield Processes(place)
         return
-    backend = "nccl" if place.type == "cuda" else "gloo"
-    Processes._together(lambda: dist.init_process_group(backend, timeout=PATIENCE))
+    Processes._together(lambda: _meet("nccl" if place.type == "cuda" else "gloo", rank, world))
     yield Processes(place, rank, world)
     # Not after an error: the others may be gone, and leaving in good order would wait for them.
     dist.destroy_process_group()
@@ -94,7 +92,24 @@ def join(device: str = "auto") -> Iterator[Processes]:
 
 def restarted() -> bool:
     """Whether torchrun has started this process again, after one of the run was lost (`--max-restarts`)."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    return _number("TORCHELASTIC_RESTART_COUNT") > 0
+
+
+def _number(variable: str, default: int = 0) -> int:
+    return int(os.environ.get(variable, default))
+
+
+def _meet(backend: str, rank: int, world: int) -> None:
+    """Forms the process group.
+
+    torchrun keeps one store over its restarts, and in it the addresses of processes that are gone; so each start writes
+    below a name of its own. On several machines the counts of restarts differ: there each start needs a store of its
+    own, which torchrun makes with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1.
+    """
+    store, _, _ = next(rendezvous("env://", rank, world, timeout=PATIENCE))
+    if _number("LOCAL_WORLD_SIZE", world) == world:
+        store = dist.PrefixStore(f"start {_number('TORCHELASTIC_RESTART_COUNT')}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
 
 
 def _place(device: str, local: int) -> torch.device:
