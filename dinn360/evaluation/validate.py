@@ -13,7 +13,7 @@ from tqdm import tqdm
 from dinn360.data.crops import read_folder
 from dinn360.evaluation.interpolation import bicubic_round_trip, resize
 from dinn360.evaluation.metrics import luma, psnr, ws_psnr
-from dinn360.networks.dinn360 import DINN360
+from dinn360.networks.network import RescalingNetwork
 from engines.images import Image8, to_image, to_tensor
 
 
@@ -34,7 +34,7 @@ class Figures:
     gain_y: float
 
 
-def round_trip(network: DINN360, image: Image8) -> tuple[Image8, Image8]:
+def round_trip(network: RescalingNetwork, image: Image8) -> tuple[Image8, Image8]:
     """HR image (H,W,3) uint8 to its 8-bit LR image and its 8-bit reconstruction, of the same size as the input."""
     with torch.inference_mode():
         lr = to_image(network.downscale(torch.from_numpy(to_tensor(image))).numpy())
@@ -55,10 +55,10 @@ class Validation:
         self.bicubic_y = [ws_psnr(luma(restored), luma(image)) for image, restored in bicubic]
         self.bicubic_rgb = [ws_psnr(restored, image) for image, restored in bicubic]
 
-    def __call__(self, network: DINN360) -> Figures:
+    def __call__(self, network: RescalingNetwork) -> Figures:
         return mean([figures for _, figures in self.each(network)])
 
-    def each(self, network: DINN360) -> Iterator[tuple[str, Figures]]:
+    def each(self, network: RescalingNetwork) -> Iterator[tuple[str, Figures]]:
         """Name and Figures of every panorama, in the order of names."""
         network = network.eval()
         network.freeze_inverses()

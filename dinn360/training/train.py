@@ -21,8 +21,8 @@ from tqdm import tqdm
 from dinn360.checkpoint import Checkpoint, load_tensors, save_checkpoint
 from dinn360.data.crops import Crops
 from dinn360.evaluation.validate import Validation, as_dict
-from dinn360.networks.config import ModelConfig
-from dinn360.networks.dinn360 import DINN360
+from dinn360.networks.architectures import build_network
+from dinn360.networks.config import NetworkConfig
 from dinn360.training.losses import algorithm_1
 from engines.errors import UserError
 from engines.files import atomic_path
@@ -82,11 +82,11 @@ class Trainer:
     """A run in a folder: state.pth (resume), best.pth and last.pth (checkpoints), train.csv and val.csv (logs)."""
 
     def __init__(
-        self, model: ModelConfig, config: TrainConfig, crops: Crops, validation: Validation | None, out: Path
+        self, model: NetworkConfig, config: TrainConfig, crops: Crops, validation: Validation | None, out: Path
     ) -> None:
         torch.manual_seed(config.seed)
         self.model, self.config, self.crops, self.validation, self.out = model, config, crops, validation, out
-        self.network = DINN360(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = build_network(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.lr, betas=(0.9, 0.99), foreach=True)
         self.step = self.skipped = 0
