@@ -23,7 +23,7 @@ from tqdm import tqdm
 from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.interpolation import resize
 from dinn360.evaluation.metrics import latitude_weights, luma
-from dinn360.networks.dinn360 import DINN360
+from dinn360.networks.network import RescalingNetwork
 from engines.images import Image8, read_panorama, to_image, to_tensor
 from engines.session import Session
 from export.graphs import Downscale, Upscale
@@ -64,7 +64,7 @@ def bands(height: int, rows: int, count: int | None) -> list[int]:
     return [every[(2 * i + 1) * len(every) // (2 * count)] for i in range(count)]
 
 
-def compare(network: DINN360, down: Session, up: Session, image: Image8, tops: list[int], rows: int) -> Sums:
+def compare(network: RescalingNetwork, down: Session, up: Session, image: Image8, tops: list[int], rows: int) -> Sums:
     """Round trips of the bands of `image` (H, W, 3) that start at `tops`."""
     scale, height = network.config.scale, image.shape[0]
     shrink, grow = Downscale(network).eval(), Upscale(network).eval()

@@ -1,6 +1,6 @@
 """Checkpoints: what a trained network is, in one file that executes nothing when it is read.
 
-    {"format": "dinn360-checkpoint", "version": 1, "config": ModelConfig.to_dict(), "weights": {name: tensor},
+    {"format": "dinn360-checkpoint", "version": 1, "config": NetworkConfig.to_dict(), "weights": {name: tensor},
      "provenance": {data, steps, revision, figures, ...: plain values}}
 
 Files ending in .safetensors hold the same, with config and provenance as JSON in the header.
@@ -19,8 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dinn360.networks.config import ModelConfig
-from dinn360.networks.dinn360 import DINN360
+from dinn360.networks.architectures import build_network
+from dinn360.networks.config import NetworkConfig, config_from_dict
+from dinn360.networks.network import RescalingNetwork
 from engines.errors import UserError
 from engines.files import atomic_path, os_reason
 
@@ -32,13 +33,13 @@ VERSION = 1
 class Checkpoint:
     """A network's config and weights, and where they come from (plain JSON values)."""
 
-    config: ModelConfig
+    config: NetworkConfig
     weights: dict[str, Tensor]
     provenance: dict[str, Any] = field(default_factory=dict)
 
-    def build(self) -> DINN360:
+    def build(self) -> RescalingNetwork:
         """The network in eval mode, fp32. Raises UserError when weights and config do not fit."""
-        network = DINN360(self.config)
+        network = build_network(self.config)
         try:
             network.load_state_dict(self.weights)
         except RuntimeError as error:
@@ -100,7 +101,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     if not all(isinstance(n, str) and isinstance(t, Tensor) for n, t in weights.items()):
         raise UserError(f"{path}: expected weights to hold tensors by name, found something else")
     try:
-        return Checkpoint(ModelConfig.from_dict(config), weights, provenance)
+        return Checkpoint(config_from_dict(config), weights, provenance)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

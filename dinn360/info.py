@@ -11,16 +11,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from dinn360.networks.condition import RRDB
-from dinn360.networks.config import ModelConfig
-from dinn360.networks.dinn360 import DINN360
-from dinn360.networks.invertible import AffineFunction
-from dinn360.networks.layers import DST, DConv, SphereConv2d
+from dinn360.networks.architectures import build_network
+from dinn360.networks.config import NetworkConfig
+from dinn360.networks.network import RescalingNetwork
 
 # Rows and columns of the image that MACs are counted on: multiples of every scale times every usual window,
 # so that no padding is counted.
@@ -31,7 +29,7 @@ COUNTED = (128, 256)
 class Info:
     """Figures of one network. Per-pixel figures are for an HR pixel, sizes are in bytes.
 
-    parameters: by part (I_D, G_SC, I_P). macs: by direction. receptive_field: radius, by direction.
+    parameters: by part (DINN360: I_D, G_SC, I_P). macs: by direction. receptive_field: radius, by direction.
     weights: the fp32 parameters. peak: the live tensors, weights included, at `size` (width, height), by
     direction.
     """
@@ -68,7 +66,7 @@ class Info:
                 "                 (convolutions, matrix products, bilinear sampling; no elementwise work)",
                 f"receptive field  downscale {self.receptive_field['downscale']}, upscale "
                 f"{self.receptive_field['upscale']} HR pixels to each side",
-                "                 (upper bound; without where DST places its queries, which is learned)",
+                "                 (upper bound; without where a DST places its queries, which is learned)",
                 f"memory           weights {self.weights / 2**20:.1f} MiB; at {width}x{height}, fp32:"
                 f" downscale {gib['downscale']:.2f} GiB, upscale {gib['upscale']:.2f} GiB",
                 "                 (peak of live tensors in PyTorch, without the work space of its kernels)",
@@ -76,28 +74,27 @@ class Info:
         )
 
 
-def describe(config: ModelConfig, size: tuple[int, int] = (3840, 1920)) -> Info:
+def describe(config: NetworkConfig, size: tuple[int, int] = (3840, 1920)) -> Info:
     """The figures of a network of `config`; memory for an HR image of `size` (width, height)."""
     with torch.device("meta"):
-        network = DINN360(config).eval()
+        network = build_network(config).eval()
         network.freeze_inverses()
-    parts = {"I_D": network.deformable, "G_SC": network.conditions, "I_P": network.projections}
     weights = sum(tensor.nbytes for tensor in network.state_dict().values())
     peak = {name: weights + peak_bytes(run) for name, run in directions(network, size[1], size[0]).items()}
     pixels = COUNTED[0] * COUNTED[1]
     return Info(
         preset=config.preset,
         scale=config.scale,
-        parameters={name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
+        parameters={name: sum(p.numel() for p in part.parameters()) for name, part in network.parts().items()},
         macs={name: count_macs(run) / pixels for name, run in directions(network, *COUNTED).items()},
-        receptive_field=receptive_field(network),
+        receptive_field=network.receptive_field(),
         size=size,
         weights=weights,
         peak=peak,
     )
 
 
-def directions(network: DINN360, height: int, width: int) -> dict[str, Callable[[], Tensor]]:
+def directions(network: RescalingNetwork, height: int, width: int) -> dict[str, Callable[[], Tensor]]:
     """Both directions for one HR image of a size."""
     scale = network.config.scale
     x = torch.empty(1, 3, height, width, device="meta")
@@ -157,42 +154,3 @@ def peak_bytes(run: Callable[[], Any]) -> int:
     with torch.no_grad(), memory:
         run()
     return memory.peak
-
-
-def receptive_field(network: DINN360) -> dict[str, int]:
-    """How far from a pixel another one can change it, in HR pixels to each side, for each direction.
-
-    An upper bound from the radii of convolutions, max_offset, windows and DST.query_reach, added along the longest
-    path. A network without weights (on the meta device) has no reach: its queries count as not displaced.
-    """
-    down = up = 0
-    for index in range(len(network.config.levels)):
-        pixel = 2 ** (index + 1)
-        blocks: Any = network.deformable[index]
-        condition: Any = network.conditions[index]
-        projection: Any = network.projections[index]
-        invertible = sum(_affine(block.phi) + _affine(block.rho_eta) for block in blocks)
-        trunk = 1  # `first`; the latitude head has 1x1 convolutions only
-        if condition.content_head is not None:
-            trunk += 1 + sum(15 if isinstance(block, RRDB) else 2 for block in condition.content_head)
-        down += pixel * invertible + pixel // 2
-        up += pixel * (invertible + trunk + 1 + 2 * len(projection.blocks)) + pixel // 2
-    return {"downscale": down, "upscale": up}
-
-
-def _affine(function: AffineFunction) -> int:
-    """Radius of an affine function in pixels of its level."""
-    parts = (function.first, *function.dconvs, function.dst, function.merge, function.last)
-    return sum(_radius(part) for part in parts)
-
-
-def _radius(part: nn.Module | None) -> int:
-    if isinstance(part, SphereConv2d):
-        return int(part.weight.shape[-1]) // 2
-    if isinstance(part, DConv):
-        return max(_radius(part.conv) + (math.ceil(part.max_offset) if part.deform else 0), _radius(part.offset_head))
-    if isinstance(part, DST):
-        # any key of the window, whose mean also steers the heads; a query is a bilinear sample
-        reach = 0 if part.qkv.weight.is_meta else math.ceil(part.query_reach()) + 1
-        return max(int(part.window) - 1, reach)
-    return 0

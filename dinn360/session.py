@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from dinn360.checkpoint import load_checkpoint
-from dinn360.networks.dinn360 import DINN360
+from dinn360.networks.network import RescalingNetwork
 from dinn360.sphere import Frame
 from dinn360.tiling import tiling
 from engines.files import sha256_of
@@ -24,7 +24,7 @@ class TorchSession(Session):
     Its tiles carry the whole receptive field: slower than a graph's, and exact without a measurement.
     """
 
-    def __init__(self, network: DINN360, direction: str, path: Path, model: str = "") -> None:
+    def __init__(self, network: RescalingNetwork, direction: str, path: Path, model: str = "") -> None:
         """network: in eval mode. path: its checkpoint, for messages. model: the checkpoint's SHA-256."""
         network.freeze_inverses()
         dtype: np.dtype[Any] = np.dtype(str(next(network.parameters()).dtype).removeprefix("torch."))

@@ -13,19 +13,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dinn360.info import directions, peak_bytes, receptive_field
-from dinn360.networks.dinn360 import DINN360
+from dinn360.info import directions, peak_bytes
+from dinn360.networks.architectures import build_network
+from dinn360.networks.network import RescalingNetwork
 from dinn360.sphere import Frame
 
 PRECISION = 1e-6  # a tenth of what a tile may differ by
 FURTHEST = 64  # LR pixels that are measured to each side
+THICK = 16  # LR pixels of the measured images along the border, at least
 
 
 @dataclass(frozen=True)
 class Tiling:
     """How one direction of a network may be cut into tiles. Lengths are LR pixels.
 
-    align: tiles start on multiples of it (the attention windows of the coarsest level).
+    align: tiles start on multiples of it (RescalingNetwork.alignment).
     receptive_field: no pixel further away can change a result.
     halo: none further away changes it by more than PRECISION, measured; a multiple of `align`.
     bytes_per_pixel: working memory for each HR pixel, fp32.
@@ -46,15 +48,15 @@ class Tiling:
         }
 
 
-def tiling(network: DINN360, direction: str, measure: bool = True) -> Tiling:
+def tiling(network: RescalingNetwork, direction: str, measure: bool = True) -> Tiling:
     """The tiling of one direction, "down" or "up"; without `measure`, the halo is the whole receptive field."""
     config = network.config
     name = {"down": "downscale", "up": "upscale"}[direction]
-    align = config.window if config.dst else 1
-    reach = -(-receptive_field(network)[name] // config.scale)
+    align = network.alignment
+    reach = -(-network.receptive_field()[name] // config.scale)
     size = (32 * config.scale, 64 * config.scale)
     with torch.device("meta"):
-        shapes = DINN360(config).eval()
+        shapes = build_network(config).eval()
         shapes.freeze_inverses()
     peak = peak_bytes(directions(shapes, *size)[name])
     halo = reach
@@ -65,14 +67,14 @@ def tiling(network: DINN360, direction: str, measure: bool = True) -> Tiling:
     return Tiling(align, reach, -(-halo // align) * align, peak // (size[0] * size[1]))
 
 
-def furthest_change(network: DINN360, direction: str, reach: int, precision: float = PRECISION) -> int:
+def furthest_change(network: RescalingNetwork, direction: str, reach: int, precision: float = PRECISION) -> int:
     """Measures how far away from a border, in LR pixels up to `reach`, a change beyond it alters the result by more
     than `precision`. The images are noise with the spectrum of photographs, 1/f; in white noise, which no camera makes,
     changes travel further. Computed in double precision, so that rounding is no change.
     """
     network = copy.deepcopy(network).double().eval()
-    align, scale = network.config.window, network.config.scale
-    half = -(-reach // align) * align
+    align, scale = network.alignment, network.config.scale
+    half, thick = -(-reach // align) * align, max(2 * align, THICK)
     generator = torch.Generator().manual_seed(0)
     unit = scale if direction == "down" else 1
 
@@ -87,7 +89,7 @@ def furthest_change(network: DINN360, direction: str, reach: int, precision: flo
         return (network.downscale if direction == "down" else network.upscale)(x, frame=Frame(wrap=False))
 
     furthest = 0
-    for axis, height, width in ((3, 2 * align, half), (2, half, 2 * align)):
+    for axis, height, width in ((3, thick, half), (2, half, thick)):
         kept = noise(height, width)
         with torch.inference_mode():
             results = [run(torch.cat([kept, noise(height, width)], dim=axis)) for _ in range(2)]

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dinn360.networks.dinn360 import DINN360
+from dinn360.networks.network import RescalingNetwork
 from dinn360.sphere import PANORAMA, Frame
 
 
 class Downscale(nn.Module):
     """hr (B,3,H,W) in [0,1] -> lr (B,3,ceil(H/s),ceil(W/s)), not rounded: the writer of the 8-bit file rounds.
 
-    Holds I_D only; G_SC and I_P stay behind.
+    Holds what `split` needs only (DINN360: I_D); all else stays behind.
     """
 
     source, result = "hr", "lr"
 
-    def __init__(self, network: DINN360) -> None:
+    def __init__(self, network: RescalingNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -36,7 +36,7 @@ class Upscale(nn.Module):
 
     source, result = "lr", "hr"
 
-    def __init__(self, network: DINN360) -> None:
+    def __init__(self, network: RescalingNetwork) -> None:
         super().__init__()
         network.freeze_inverses()
         self.network = network

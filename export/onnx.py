@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from dinn360 import __version__
 from dinn360.checkpoint import Checkpoint, load_checkpoint
-from dinn360.networks.dinn360 import DINN360
+from dinn360.networks.network import RescalingNetwork
 from dinn360.tiling import tiling
 from engines.errors import UserError
 from engines.files import atomic_path, make_folder, sha256_of, write_text
@@ -67,7 +67,7 @@ class Exported:
     nodes: dict[str, int]
 
 
-def trace(network: DINN360, direction: str, opset: int) -> ModelProto:
+def trace(network: RescalingNetwork, direction: str, opset: int) -> ModelProto:
     """Traces one direction ("down" or "up") with every deformable operator as a single custom node.
 
     Batch, H and W are free. The example has odd parts so that no size specialises; a batch of two keeps batch free.

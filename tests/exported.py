@@ -68,7 +68,7 @@ def released(name: str, **options: Any) -> Path:
     options: of `Form`. The graphs stay in build/ until a source that makes them changes; one trace serves all forms.
     """
     digest = hashlib.sha256(f"{torch.__version__} {onnx.__version__} {sha256_of(checkpoint(name))}".encode())
-    for source in sorted([*ROOT.glob("export/**/*.py"), *ROOT.glob("dinn360/*.py")]):
+    for source in sorted([*ROOT.glob("export/**/*.py"), *ROOT.glob("dinn360/**/*.py")]):
         digest.update(source.read_bytes())
     made = ROOT / "build" / "tests" / digest.hexdigest()[:16]
     made.mkdir(parents=True, exist_ok=True)

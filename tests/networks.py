@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dinn360.networks.config import LevelConfig, ModelConfig
-from dinn360.networks.dinn360 import DINN360
+from dinn360.networks.architectures import build_network
+from dinn360.networks.config import IRNConfig, IRNLevel, LevelConfig, ModelConfig, NetworkConfig
+from dinn360.networks.network import RescalingNetwork
 
 _LEVEL = LevelConfig(
     blocks=1,
@@ -39,7 +40,12 @@ def tiny(scale: int = 2, **changes: Any) -> ModelConfig:
     return ModelConfig(scale=scale, **values)
 
 
-def randomise(network: DINN360, seed: int, std: float = 0.05) -> DINN360:
+def tiny_irn(scale: int = 2) -> IRNConfig:
+    """IRN with hardly any weights."""
+    return IRNConfig(scale=scale, levels=(IRNLevel(blocks=2, growth=4),) * (scale.bit_length() - 1))
+
+
+def randomise(network: RescalingNetwork, seed: int, std: float = 0.05) -> RescalingNetwork:
     """Fills every parameter that starts at zero with seeded normals, so that no layer is an identity.
 
     Offset heads, scale heads, couplings, biases and Gaussians all become active. Returns the network in eval
@@ -54,10 +60,10 @@ def randomise(network: DINN360, seed: int, std: float = 0.05) -> DINN360:
     return network.eval()
 
 
-def build(config: ModelConfig, seed: int = 0, std: float = 0.05) -> DINN360:
+def build(config: NetworkConfig, seed: int = 0, std: float = 0.05) -> RescalingNetwork:
     """A network with seeded, nowhere trivial weights."""
     torch.manual_seed(seed)
-    return randomise(DINN360(config), seed, std)
+    return randomise(build_network(config), seed, std)
 
 
 def picture(height: int, width: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:

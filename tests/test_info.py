@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from networks import build, picture, tiny
 
 from dinn360.cli import main
-from dinn360.info import count_macs, describe, receptive_field
+from dinn360.info import count_macs, describe
 from dinn360.networks.config import preset
 from dinn360.networks.dinn360 import DINN360
 from dinn360.networks.layers import DST, DConv, SphereConv2d
@@ -67,7 +67,7 @@ def test_peak_memory_grows_with_the_pixels() -> None:
 @pytest.mark.parametrize("dst", [False, True])
 def test_nothing_beyond_the_receptive_field_changes_a_pixel(dst: bool) -> None:
     network = build(tiny(2, dst=dst, max_offset=1.0)).double()
-    reach = receptive_field(network)
+    reach = network.receptive_field()
     at = 256
     x = picture(4, 512, dtype=torch.float64)
     changed = x.clone()

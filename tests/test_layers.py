@@ -128,7 +128,7 @@ def test_each_block_is_inverted(wrap: bool) -> None:
             assert isinstance(block, IDBlock)
             assert (block(x, wrap) - x).abs().max() > 0.1
             torch.testing.assert_close(block.inverse(block(x, wrap), wrap), x, atol=1e-9, rtol=0)
-        for part in (IPBlock(9, 5, 8), Projection(9, 5, config.levels[0])):
+        for part in (IPBlock(9, 5, 8), Projection(9, 5, 1, 8)):
             strong(part, std=0.3)
             z = part(x[:, :9], condition, wrap)
             assert (z - x[:, :9]).abs().max() > 0.1
@@ -137,7 +137,7 @@ def test_each_block_is_inverted(wrap: bool) -> None:
 
 
 def test_without_a_latent_the_projection_predicts_from_the_condition() -> None:
-    part = strong(Projection(9, 5, tiny(2).levels[0]), std=0.3)
+    part = strong(Projection(9, 5, 1, 8), std=0.3)
     assert isinstance(part, Projection)
     condition = random(1, 5, 6, 10)
     with torch.no_grad():

@@ -10,7 +10,8 @@ import torch
 from networks import build, picture, randomise, tiny
 from torch import Tensor
 
-from dinn360.networks.config import PRESETS, LevelConfig, ModelConfig, preset
+from dinn360.networks.architectures import build_network
+from dinn360.networks.config import PRESETS, LevelConfig, config_from_dict, preset
 from dinn360.networks.dinn360 import DINN360
 from dinn360.sphere import Frame, wrap_columns
 from engines.errors import UserError
@@ -218,7 +219,7 @@ def test_zero_offsets_are_no_deformation() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_fresh_network_downscales_by_the_box_mean(name: str) -> None:
     torch.manual_seed(0)
-    network = DINN360(preset(name, 4)).eval()
+    network = build_network(preset(name, 4)).eval()
     x = picture(16, 32)
     torch.testing.assert_close(network.downscale(x), box_mean(x, 4), atol=1e-6, rtol=0)
 
@@ -274,4 +275,4 @@ def test_a_wrong_config_is_refused_in_one_line(make: Callable[[], object], words
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_a_config_survives_its_dictionary(name: str, scale: int) -> None:
     config = preset(name, scale)
-    assert ModelConfig.from_dict(config.to_dict()) == config
+    assert type(config).from_dict(config.to_dict()) == config == config_from_dict(config.to_dict())

@@ -15,7 +15,7 @@ from dinn360.commands.train import read_crops
 from dinn360.evaluation.evaluate import evaluate
 from dinn360.evaluation.systems import Network
 from dinn360.evaluation.validate import Validation
-from dinn360.networks.config import PRESETS
+from dinn360.networks.config import PRESETS, ModelConfig
 from dinn360.networks.config import preset as named
 from dinn360.training.ablation import Outcome, Variant, draw_curves, markdown, train_variant, variants
 from dinn360.training.config import TrainConfig
@@ -58,6 +58,8 @@ def ablate(
     keep_freed_memory()
     model = {name: value for name, value in (("preset", preset), ("scale", scale)) if value is not None}
     settings = resolve(config, {"model": model, "data": data, "train": train, "run": run})
+    if not isinstance(settings.model, ModelConfig):
+        raise UserError(f"--preset: expected a DINN360 network, as edge, found {settings.model.preset}")
     if settings.data.val is None:
         raise UserError("--val: expected a folder of panoramas to compare on, found none")
     if settings.run.threads:

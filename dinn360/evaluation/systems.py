@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.interpolation import Method, resize
 from dinn360.evaluation.validate import round_trip
-from dinn360.networks.dinn360 import DINN360
+from dinn360.networks.network import RescalingNetwork
 from engines.errors import UserError
 from engines.images import Image8, to_image, to_tensor
 from engines.rescale import downscale_image, scale_of, upscale_image
@@ -65,14 +65,14 @@ class Network(System):
 
     learned_lr = True
 
-    def __init__(self, network: DINN360, name: str) -> None:
+    def __init__(self, network: RescalingNetwork, name: str) -> None:
         self.network, self.name = network.eval(), name
         self.network.freeze_inverses()
 
     @classmethod
     def load(cls, path: Path) -> Network:
         network = load_checkpoint(path).build()
-        return cls(network, f"DINN360 {network.config.preset} ({path.name})")
+        return cls(network, f"{network.config.name} ({path.name})")
 
     def __call__(self, image: Image8) -> tuple[Image8, Image8]:
         return round_trip(self.network, image)

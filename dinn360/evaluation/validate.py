@@ -13,7 +13,7 @@ from tqdm import tqdm
 from dinn360.data.crops import read_folder
 from dinn360.evaluation.interpolation import bicubic_round_trip, resize
 from dinn360.evaluation.metrics import luma, psnr, ws_psnr
-from dinn360.networks.dinn360 import DINN360
+from dinn360.networks.network import RescalingNetwork
 from engines.images import Image8, to_image, to_tensor
 
 
@@ -45,7 +45,7 @@ class Restored:
     figures: Figures
 
 
-def round_trip(network: DINN360, image: Image8) -> tuple[Image8, Image8]:
+def round_trip(network: RescalingNetwork, image: Image8) -> tuple[Image8, Image8]:
     """HR image (H,W,3) uint8 to its 8-bit LR image and its 8-bit reconstruction, of the same size as the input."""
     device = next(network.parameters()).device
     with torch.inference_mode():
@@ -67,16 +67,16 @@ class Validation:
         self.bicubic_y = [ws_psnr(luma(restored), luma(image)) for image, restored in bicubic]
         self.bicubic_rgb = [ws_psnr(restored, image) for image, restored in bicubic]
 
-    def __call__(self, network: DINN360) -> Figures:
+    def __call__(self, network: RescalingNetwork) -> Figures:
         return self.with_sample(network)[0]
 
-    def with_sample(self, network: DINN360) -> tuple[Figures, Restored]:
+    def with_sample(self, network: RescalingNetwork) -> tuple[Figures, Restored]:
         """The mean Figures, and the first panorama, always the same, to look at."""
         panoramas = self.each(network)
         sample = next(panoramas)
         return mean([sample.figures, *(restored.figures for restored in panoramas)]), sample
 
-    def each(self, network: DINN360) -> Iterator[Restored]:
+    def each(self, network: RescalingNetwork) -> Iterator[Restored]:
         """Every panorama through the network, in the order of names."""
         network = network.eval()
         network.freeze_inverses()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dinn360.networks.config import LevelConfig, ModelConfig
-from dinn360.networks.layers import SphereConv2d, leaky_relu
+from dinn360.networks.layers import DenseFunction, SphereConv2d, leaky_relu
 
 
 class ResidualBlock(nn.Module):
@@ -18,23 +21,22 @@ class ResidualBlock(nn.Module):
         self.first = SphereConv2d(channels, channels, gain=0.5)
         self.last = SphereConv2d(channels, channels, gain=0.1)
 
+    @property
+    def radius(self) -> int:
+        return self.first.radius + self.last.radius
+
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
         return x + self.last(leaky_relu(self.first(x, wrap)), wrap)
 
 
-class DenseBlock(nn.Module):
-    """Five densely connected convolutions with a scaled residual (ESRGAN's RDB)."""
+class DenseBlock(DenseFunction):
+    """x + 0.2 f(x) with five densely connected convolutions f (ESRGAN's RDB)."""
 
     def __init__(self, channels: int, growth: int) -> None:
-        super().__init__()
-        self.convs = nn.ModuleList(SphereConv2d(channels + i * growth, growth) for i in range(4))
-        self.last = SphereConv2d(channels + 4 * growth, channels)
+        super().__init__(channels, channels, growth)
 
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
-        features = x
-        for conv in self.convs:
-            features = torch.cat([features, leaky_relu(conv(features, wrap))], dim=1)
-        return x + 0.2 * self.last(features, wrap)
+        return x + 0.2 * super().forward(x, wrap)
 
 
 class RRDB(nn.Module):
@@ -43,6 +45,10 @@ class RRDB(nn.Module):
     def __init__(self, channels: int, growth: int) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(DenseBlock(channels, growth) for _ in range(3))
+
+    @property
+    def radius(self) -> int:
+        return sum(block.radius for block in cast(Sequence[DenseBlock], self.blocks))
 
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
         out = x
@@ -80,6 +86,14 @@ class Condition(nn.Module):
             self.latitude_head = nn.ModuleList(
                 [SphereConv2d(width + 1, 2 * latitude, 1, gain=1.0), SphereConv2d(2 * latitude, latitude, 1, gain=1.0)]
             )
+
+    @property
+    def radius(self) -> int:
+        """In pixels of its level, without that of the coarser condition; the latitude head sees one pixel."""
+        if self.content_head is None:
+            return self.first.radius
+        blocks = cast(Sequence[ResidualBlock | RRDB], self.content_head)
+        return self.first.radius + sum(block.radius for block in blocks) + self.content_last.radius
 
     def forward(self, kept: Tensor, coarser: Tensor | None, latitude: Tensor, wrap: bool) -> Tensor:
         if self.raise_coarser is not None and coarser is not None:

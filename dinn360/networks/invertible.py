@@ -1,11 +1,12 @@
 """The invertible parts: Haar transform, invertible deformable (ID) blocks, invertible projection (IP) blocks.
 
 Every class has `forward` and `inverse`, exact inverses of each other up to rounding. Equations after IRN (ID) and
-HCFlow (IP); the affine functions are those of the slides, built from DConv and DST.
+HCFlow (IP); the affine functions of ID blocks are those of the slides, built from DConv and DST.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import cast
 
@@ -55,6 +56,13 @@ class AffineFunction(nn.Module):
         self.merge = SphereConv2d(width, width) if config.merge_conv else None
         self.last = SphereConv2d(width, channels_out, gain=0.0)
 
+    @property
+    def radius(self) -> int:
+        dconvs = sum(dconv.radius for dconv in cast(Sequence[DConv], self.dconvs))
+        dst = 0 if self.dst is None else self.dst.radius
+        merge = 0 if self.merge is None else self.merge.radius
+        return self.first.radius + dconvs + dst + merge + self.last.radius
+
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
         features = leaky_relu(self.first(x, wrap))
         residual = features
@@ -68,23 +76,39 @@ class AffineFunction(nn.Module):
         return self.last(leaky_relu(residual), wrap)
 
 
-class IDBlock(nn.Module):
-    """Invertible deformable block: an affine coupling of the running low-pass image and the rest.
+class InvertibleBlock(nn.Module, ABC):
+    """(B,C,H,W) to the same shape and back."""
+
+    @property
+    @abstractmethod
+    def radius(self) -> int:
+        """How many pixels away either direction sees."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, wrap: bool) -> Tensor: ...
+
+    @abstractmethod
+    def inverse(self, x: Tensor, wrap: bool) -> Tensor: ...
+
+
+class AdditiveAffineBlock(InvertibleBlock):
+    """A coupling of the running low-pass image, three channels, and the rest (IRN's InvBlockExp).
 
     forward:  low' = low + phi(high);  high' = high * exp(s) + eta(low'),  s = clamp * (2 sigmoid(rho(low')) - 1)
-    rho and eta share one trunk with doubled output (HCFlow; one third cheaper than three networks, our choice).
     """
 
-    def __init__(self, channels: int, level: LevelConfig, config: ModelConfig, index: int) -> None:
+    phi: nn.Module
+
+    def __init__(self, clamp: float) -> None:
         super().__init__()
-        high = channels - 3
-        shift = (index % 2) * (config.window // 2)
-        self.clamp = config.coupling_clamp
-        self.phi = AffineFunction(high, 3, level, config, shift if level.dst == "both" else None)
-        self.rho_eta = AffineFunction(3, 2 * high, level, config, None if level.dst == "none" else shift)
+        self.clamp = clamp
+
+    @abstractmethod
+    def rho_and_eta(self, low: Tensor, wrap: bool) -> tuple[Tensor, Tensor]:
+        """rho(low) and eta(low) in the dtype of low."""
 
     def _coupling(self, low: Tensor, wrap: bool) -> tuple[Tensor, Tensor]:
-        rho, eta = self.rho_eta(low, wrap).to(low.dtype).chunk(2, dim=1)
+        rho, eta = self.rho_and_eta(low, wrap)
         return self.clamp * (2 * torch.sigmoid(rho) - 1), eta
 
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
@@ -98,6 +122,30 @@ class IDBlock(nn.Module):
         s, eta = self._coupling(low, wrap)
         high = (high - eta) * torch.exp(-s)
         return torch.cat([low - self.phi(high, wrap), high], dim=1)
+
+
+class IDBlock(AdditiveAffineBlock):
+    """Invertible deformable block: the coupling with affine functions built from DConv and DST.
+
+    rho and eta share one trunk with doubled output (HCFlow; one third cheaper than three networks, our choice).
+    """
+
+    phi: AffineFunction
+
+    def __init__(self, channels: int, level: LevelConfig, config: ModelConfig, index: int) -> None:
+        super().__init__(config.coupling_clamp)
+        high = channels - 3
+        shift = (index % 2) * (config.window // 2)
+        self.phi = AffineFunction(high, 3, level, config, shift if level.dst == "both" else None)
+        self.rho_eta = AffineFunction(3, 2 * high, level, config, None if level.dst == "none" else shift)
+
+    @property
+    def radius(self) -> int:
+        return self.phi.radius + self.rho_eta.radius
+
+    def rho_and_eta(self, low: Tensor, wrap: bool) -> tuple[Tensor, Tensor]:
+        rho, eta = self.rho_eta(low, wrap).to(low.dtype).chunk(2, dim=1)
+        return rho, eta
 
 
 class ActNorm(nn.Module):
@@ -146,7 +194,7 @@ def _bounded(x: Tensor) -> Tensor:
 class IPBlock(nn.Module):
     """Invertible projection block, conditional on c: ActNorm, invertible 1x1, affine coupling (HCFlow's step).
 
-    h or z: (B,C,H,W); condition: (B,Cc,H,W) at the same resolution.
+    h or z: (B,C,H,W); condition: (B,Cc,H,W) at the same resolution. width: hidden channels of the coupling.
     """
 
     def __init__(self, channels: int, condition: int, width: int) -> None:
@@ -158,6 +206,10 @@ class IPBlock(nn.Module):
         self.first = SphereConv2d(self.fixed + condition, width, gain=1.0)
         self.middle = SphereConv2d(width, width, 1, gain=1.0)
         self.last = SphereConv2d(width, 2 * moved, gain=0.0)
+
+    @property
+    def radius(self) -> int:
+        return self.first.radius + self.middle.radius + self.last.radius
 
     def _coupling(self, fixed: Tensor, condition: Tensor, wrap: bool) -> tuple[Tensor, Tensor]:
         features = F.relu(self.first(torch.cat([fixed, condition], dim=1), wrap))
@@ -183,12 +235,14 @@ class Projection(nn.Module):
     With z = 0, `inverse` is the deterministic prediction of h from c.
     """
 
-    def __init__(self, channels: int, condition: int, level: LevelConfig) -> None:
+    def __init__(self, channels: int, condition: int, blocks: int, width: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(
-            IPBlock(channels, condition, level.projection_width) for _ in range(level.projections)
-        )
+        self.blocks = nn.ModuleList(IPBlock(channels, condition, width) for _ in range(blocks))
         self.gaussian = SphereConv2d(condition, 2 * channels, gain=0.0)
+
+    @property
+    def radius(self) -> int:
+        return self.gaussian.radius + sum(block.radius for block in cast(Sequence[IPBlock], self.blocks))
 
     def forward(self, h: Tensor, condition: Tensor, wrap: bool) -> Tensor:
         for block in self.blocks:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,8 +27,35 @@ class SphereConv2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels_out))
         nn.init.xavier_normal_(self.weight, gain=gain) if gain else nn.init.zeros_(self.weight)
 
+    @property
+    def radius(self) -> int:
+        """How many pixels away it sees, to each side; so for all parts."""
+        return int(self.weight.shape[-1]) // 2
+
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
         return sphere_conv2d(x, self.weight, self.bias, wrap)
+
+
+class DenseFunction(nn.Module):
+    """Five densely connected convolutions (IRN's and HCFlow's functions; ESRGAN's blocks are made of it, too).
+
+    (B,in,H,W) -> (B,out,H,W). growth: channels that each of the first four adds. last_gain: of the last one.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, growth: int, last_gain: float = 0.1) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(SphereConv2d(channels_in + i * growth, growth) for i in range(4))
+        self.last = SphereConv2d(channels_in + 4 * growth, channels_out, gain=last_gain)
+
+    @property
+    def radius(self) -> int:
+        return 5
+
+    def forward(self, x: Tensor, wrap: bool) -> Tensor:
+        features = x
+        for conv in self.convs:
+            features = torch.cat([features, leaky_relu(conv(features, wrap))], dim=1)
+        return self.last(features, wrap)
 
 
 class DConv(nn.Module):
@@ -41,6 +70,10 @@ class DConv(nn.Module):
         self.offset_head = SphereConv2d(channels, 2 * 9, offset_kernel, gain=0.0)
         self.max_offset = max_offset
         self.deform = deform
+
+    @property
+    def radius(self) -> int:
+        return max(self.conv.radius + (math.ceil(self.max_offset) if self.deform else 0), self.offset_head.radius)
 
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
         if not self.deform:
@@ -130,6 +163,14 @@ class DST(nn.Module):
 
         reach = (self.window - 1) / 2 * largest(self.scale_head) + self.window * largest(self.offset_head)
         return float(reach.max())
+
+    @property
+    def radius(self) -> int:
+        """Any key of the window, whose mean also steers the heads; a query is a bilinear sample. Of weights that are
+        not there (on the meta device) no reach is known.
+        """
+        reach = 0 if self.qkv.weight.is_meta else math.ceil(self.query_reach()) + 1
+        return max(self.window - 1, reach)
 
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
         tokens = self.norm_attention(x)

@@ -17,7 +17,7 @@ from dinn360.evaluation.evaluate import Result
 from dinn360.evaluation.published import ABLATION
 from dinn360.evaluation.validate import Validation
 from dinn360.info import describe
-from dinn360.networks.config import ModelConfig
+from dinn360.networks.config import ModelConfig, NetworkConfig
 from dinn360.training.config import TrainConfig
 from dinn360.training.journal import read_csv
 from dinn360.training.state import has_state
@@ -35,7 +35,7 @@ class Variant:
     """One run. name: its row, as in `published.ABLATION` where the slides have it. Several may share a name."""
 
     name: str
-    model: ModelConfig
+    model: NetworkConfig
     training: TrainConfig
 
     @property

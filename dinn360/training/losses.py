@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dinn360.networks.dinn360 import DINN360
+from dinn360.networks.network import RescalingNetwork
 from dinn360.sphere import Frame
 
 LUMA = (0.299, 0.587, 0.114)  # BT.601, without its offset
@@ -40,7 +40,7 @@ def reference_lr(x: Tensor, scale: int) -> Tensor:
 
 
 def algorithm_1(
-    network: DINN360,
+    network: RescalingNetwork,
     x: Tensor,
     frame: Frame,
     weights: tuple[float, float, float],
@@ -60,22 +60,15 @@ def algorithm_1(
     split = network.split(x, frame)
     y = quantise(split.y)
     prior: list[Tensor | None] = [torch.randn_like(h) if sample else None for h in split.high]
+    restored = network.reconstruct(y, prior, frame)
 
-    predicted: list[Tensor] = []
-    image, coarser = y, None
-    for index in range(len(prior) - 1, -1, -1):
-        coarser = network.condition(index, image, coarser, frame)
-        high = network.projection(index).inverse(prior[index], coarser, frame.wrap)
-        predicted.insert(0, high)
-        image = network.merge(image, high.to(image.dtype), index, frame)
-
-    error = image - x
+    error = restored.x - x
     hr = (1 - luma) * error.abs().mean() + luma * (error * x.new_tensor(LUMA)[:, None, None]).sum(1).abs().mean()
     lr = (split.y - reference_lr(x, network.config.scale)).square().mean()
     total = weights[0] * hr + weights[1] * lr
     latent_loss = None
     if latent:
-        mixed = [alpha * p + (1 - alpha) * h if alpha else h for p, h in zip(predicted, split.high, strict=True)]
+        mixed = [alpha * p + (1 - alpha) * h if alpha else h for p, h in zip(restored.high, split.high, strict=True)]
         latents = network.project(mixed, y, frame, split.kept)
         values = sum(z.numel() for z in latents)
         apart = [z if zt is None else z - zt for z, zt in zip(latents, prior, strict=True)]

@@ -1,6 +1,6 @@
 """The config of a run as a TOML file: read, overridden by options, checked, and stored whole in the run's folder.
 
-[model]  preset, scale, and any field of ModelConfig, which overrides the preset's
+[model]  preset, scale, and any field of its config (networks.config), which overrides the preset's
 [data]   train, val, photographs, …     fields of DataConfig
 [train]  steps, batch, crop, lr, …      fields of TrainConfig
 [run]    device, threads, …             fields of RunConfig
@@ -19,7 +19,7 @@ from typing import Any
 import tomli_w
 
 from dinn360.data.datasets import LAYOUTS, SPLITS, Selection
-from dinn360.networks.config import PRESETS, SCALES, ModelConfig, preset
+from dinn360.networks.config import ARCHITECTURES, PRESETS, SCALES, ModelConfig, NetworkConfig, preset
 from dinn360.training.config import TrainConfig
 from dinn360.training.processes import DEVICES
 from dinn360.training.settings import COUNT, checked, flag, one_of, setting
@@ -64,7 +64,7 @@ class RunConfig:
 class RunFile:
     """Everything that a run is made of, but for its folder."""
 
-    model: ModelConfig
+    model: NetworkConfig
     data: DataConfig
     train: TrainConfig
     run: RunConfig
@@ -100,7 +100,7 @@ def resolve(path: Path | None, options: Tables) -> RunFile:
     return RunFile(model, DataConfig(**data), train, RunConfig(**layers.values("run", RunConfig)))
 
 
-SECTIONS: dict[str, type] = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig, "run": RunConfig}
+SECTIONS: dict[str, type] = {"model": NetworkConfig, "data": DataConfig, "train": TrainConfig, "run": RunConfig}
 
 
 def option(section: str, key: str) -> str:
@@ -124,13 +124,20 @@ class _Layers:
     def __init__(self, path: Path | None, tables: Tables, options: Tables) -> None:
         self.path, self.tables, self.options = path, tables, options
 
-    def values(self, section: str, cls: type) -> dict[str, Any]:
-        """What either says about the section, checked."""
+    def given(self, section: str) -> dict[str, Any]:
+        """What either says about the section, as it is."""
         table = self.tables.get(section, {})
         if not isinstance(table, dict):
             raise UserError(f"{self.path}: {section}: expected a table, found {table!r}")
-        both = {**table, **self.options.get(section, {})}
-        return {key: checked(self.where(section, key), cls, key, value) for key, value in both.items()}
+        return {**table, **self.options.get(section, {})}
+
+    def values(self, section: str, cls: type) -> dict[str, Any]:
+        """What either says about the section, checked."""
+        return self.checked(section, cls, self.given(section))
+
+    def checked(self, section: str, cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+        """`values` of the section as the fields of `cls` hold them."""
+        return {key: checked(self.where(section, key), cls, key, value) for key, value in values.items()}
 
     def where(self, section: str, key: str) -> str:
         """Where the value comes from: "run.toml: train.steps" or "--steps"."""
@@ -138,16 +145,24 @@ class _Layers:
         return option(section, key) if given else f"{self.path}: {section}.{key}"
 
 
-def _model(layers: _Layers) -> ModelConfig:
-    values = layers.values("model", ModelConfig)
-    name, scale = values.setdefault("preset", "edge"), values.setdefault("scale", 4)
-    names = PRESETS if "levels" not in values else (*PRESETS, "custom")
-    for key, choices in (("preset", names), ("scale", SCALES)):
-        if values[key] not in choices:
-            expected = ", ".join(map(str, choices))
-            raise UserError(f"{layers.where('model', key)}: expected one of {expected}, found {values[key]!r}")
+def _model(layers: _Layers) -> NetworkConfig:
+    given = layers.given("model")
+    name, scale = given.setdefault("preset", "edge"), given.setdefault("scale", 4)
+    architecture = given.pop("architecture", None)
+    names = PRESETS if "levels" not in given else (*PRESETS, "custom")
+    choices: dict[str, tuple[Any, ...]] = {"preset": names, "scale": SCALES}
+    if architecture is not None:
+        choices["architecture"] = tuple(ARCHITECTURES) if name == "custom" else (preset(name, scale).architecture,)
+    for key, values in choices.items():
+        found = architecture if key == "architecture" else given[key]
+        if found not in values:
+            expected = ", ".join(map(str, values))
+            raise UserError(f"{layers.where('model', key)}: expected one of {expected}, found {found!r}")
+    start = preset(name, scale) if name in PRESETS else None
+    cls = type(start) if start else ARCHITECTURES[architecture or ModelConfig.architecture]
+    fields = layers.checked("model", cls, given)
     try:
-        return replace(preset(name, scale), **values) if name in PRESETS else ModelConfig(**values)
+        return replace(start, **fields) if start else cls(**fields)
     except UserError as error:
         raise UserError(f"{layers.path}: model.{error}" if layers.tables.get("model") else str(error)) from None
 

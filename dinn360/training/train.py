@@ -17,8 +17,9 @@ from dinn360.checkpoint import Checkpoint, save_checkpoint
 from dinn360.data.ahead import Ahead
 from dinn360.data.crops import Batch, Crops
 from dinn360.evaluation.validate import Validation, as_dict
-from dinn360.networks.config import ModelConfig
-from dinn360.networks.dinn360 import DINN360
+from dinn360.networks.architectures import build_network
+from dinn360.networks.config import NetworkConfig
+from dinn360.networks.network import RescalingNetwork
 from dinn360.training.config import TrainConfig
 from dinn360.training.interrupt import Interrupt
 from dinn360.training.journal import Journal
@@ -38,7 +39,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: ModelConfig,
+        model: NetworkConfig,
         config: TrainConfig,
         crops: Crops,
         validation: Validation | None,
@@ -51,7 +52,7 @@ class Trainer:
         self.crops = crops.part(self.processes.rank, self.processes.world)
         self.tensorboard = tensorboard
         torch.manual_seed(config.seed)
-        self.network: DINN360 = DINN360(model).to(  # type: ignore[call-overload]
+        self.network: RescalingNetwork = build_network(model).to(  # type: ignore[call-overload]
             self.processes.device, memory_format=torch.channels_last
         )
         self.average = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}

@@ -1,4 +1,4 @@
-"""What a DINN360 network is made of: one frozen dataclass, the two presets, and their validation.
+"""What a DINN360 network is made of, its validation and its two sizes.
 
 The slides name the parts and give no number. `base` follows the sizes of the ancestors IRN and HCFlow;
 `edge` is our choice for real-time use on an embedded GPU (see the budget test in tests/test_info.py).
@@ -6,13 +6,11 @@ The slides name the parts and give no number. `base` follows the sizes of the an
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
+from dinn360.networks.config.base import NetworkConfig
 from engines.errors import UserError
-
-SCALES = (2, 4, 8)
-PRESETS = ("base", "edge")
 
 
 @dataclass(frozen=True)
@@ -37,18 +35,20 @@ class LevelConfig:
     latitude_width: int
 
 
-@dataclass(frozen=True)
-class ModelConfig:
-    """Everything that fixes the architecture. Levels are listed from fine (0) to coarse.
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(NetworkConfig):
+    """DINN360's config.
 
     The four switches are the ablations of the slides: `deform` (off: plain convolutions and plain window
     queries, same weights otherwise), `dst`, `latitude_head`, `content_head`. The fifth, backflow, belongs to
     training (TrainConfig). All other values are our choice.
     """
 
-    scale: int
+    architecture: ClassVar[str] = "dinn360"
+    title: ClassVar[str] = "DINN360"
+    level_type: ClassVar[type] = LevelConfig
+
     levels: tuple[LevelConfig, ...]
-    preset: str = "custom"
     deform: bool = True
     dst: bool = True
     latitude_head: bool = True
@@ -64,10 +64,7 @@ class ModelConfig:
     coupling_clamp: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.scale not in SCALES:
-            raise UserError(f"scale: expected one of {SCALES}, found {self.scale}")
-        if 2 ** len(self.levels) != self.scale:
-            raise UserError(f"levels: scale {self.scale} needs log2(scale) levels, found {len(self.levels)}")
+        super().__post_init__()
         if not (self.latitude_head or self.content_head):
             raise UserError("latitude_head, content_head: at least one head must stay on, found both off")
         if self.dconvs not in (1, 2):
@@ -84,35 +81,14 @@ class ModelConfig:
             if level.dst not in ("both", "eta", "none"):
                 raise UserError(f"levels[{index}].dst: expected both, eta or none, found {level.dst!r}")
 
-    def level_channels(self, index: int) -> tuple[int, int]:
-        """Channels (total, kept) of level `index`: after its Haar, and after its split (the last keeps y: 3)."""
-        kept_before = 3
-        for i in range(index + 1):
-            total = 4 * kept_before
-            kept_before = 3 if i == len(self.levels) - 1 else total // 2
-        return total, kept_before
-
     def to_dict(self) -> dict[str, Any]:
-        """Plain types only, for checkpoints and JSON."""
-        values = asdict(self)
-        values["levels"] = [asdict(level) for level in self.levels]
+        """Without a tag: files from before there was one have none either, and a network has one dictionary."""
+        values = super().to_dict()
+        del values["architecture"]
         return values
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
-        """The inverse of `to_dict`; unknown or missing names raise UserError."""
-        known = {f.name for f in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise UserError(f"model config: unknown field {unknown[0]!r}, expected some of {sorted(known)}")
-        try:
-            levels = tuple(LevelConfig(**level) for level in values["levels"])
-            return cls(**{**values, "levels": levels})
-        except (TypeError, KeyError) as error:
-            raise UserError(f"model config: {error}") from None
 
-
-def _base(scale: int) -> ModelConfig:
+def base(scale: int) -> ModelConfig:
     """Paper size: 8 ID and 6 IP blocks a level (IRN, HCFlow), 32 channels, RRDB content trunk of 64."""
     level = LevelConfig(
         blocks=8,
@@ -128,7 +104,7 @@ def _base(scale: int) -> ModelConfig:
     return ModelConfig(scale=scale, levels=(level,) * (scale.bit_length() - 1), preset="base")
 
 
-def _edge(scale: int) -> ModelConfig:
+def edge(scale: int) -> ModelConfig:
     """Real-time size. Work is spent where a pixel is cheap: the coarsest level is the widest and the deepest."""
     fine = LevelConfig(
         blocks=2,
@@ -168,12 +144,3 @@ def _edge(scale: int) -> ModelConfig:
         offset_kernel=1,
         content_block="residual",
     )
-
-
-def preset(name: str, scale: int) -> ModelConfig:
-    """The named preset at `scale` (2, 4 or 8). Raises UserError for an unknown name or scale."""
-    if scale not in SCALES:
-        raise UserError(f"--scale: expected one of {SCALES}, found {scale}")
-    if name not in PRESETS:
-        raise UserError(f"--preset: expected one of {PRESETS}, found {name!r}")
-    return _base(scale) if name == "base" else _edge(scale)

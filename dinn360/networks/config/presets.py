@@ -1,0 +1,38 @@
+"""Configs by name, and from the dictionaries in files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dinn360.networks.config import dinn360, irn
+from dinn360.networks.config.base import SCALES, NetworkConfig
+from engines.errors import UserError
+
+_PRESETS: dict[str, Callable[[int], NetworkConfig]] = {
+    "base": dinn360.base,
+    "edge": dinn360.edge,
+    "irn-base": irn.base,
+    "irn-edge": irn.edge,
+}
+PRESETS = tuple(_PRESETS)
+ARCHITECTURES: dict[str, type[NetworkConfig]] = {
+    config.architecture: config for config in (dinn360.ModelConfig, irn.IRNConfig)
+}
+
+
+def preset(name: str, scale: int) -> NetworkConfig:
+    """The named preset at `scale` (2, 4 or 8). Raises UserError for an unknown name or scale."""
+    if scale not in SCALES:
+        raise UserError(f"--scale: expected one of {SCALES}, found {scale}")
+    if name not in PRESETS:
+        raise UserError(f"--preset: expected one of {PRESETS}, found {name!r}")
+    return _PRESETS[name](scale)
+
+
+def config_from_dict(values: Mapping[str, Any]) -> NetworkConfig:
+    """The inverse of `NetworkConfig.to_dict`; without a tag the architecture is DINN360. UserError for a wrong one."""
+    architecture = values.get("architecture", dinn360.ModelConfig.architecture)
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
+        raise UserError(f"model config: unknown architecture {architecture!r}, expected one of {tuple(ARCHITECTURES)}")
+    return ARCHITECTURES[architecture].from_dict(values)
