@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import torch
@@ -14,6 +14,7 @@ from dinn360.commands.selection import selection_options
 from dinn360.data.crops import Crops, read_folder
 from dinn360.data.datasets import Selection
 from dinn360.evaluation.validate import Validation
+from dinn360.native import Choice, choose_kernels
 from dinn360.networks.config import PRESETS, preset
 from dinn360.training.memory import keep_freed_memory
 from dinn360.training.train import TrainConfig, Trainer
@@ -48,6 +49,13 @@ def train_options(command: Any) -> Any:
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option("--init", type=PATH, help="Start from this checkpoint's weights (fine-tuning).")
 @click.option("--threads", type=click.IntRange(min=1), default=None, help="CPU threads (default: all cores).")
+@click.option(
+    "--kernels",
+    type=click.Choice(get_args(Choice)),
+    default="auto",
+    show_default=True,
+    help="Deformable convolutions: C++ kernels, twice as fast, or composed of PyTorch's operators.",
+)
 @selection_options
 @train_options
 def train(
@@ -60,6 +68,7 @@ def train(
     resume: bool,
     init: Path | None,
     threads: int | None,
+    kernels: Choice,
     selection: Selection,
     **settings: Any,
 ) -> None:
@@ -89,6 +98,7 @@ def train(
         description,
     )
     trainer = Trainer(model, config, crops, Validation(val, scale) if val else None, out)
+    click.echo(choose_kernels(trainer.network, kernels))
     if resume:
         trainer.resume()
     elif init:
