@@ -78,7 +78,7 @@ def ablate(
     networks = []
     for number, variant in enumerate(runs):
         click.echo(f"{variant.name}, seed {variant.training.seed} ({number + 1} of {len(runs)})", err=True)
-        path = train_variant(variant, crops, validation, out)
+        path = train_variant(variant, crops, validation, out, settings.run.kernels)
         if path is None:
             raise UserError(f"--out {out}: stopped; the same command goes on")
         networks.append(Network(load_checkpoint(path).build(), variant.folder))

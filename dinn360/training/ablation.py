@@ -17,6 +17,7 @@ from dinn360.evaluation.evaluate import Result
 from dinn360.evaluation.published import ABLATION
 from dinn360.evaluation.validate import Validation
 from dinn360.info import describe
+from dinn360.native import Choice, choose_kernels
 from dinn360.networks.config import ModelConfig, NetworkConfig
 from dinn360.training.config import TrainConfig
 from dinn360.training.journal import read_csv
@@ -58,7 +59,9 @@ def variants(model: ModelConfig, training: TrainConfig, seeds: int) -> list[Vari
     return [*full, *ablated, Variant("w/o feedback", model, replace(training, alpha=0.0))]
 
 
-def train_variant(variant: Variant, crops: Crops, validation: Validation | None, out: Path) -> Path | None:
+def train_variant(
+    variant: Variant, crops: Crops, validation: Validation | None, out: Path, kernels: Choice = "auto"
+) -> Path | None:
     """Trains a variant in a folder of its own below `out`, or goes on where it was stopped; returns its checkpoint,
     or None when Ctrl-C or SIGTERM stopped the run.
 
@@ -71,6 +74,7 @@ def train_variant(variant: Variant, crops: Crops, validation: Validation | None,
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "last.pth"
     trainer = Trainer(variant.model, variant.training, crops.with_seed(variant.training.seed), validation, folder)
+    choose_kernels(trainer.network, kernels)
     if has_state(folder):
         if path.exists() and load_checkpoint(path).provenance["training"] != asdict(variant.training):
             raise UserError(f"--out {folder}: expected a run with these settings, found one with others")
