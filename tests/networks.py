@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from dinn360.networks.architectures import build_network
-from dinn360.networks.config import IRNConfig, IRNLevel, LevelConfig, ModelConfig, NetworkConfig
+from dinn360.networks.config import (
+    HCFlowConfig,
+    HCFlowLevel,
+    IRNConfig,
+    IRNLevel,
+    LevelConfig,
+    ModelConfig,
+    NetworkConfig,
+)
 from dinn360.networks.network import RescalingNetwork
 
 _LEVEL = LevelConfig(
@@ -42,7 +50,15 @@ def tiny(scale: int = 2, **changes: Any) -> ModelConfig:
 
 def tiny_irn(scale: int = 2) -> IRNConfig:
     """IRN with hardly any weights."""
-    return IRNConfig(scale=scale, levels=(IRNLevel(blocks=2, growth=4),) * (scale.bit_length() - 1))
+    return IRNConfig(scale=scale, levels=(IRNLevel(blocks=1, growth=4),) * (scale.bit_length() - 1))
+
+
+def tiny_hcflow(scale: int = 2) -> HCFlowConfig:
+    """HCFlow with hardly any weights."""
+    level = HCFlowLevel(
+        steps=2, growth=4, feature_blocks=1, feature_width=6, feature_growth=2, projections=1, projection_width=6
+    )
+    return HCFlowConfig(scale=scale, levels=(level,) * (scale.bit_length() - 1))
 
 
 def randomise(network: RescalingNetwork, seed: int, std: float = 0.05) -> RescalingNetwork:

@@ -186,7 +186,7 @@ class ChannelMixing(nn.Module):
         return F.conv2d(x, matrix[:, :, None, None])
 
 
-def _bounded(x: Tensor) -> Tensor:
+def bounded(x: Tensor) -> Tensor:
     """HCFlow's bounded log-scale: 0.318 * atan(2x), within (-0.5, 0.5)."""
     return 0.318 * torch.atan(2 * x)
 
@@ -215,7 +215,7 @@ class IPBlock(nn.Module):
         features = F.relu(self.first(torch.cat([fixed, condition], dim=1), wrap))
         out = self.last(F.relu(self.middle(features, wrap)), wrap).to(fixed.dtype)
         shift, scale = out.chunk(2, dim=1)
-        return shift, _bounded(scale)
+        return shift, bounded(scale)
 
     def forward(self, h: Tensor, condition: Tensor, wrap: bool) -> Tensor:
         h = self.mix(self.norm(h))
@@ -248,11 +248,11 @@ class Projection(nn.Module):
         for block in self.blocks:
             h = block(h, condition, wrap)
         mean, scale = self.gaussian(condition, wrap).to(h.dtype).chunk(2, dim=1)
-        return (h - mean) * torch.exp(-_bounded(scale))
+        return (h - mean) * torch.exp(-bounded(scale))
 
     def inverse(self, z: Tensor | None, condition: Tensor, wrap: bool) -> Tensor:
         mean, scale = self.gaussian(condition, wrap).chunk(2, dim=1)
-        h = mean if z is None else z * torch.exp(_bounded(scale)) + mean
+        h = mean if z is None else z * torch.exp(bounded(scale)) + mean
         for block in reversed(cast(Sequence[IPBlock], self.blocks)):
             h = block.inverse(h, condition, wrap)
         return h

@@ -2,6 +2,7 @@
 
 from dinn360.networks.config.base import SCALES, NetworkConfig
 from dinn360.networks.config.dinn360 import LevelConfig, ModelConfig
+from dinn360.networks.config.hcflow import HCFlowConfig, HCFlowLevel
 from dinn360.networks.config.irn import IRNConfig, IRNLevel
 from dinn360.networks.config.presets import ARCHITECTURES, PRESETS, config_from_dict, preset
 
@@ -9,6 +10,8 @@ __all__ = [
     "ARCHITECTURES",
     "PRESETS",
     "SCALES",
+    "HCFlowConfig",
+    "HCFlowLevel",
     "IRNConfig",
     "IRNLevel",
     "LevelConfig",

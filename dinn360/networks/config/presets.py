@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dinn360.networks.config import dinn360, irn
+from dinn360.networks.config import dinn360, hcflow, irn
 from dinn360.networks.config.base import SCALES, NetworkConfig
 from engines.errors import UserError
 
@@ -14,10 +14,12 @@ _PRESETS: dict[str, Callable[[int], NetworkConfig]] = {
     "edge": dinn360.edge,
     "irn-base": irn.base,
     "irn-edge": irn.edge,
+    "hcflow-base": hcflow.base,
+    "hcflow-edge": hcflow.edge,
 }
 PRESETS = tuple(_PRESETS)
 ARCHITECTURES: dict[str, type[NetworkConfig]] = {
-    config.architecture: config for config in (dinn360.ModelConfig, irn.IRNConfig)
+    config.architecture: config for config in (dinn360.ModelConfig, irn.IRNConfig, hcflow.HCFlowConfig)
 }
 
 

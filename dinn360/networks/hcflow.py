@@ -1,0 +1,122 @@
+"""HCFlow, the ancestor whose hierarchy and conditional flow DINN360 has taken over.
+
+After Liang et al., Hierarchical Conditional Flow, ICCV 2021, and its published configuration for x4 rescaling; other
+scales repeat its levels. Ours differs in what the package is about, so that a comparison isolates the architecture:
+columns wrap, rows end at the poles, decoding takes z = 0, features see the rounded LR image, and normalisations start
+at the identity instead of taking the first batch's statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dinn360.networks.condition import RRDB
+from dinn360.networks.config import HCFlowConfig, HCFlowLevel
+from dinn360.networks.hierarchy import Hierarchy
+from dinn360.networks.invertible import ActNorm, InvertibleBlock, Projection, bounded
+from dinn360.networks.layers import DenseFunction, SphereConv2d
+from dinn360.sphere import PANORAMA, Frame
+
+
+class FlowStep(InvertibleBlock):
+    """A step of the main flow: ActNorm, then either the high bands or the running low-pass image move.
+
+    even steps:  high' = (high + shift(low)) * exp(bounded(scale(low)));  odd steps:  low' = low + shift(high)
+    """
+
+    def __init__(self, channels: int, growth: int, index: int) -> None:
+        super().__init__()
+        high = channels - 3
+        self.moves_low = index % 2 == 1
+        self.norm = ActNorm(channels)
+        inner, outer = (high, 3) if self.moves_low else (3, 2 * high)
+        self.function = DenseFunction(inner, outer, growth, last_gain=0.0)
+
+    @property
+    def radius(self) -> int:
+        return self.function.radius
+
+    def _coupling(self, low: Tensor, wrap: bool) -> tuple[Tensor, Tensor]:
+        shift, scale = self.function(low, wrap).to(low.dtype).chunk(2, dim=1)
+        return shift, bounded(scale)
+
+    def forward(self, x: Tensor, wrap: bool) -> Tensor:
+        x = self.norm(x)
+        low, high = x[:, :3], x[:, 3:]
+        if self.moves_low:
+            return torch.cat([low + self.function(high, wrap), high], dim=1)
+        shift, scale = self._coupling(low, wrap)
+        return torch.cat([low, (high + shift) * torch.exp(scale)], dim=1)
+
+    def inverse(self, x: Tensor, wrap: bool) -> Tensor:
+        low, high = x[:, :3], x[:, 3:]
+        if self.moves_low:
+            return self.norm.inverse(torch.cat([low - self.function(high, wrap), high], dim=1))
+        shift, scale = self._coupling(low, wrap)
+        return self.norm.inverse(torch.cat([low, high * torch.exp(-scale) - shift], dim=1))
+
+
+class Features(nn.Module):
+    """What decoding knows at one level: RRDBs over the kept part and the next coarser level's features, copied to
+    twice the size.
+    """
+
+    def __init__(self, kept: int, coarser: int, level: HCFlowLevel) -> None:
+        super().__init__()
+        width = level.feature_width
+        self.first = SphereConv2d(kept + coarser, width, gain=1.0)
+        self.blocks = nn.ModuleList(RRDB(width, level.feature_growth) for _ in range(level.feature_blocks))
+        self.last = SphereConv2d(width, width)
+
+    @property
+    def radius(self) -> int:
+        """In pixels of its level, without that of the coarser features."""
+        blocks = cast(Sequence[RRDB], self.blocks)
+        return self.first.radius + sum(block.radius for block in blocks) + self.last.radius
+
+    def forward(self, kept: Tensor, coarser: Tensor | None, wrap: bool) -> Tensor:
+        if coarser is not None:
+            kept = torch.cat([kept, F.interpolate(coarser, scale_factor=2.0, mode="nearest").to(kept.dtype)], dim=1)
+        first = self.first(kept, wrap)
+        features = first
+        for block in self.blocks:
+            features = block(features, wrap)
+        return first + self.last(features, wrap)
+
+
+class HCFlow(Hierarchy):
+    """The main flow splits the image; a conditional flow, DINN360's projection without a latitude, brings h to z."""
+
+    config: HCFlowConfig
+
+    def __init__(self, config: HCFlowConfig) -> None:
+        super().__init__(config)
+        self.main = nn.ModuleList()
+        self.features = nn.ModuleList()
+        self.projections = nn.ModuleList()
+        for index, level in enumerate(config.levels):
+            total, kept = config.level_channels(index)
+            coarser = config.levels[index + 1].feature_width if index + 1 < len(config.levels) else 0
+            self.main.append(nn.ModuleList(FlowStep(total, level.growth, i) for i in range(level.steps)))
+            self.features.append(Features(kept, coarser, level))
+            self.projections.append(
+                Projection(total - kept, level.feature_width, level.projections, level.projection_width)
+            )
+
+    def blocks(self, index: int) -> Sequence[FlowStep]:
+        """The main flow's steps of level `index`, in forward order."""
+        return cast(Sequence[FlowStep], self.main[index])
+
+    def condition(self, index: int, kept: Tensor, coarser: Tensor | None, frame: Frame = PANORAMA) -> Tensor:
+        return self.features[index](kept, coarser, frame.wrap)
+
+    def condition_radius(self, index: int) -> int:
+        return cast(Features, self.features[index]).radius
+
+    def parts(self) -> dict[str, nn.Module]:
+        return {"main flow": self.main, "features": self.features, "conditional flow": self.projections}

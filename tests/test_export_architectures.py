@@ -1,0 +1,87 @@
+"""IRN and HCFlow through the exporter: the same graphs, contract and commands as DINN360's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from click.testing import CliRunner
+from networks import build, picture, tiny_hcflow, tiny_irn
+from ort_library import needs_library
+
+from dinn360.checkpoint import Checkpoint, save_checkpoint
+from dinn360.networks.config import NetworkConfig
+from dinn360.networks.network import RescalingNetwork
+from dinn360.tiling import tiling
+from engines.images import to_image, write_png
+from engines.session import open_session
+from export.cli import main
+from export.graphs import GRAPHS
+from export.lowering import LOWERINGS
+from export.onnx import Form, check, finish, label, metadata, trace
+from export.parity import TOLERANCE, difference
+
+CONFIGS: dict[str, NetworkConfig] = {"irn": tiny_irn(2), "hcflow": tiny_hcflow(4)}
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[RescalingNetwork, Path]:
+    """A network and the folder of its graphs: <ops>/{down,up}.onnx."""
+    config = CONFIGS[request.param]
+    network, folder = build(config), tmp_path_factory.mktemp(request.param)
+    checkpoint = Checkpoint(config, network.state_dict())
+    for direction in GRAPHS:
+        traced = trace(network, direction, 19)
+        for ops in LOWERINGS:
+            form = Form(ops)
+            model = finish(traced, direction, form)
+            told = metadata(checkpoint, "", direction, form) | tiling(network, direction, measure=False).metadata()
+            label(model, told)
+            check(model)
+            (folder / ops).mkdir(exist_ok=True)
+            onnx.save(model, str(folder / ops / f"{direction}.onnx"))
+    return network, folder
+
+
+@pytest.mark.parametrize("ops", ["standard", "primitive", "plugin", pytest.param("cpu", marks=needs_library)])
+def test_graphs_equal_torch_at_every_size(case: tuple[RescalingNetwork, Path], ops: str) -> None:
+    network, folder = case
+    for direction, graph in GRAPHS.items():
+        module = graph(network).eval()
+        with open_session(folder / ops / f"{direction}.onnx", 1) as session:
+            for height, width in ((16, 32), (21, 43), (3, 5)):
+                x = torch.cat([picture(height, width, seed) for seed in range(2)])
+                with torch.inference_mode():
+                    expected = module(x).numpy()
+                found = session.run(**{graph.source: x.numpy()})[graph.result]
+                assert difference(found, expected)[0] <= TOLERANCE, (direction, height, width)
+                assert expected.std() > 0.05
+
+
+def test_every_upscaling_graph_can_be_told_where_a_tile_lies(case: tuple[RescalingNetwork, Path]) -> None:
+    """Neither IRN nor HCFlow knows latitudes, but who cuts tiles need not know that."""
+    network, folder = case
+    y = picture(8, 16).numpy()
+    for ops in ("standard", "primitive"):
+        with open_session(folder / ops / "up.onnx", 1) as session:
+            assert [spec.name for spec in session.optional] == ["omitted"]
+            whole, tile = session.run(lr=y)["hr"], session.run(lr=y, omitted=np.array([4, 2, 0, 0]))["hr"]
+            assert np.array_equal(whole, tile)
+            assert session.metadata["tile_align"] == "1"
+            config = json.loads(session.metadata["config"])
+            assert config["architecture"] == network.config.architecture
+
+
+def test_the_commands_take_its_checkpoint(tmp_path: Path) -> None:
+    ckpt, image, out = tmp_path / "irn.pth", tmp_path / "small.png", tmp_path / "graphs"
+    network = build(tiny_irn(2))
+    save_checkpoint(ckpt, Checkpoint(network.config, network.state_dict()))
+    write_png(image, to_image(picture(32, 64).numpy()))
+    made = CliRunner().invoke(main, ["onnx", "--ckpt", str(ckpt), "--out", str(out)])
+    assert made.exit_code == 0, made.output
+    done = CliRunner().invoke(main, ["check", "--ckpt", str(ckpt), "--onnx", str(out), "--image", str(image)])
+    assert done.exit_code == 0 and done.output.count(" ok") == 2, done.output
