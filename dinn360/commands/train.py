@@ -12,6 +12,7 @@ from dinn360.checkpoint import load_checkpoint
 from dinn360.commands.settings import setting_options
 from dinn360.data.crops import Crops, read_folder
 from dinn360.evaluation.validate import Validation
+from dinn360.native import choose_kernels
 from dinn360.networks.config import PRESETS, ModelConfig
 from dinn360.training.config import TrainConfig
 from dinn360.training.memory import keep_freed_memory
@@ -73,6 +74,9 @@ def train(
         if not resume and has_state(out):
             raise UserError(f"--out {out}: holds a run already; continue it with --resume or name another folder")
         trainer = _trainer(settings, out, processes)
+        kernels = choose_kernels(trainer.network, settings.run.kernels)
+        if processes.first:
+            click.echo(kernels)
         if resume:
             trainer.resume()
         elif settings.run.init:

@@ -70,6 +70,7 @@ class DConv(nn.Module):
         self.offset_head = SphereConv2d(channels, 2 * 9, offset_kernel, gain=0.0)
         self.max_offset = max_offset
         self.deform = deform
+        self.operator = deform_conv2d  # or another implementation of it: dinn360.native
 
     @property
     def radius(self) -> int:
@@ -79,7 +80,7 @@ class DConv(nn.Module):
         if not self.deform:
             return self.conv(x, wrap)
         offset = self.offset_head(x, wrap).clamp(-self.max_offset, self.max_offset)
-        return deform_conv2d(x, offset, self.conv.weight, self.conv.bias, None, self.max_offset, wrap)
+        return self.operator(x, offset, self.conv.weight, self.conv.bias, None, self.max_offset, wrap)
 
 
 class LayerNorm2d(nn.Module):

@@ -1,11 +1,10 @@
 // Deformable convolution: for each tile of pixels the samples are gathered into the first-level cache and multiplied
 // with the weights there, all sums in registers. Nothing of a sample is written anywhere else.
-//
-// Coordinates are whole pixels plus the fraction of the offset, so that their precision does not depend on the width.
 #pragma once
 
 #include "deform_copy.h"
 #include "kernels.h"
+#include "sampling.h"
 #include "simd.h"
 
 namespace dinn360::cpu::DINN360_CPU_SET::deform {
@@ -26,40 +25,20 @@ struct alignas(64) Samples {
 
 // ---- samples
 
-// `column` modulo `width`.
-inline IntVec wrapped(IntVec column, int32_t width) {
-  column += column < 0 ? IntVec{} + width : IntVec{};
-  column -= column >= width ? IntVec{} + width : IntVec{};
-  if (any((column < 0) | (column >= width))) {
-    for (int i = 0; i < kLanes; ++i) column[i] = column[i] % width + (column[i] % width < 0 ? width : 0);
-  }
-  return column;
-}
-
-inline IntVec clamped(IntVec value, int32_t low, int32_t high) {
-  value = value < low ? IntVec{} + low : value;
-  return value > high ? IntVec{} + high : value;
-}
-
 // The samples of one tap of one offset group for the `count` output pixels from `first` on.
 template <class T>
 void locate(DeformConvParams const& p, Plan const& plan, int32_t const* rows, int32_t const* columns, T const* offset,
             T const* mask, int64_t count, int32_t tap_row, int32_t tap_column, Samples& out) {
-  constexpr float kFar = 0x1p30f;  // floor and pixel still fit an int32 together
   int32_t const row_pixels = static_cast<int32_t>(plan.row / plan.pixel);
   Vec const one = broadcast(1.f);
   for (int64_t at = 0; at < count; at += kLanes) {
-    Vec down = load_first<Vec>(offset + at, count - at);
-    Vec across = load_first<Vec>(offset + plan.pixels + at, count - at);
-    IntVec const finite = (down - down == 0.f) & (across - across == 0.f);
-    down = finite ? larger(broadcast(-kFar), -larger(broadcast(-kFar), -down)) : Vec{};
-    across = finite ? larger(broadcast(-kFar), -larger(broadcast(-kFar), -across)) : Vec{};
-    IntVec const down_floor = floor_to_int(down), across_floor = floor_to_int(across);
-    Vec const lower = down - __builtin_convertvector(down_floor, Vec);
-    Vec const right = across - __builtin_convertvector(across_floor, Vec);
-    IntVec row = load_bits<IntVec>(rows + at) + tap_row + down_floor;
-    IntVec column = load_bits<IntVec>(columns + at) + tap_column + across_floor;
-    row = clamped(finite ? row : IntVec{} - kRim, -kRim, p.height) + kRim;
+    Position const position = position_of(load_first<Vec>(offset + at, count - at),
+                                          load_first<Vec>(offset + plan.pixels + at, count - at),
+                                          load_bits<IntVec>(rows + at) + tap_row,
+                                          load_bits<IntVec>(columns + at) + tap_column);
+    Vec const lower = position.lower, right = position.right;
+    IntVec const row = clamped(position.finite ? position.row : IntVec{} - kRim, -kRim, p.height) + kRim;
+    IntVec column = position.column;
     column = p.wrap ? wrapped(column, p.width) : clamped(column, -kRim, p.width) + kRim;
     Vec const factor = mask == nullptr ? one : load_first<Vec>(mask + at, count - at);
     store_bits(out.place + at, row * row_pixels + column);

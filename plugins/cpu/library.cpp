@@ -1,9 +1,7 @@
 // The operators for ctypes, on threads of their own. Used by tests and benchmarks (library.py).
-#include <thread>
-#include <vector>
-
 #include "kernels.h"
 #include "operators.h"
+#include "threads.h"
 
 #define DINN360_EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -12,25 +10,18 @@ namespace {
 using namespace dinn360;
 using namespace dinn360::cpu;
 
-void run_on_threads(void*, int64_t count, void (*task)(void* data, int64_t index), void* data) {
-  std::vector<std::thread> others;
-  for (int64_t index = 1; index < count; ++index) others.emplace_back(task, data, index);
-  if (count > 0) task(data, 0);
-  for (std::thread& other : others) other.join();
-}
-
 template <class Params>
 const char* call(const char* (*operation)(Params const&, Pool const&, void*, Kernels const*), Params const& params,
                  int32_t threads, const char* instruction_set, void* workspace) {
   if (const char* const why = check(params)) return why;
   Kernels const* const kernels = find_kernels(instruction_set);
   if (kernels == nullptr) return "this CPU has no such instruction set";
-  return operation(params, Pool{nullptr, run_on_threads, threads}, workspace, kernels);
+  return operation(params, pool_of_threads(threads), workspace, kernels);
 }
 
 template <class Params>
 size_t size(Params const& params, int32_t threads, const char* instruction_set) {
-  return workspace_size(params, Pool{nullptr, run_on_threads, threads}, find_kernels(instruction_set));
+  return workspace_size(params, pool_of_threads(threads), find_kernels(instruction_set));
 }
 
 }  // namespace

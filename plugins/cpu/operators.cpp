@@ -1,22 +1,16 @@
 #include "operators.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
-#include <memory>
-#include <new>
 
 #include "kernels.h"
+#include "phases.h"
 
 namespace dinn360::cpu {
 
 namespace {
-
-constexpr size_t kAlignment = 64;
-
-size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 bool all_positive(std::initializer_list<int32_t> values) {
   return std::all_of(values.begin(), values.end(), [](int32_t value) { return value > 0; });
@@ -28,48 +22,6 @@ bool known_type(DataType type) { return type == DataType::kFloat || type == Data
 bool countable(int64_t height, int64_t width) {
   constexpr int64_t kAround = 8;
   return (height + kAround) * (width + kAround) <= std::numeric_limits<int32_t>::max();
-}
-
-template <class Params>
-size_t workspace_size(Steps<Params> const& steps, Params const& params, Pool const& pool) {
-  return kAlignment + aligned(steps.shared_bytes(params)) + pool.threads * aligned(steps.own_bytes(params));
-}
-
-// One phase on the pool: each worker takes the next unit that nobody has, in its own part of the workspace.
-template <class Params>
-struct Phase {
-  Steps<Params> const& steps;
-  Params const& params;
-  char* workspace;
-  int32_t number;
-  int64_t units;
-  std::atomic<int64_t> next{0};
-
-  static void work(void* data, int64_t worker) {
-    Phase& phase = *static_cast<Phase*>(data);
-    char* const own = phase.workspace + aligned(phase.steps.shared_bytes(phase.params)) +
-                      worker * aligned(phase.steps.own_bytes(phase.params));
-    Memory const memory{phase.workspace, own};
-    for (int64_t unit; (unit = phase.next.fetch_add(1, std::memory_order_relaxed)) < phase.units;) {
-      phase.steps.run(phase.params, memory, phase.number, unit);
-    }
-  }
-};
-
-template <class Params>
-const char* run(Steps<Params> const& steps, Params const& params, Pool const& pool, void* workspace) {
-  std::unique_ptr<char[]> allocated;
-  if (workspace == nullptr) {
-    allocated.reset(new (std::nothrow) char[workspace_size(steps, params, pool)]);
-    if (allocated == nullptr) return "no memory for the workspace";
-    workspace = allocated.get();
-  }
-  char* const start = reinterpret_cast<char*>(aligned(reinterpret_cast<uintptr_t>(workspace)));
-  for (int32_t number = 0; number < steps.phases(params); ++number) {
-    Phase<Params> phase{steps, params, start, number, steps.units(params, number)};
-    pool.run(pool.self, std::min<int64_t>(pool.threads, phase.units), Phase<Params>::work, &phase);
-  }
-  return nullptr;
 }
 
 Kernels const& chosen(Kernels const* kernels) { return kernels != nullptr ? *kernels : *best_kernels(); }
@@ -117,11 +69,11 @@ size_t workspace_size(DstAttentionParams const& params, Pool const& pool, Kernel
 }
 
 const char* deform_conv(DeformConvParams const& params, Pool const& pool, void* workspace, Kernels const* kernels) {
-  return run(chosen(kernels).deform_conv, params, pool, workspace);
+  return run_phases(chosen(kernels).deform_conv, params, pool, workspace);
 }
 
 const char* dst_attention(DstAttentionParams const& params, Pool const& pool, void* workspace, Kernels const* kernels) {
-  return run(chosen(kernels).dst_attention, params, pool, workspace);
+  return run_phases(chosen(kernels).dst_attention, params, pool, workspace);
 }
 
 }  // namespace dinn360::cpu

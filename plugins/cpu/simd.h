@@ -220,6 +220,21 @@ inline bool any(IntVec comparison) {
 #endif
 }
 
+// The sum of all lanes.
+inline float sum_of(Vec value) {
+#if !defined(DINN360_CPU_PORTABLE) && defined(__AVX512F__)
+  Vec8 const eight = load_bits<Vec8>(&value) + load_bits<Vec8>(reinterpret_cast<Vec8 const*>(&value) + 1);
+#elif !defined(DINN360_CPU_PORTABLE) && defined(__AVX2__)
+  Vec8 const eight = value;
+#endif
+#if !defined(DINN360_CPU_PORTABLE) && defined(__AVX2__)
+  Vec4 const four = load_bits<Vec4>(&eight) + load_bits<Vec4>(reinterpret_cast<Vec4 const*>(&eight) + 1);
+#else
+  Vec4 const four = value;
+#endif
+  return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
 // |value| < 2^31.
 inline IntVec floor_to_int(Vec value) {
   IntVec const toward_zero = __builtin_convertvector(value, IntVec);

@@ -1,0 +1,342 @@
+"""The training kernels against the composed definition: values and all gradients, at every instruction set.
+
+Expected values are computed in fp64 from the very numbers that the kernels were given; a kernel may differ by 1e-5 of
+the largest. Offsets keep off whole numbers, where a bilinear sample has two slopes and the composed definition, which
+normalises its coordinates, takes the one that rounding chooses.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import cpu_cases
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernels_native import WHY_NOT, Array
+from networks import randomise, tiny
+from torch import Tensor
+
+from dinn360 import native, ops
+from dinn360.data.crops import Crops
+from dinn360.networks.dinn360 import DINN360
+from dinn360.networks.layers import DConv
+from dinn360.sphere import Frame
+from dinn360.training.losses import algorithm_1
+from dinn360.training.train import TrainConfig, Trainer
+from engines.errors import UserError
+from engines.images import Image8
+from plugins.build import ROOT, BuildError
+from plugins.cpu import library as cpu
+from plugins.training import library
+
+pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=f"the kernels cannot be built: {WHY_NOT}")
+SETS = cpu.instruction_sets() if WHY_NOT is None else []
+NAMES = ("x", "offset", "weight", "bias", "mask")
+Arguments = dict[str, Any]
+
+
+def arguments(
+    *,
+    channels: int,
+    out: int,
+    size: tuple[int, int],
+    batch: int = 1,
+    kernel: int = 3,
+    fields: int = 1,
+    mask: bool = False,
+    wrap: bool = False,
+    max_offset: float = 2.75,
+    seed: int = 0,
+) -> Arguments:
+    """Random arguments of deform_conv2d in fp32; a quarter of the offsets lie at the bound."""
+    generator = torch.Generator().manual_seed(seed)
+    normal = functools.partial(torch.randn, generator=generator)
+    taps = kernel * kernel
+    return {
+        "x": normal(batch, channels, *size),
+        "offset": (max_offset * normal(batch, 2 * fields * taps, *size)).clamp(-max_offset, max_offset),
+        "weight": normal(out, channels, kernel, kernel) / math.sqrt(channels * taps),
+        "bias": normal(out),
+        "mask": torch.rand(batch, fields * taps, *size, generator=generator) if mask else None,
+        "max_offset": max_offset,
+        "wrap": wrap,
+    }
+
+
+def differentiated(operator: Any, given_: Arguments, dtype: torch.dtype) -> dict[str, Tensor]:
+    """y, and the gradients of a random function of it."""
+    tensors = {name: given_[name].to(dtype).requires_grad_() for name in NAMES if given_[name] is not None}
+    y = operator(**{**given_, **tensors})
+    slope = torch.randn(y.shape, generator=torch.Generator().manual_seed(7)).to(dtype)
+    grads = torch.autograd.grad(y, list(tensors.values()), slope)
+    return {"y": y.detach(), **dict(zip(tensors, grads, strict=True))}
+
+
+def assert_close(
+    found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-5, least: float = 0.5
+) -> None:
+    """least: what the largest value counts as at least; a sum can cancel out."""
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        error = float((found[name] - value).abs().max() / value.abs().max().clamp(min=least))
+        assert error <= tolerance, f"{name}: {error:.2e}"
+
+
+@pytest.fixture(params=SETS)
+def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each of this CPU's, which the kernels of the test then use."""
+    for call in ("forward", "backward"):
+        monkeypatch.setattr(library, call, functools.partial(getattr(library, call), instruction_set=request.param))
+    return request.param
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "fine level": dict(batch=2, channels=16, out=16, size=(9, 13)),
+    "coarse level": dict(channels=32, out=32, size=(5, 11), wrap=True),
+    "mask": dict(batch=2, channels=16, out=24, size=(7, 6), mask=True, wrap=True),
+    "odd channels": dict(channels=5, out=3, size=(6, 9), mask=True),
+    "many channels": dict(channels=72, out=70, size=(3, 5), wrap=True),
+    "offset groups": dict(channels=12, out=7, size=(5, 8), fields=2, mask=True, wrap=True),
+    "narrow offset groups": dict(channels=6, out=4, size=(4, 7), fields=6),
+    "1x1": dict(channels=4, out=9, size=(5, 7), kernel=1, mask=True),
+    "5x5": dict(channels=4, out=4, size=(7, 5), kernel=5, wrap=True),
+    "one pixel": dict(channels=3, out=2, size=(1, 1), wrap=True),
+    "narrower than its reach": dict(channels=4, out=4, size=(3, 2), max_offset=8.75, wrap=True),
+    "bands": dict(batch=2, channels=4, out=4, size=(97, 7), wrap=True),
+    "far bands": dict(channels=4, out=4, size=(93, 5), max_offset=20.25, mask=True),
+    "no bound": dict(channels=4, out=4, size=(70, 5), max_offset=math.inf),
+}
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("case", CASES)
+def test_values_and_gradients(case: str) -> None:
+    options = CASES[case]
+    given_ = arguments(**{**options, "max_offset": min(options.get("max_offset", 2.75), 90.5)})
+    given_["max_offset"] = options.get("max_offset", 2.75)
+    expected = differentiated(ops.deform_conv2d, given_, torch.float64)
+    assert_close(differentiated(native.deform_conv2d, given_, torch.float32), expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    channels=st.integers(1, 20),
+    out=st.integers(1, 20),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 9)),
+    kernel=st.sampled_from([1, 3, 5]),
+    mask=st.booleans(),
+    wrap=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_any_size(**options: Any) -> None:
+    given_ = arguments(**options)
+    expected = differentiated(ops.deform_conv2d, given_, torch.float64)
+    assert_close(differentiated(native.deform_conv2d, given_, torch.float32), expected)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_any_layout_of_the_tensors(layout: torch.memory_format) -> None:
+    given_ = arguments(channels=8, out=8, size=(6, 7), mask=True)
+    expected = differentiated(native.deform_conv2d, given_, torch.float32)
+    for name in ("x", "offset", "weight", "mask"):
+        given_[name] = given_[name].contiguous(memory_format=layout)
+    found = differentiated(native.deform_conv2d, given_, torch.float32)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_only_the_gradients_that_are_wanted() -> None:
+    given_ = arguments(channels=4, out=4, size=(5, 6))
+    given_["weight"].requires_grad_()
+    native.deform_conv2d(**given_).sum().backward()
+    assert given_["weight"].grad is not None and given_["x"].grad is None
+    with torch.no_grad():
+        assert not native.deform_conv2d(**given_).requires_grad
+
+
+# ---- laws
+
+
+@pytest.mark.usefixtures("instruction_set")
+def test_any_number_of_threads_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_ = arguments(batch=3, channels=8, out=8, size=(97, 7), mask=True, wrap=True)
+    runs = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        runs.append(differentiated(native.deform_conv2d, given_, torch.float32))
+    assert all(torch.equal(run[name], runs[0][name]) for run in runs for name in run)
+
+
+@pytest.mark.usefixtures("instruction_set")
+def test_at_whole_numbers_the_slope_is_that_towards_the_next_pixel() -> None:
+    """The derivative with respect to an offset of 0, or at the bound, is the difference of two pixels."""
+    x = torch.randn(1, 4, 6, 7, generator=torch.Generator().manual_seed(0))
+    one, none = torch.eye(4).reshape(4, 4, 1, 1), torch.zeros(4)
+    for whole in (-1, 0, 1):
+        offset = torch.zeros(1, 2, 6, 7)
+        offset[:, 1] = whole
+        offset.requires_grad_()
+        native.deform_conv2d(x, offset, one, none, None, 1.0, True).sum().backward()
+        sums = x.sum(1).roll(-whole, -1)
+        below = torch.cat([sums[:, 1:], torch.zeros(1, 1, 7)], 1)
+        assert offset.grad is not None
+        torch.testing.assert_close(offset.grad[:, 0], below - sums)
+        torch.testing.assert_close(offset.grad[:, 1], sums.roll(-1, -1) - sums)
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("wrap", [True, False])
+def test_an_offset_that_is_no_number_spoils_nothing(wrap: bool) -> None:
+    given_ = arguments(channels=4, out=4, size=(40, 6), wrap=wrap)
+    given_["offset"][0, 4, 20, 3] = math.nan
+    given_["offset"][0, 9, 39, 0] = math.inf
+    found = differentiated(native.deform_conv2d, given_, torch.float32)
+    assert all(value.isfinite().all() for value in found.values())
+    assert (found["offset"][0, 4:6, 20, 3] == 0).all() and (found["offset"][0, 8:10, 39, 0] == 0).all()
+
+
+@pytest.mark.usefixtures("instruction_set")
+def test_a_broken_promise_touches_no_foreign_memory() -> None:
+    """Offsets beyond max_offset give another result; with numbers all around, one that is finite."""
+    given_ = arguments(channels=4, out=4, size=(70, 6), max_offset=50.25, wrap=True)
+    given_["max_offset"] = 1.0
+    assert all(value.isfinite().all() for value in differentiated(native.deform_conv2d, given_, torch.float32).values())
+
+
+def test_what_the_kernels_do_not_know_is_composed() -> None:
+    given_ = arguments(channels=4, out=4, size=(5, 6))
+    wide = {name: value.double() if isinstance(value, Tensor) else value for name, value in given_.items()}
+    assert torch.equal(native.deform_conv2d(**wide), ops.deform_conv2d(**wide))
+    compiled = torch.compile(native.deform_conv2d, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(**given_), ops.deform_conv2d(**given_))
+
+
+def test_16_bit_tensors_are_widened() -> None:
+    given_ = arguments(channels=8, out=8, size=(5, 6), wrap=True)
+    given_["x"], given_["offset"] = given_["x"].bfloat16(), given_["offset"].bfloat16()
+    y = native.deform_conv2d(**given_)
+    assert y.dtype == torch.bfloat16
+    wide = {name: value.float() if isinstance(value, Tensor) else value for name, value in given_.items()}
+    assert torch.equal(y, native.deform_conv2d(**wide).bfloat16())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"kernel": 2}, "odd kernel"), ({"offset_groups": 3}, "groups"), ({"max_offset": math.nan}, "max_offset"),
+     ({"height": 1 << 17, "width": 1 << 17}, "pixels"), ({"batch": 0}, "positive"), ({"x": None}, "null"),
+     ({"y": None}, "null")],
+)  # fmt: skip
+def test_a_call_that_cannot_run_says_why(changes: dict[str, Any], words: str) -> None:
+    given_ = arguments(channels=4, out=4, size=(3, 3))
+    tensors = {name: given_[name] for name in NAMES[:-1]}
+    params = native._params((1.0, True), **tensors, mask=None, y=torch.empty(1, 4, 3, 3))
+    for name, value in changes.items():
+        setattr(params, name, value)
+    with pytest.raises(ValueError, match=words):
+        library.forward(params, 1)
+    with pytest.raises(ValueError, match="instruction set"):
+        library.forward(native._params((1.0, True), **tensors, mask=None, y=torch.empty(1, 4, 3, 3)), 1, "sse9")
+
+
+# ---- the network
+
+
+def deformed(seed: int) -> DINN360:
+    return randomise(DINN360(tiny(2)), seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def test_a_training_step_is_that_of_the_composed_network() -> None:
+    x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    composed = deformed(5)
+    changed, exact = copy.deepcopy(composed), copy.deepcopy(composed).double()
+    native.use_native_kernels(changed)
+    grads = []
+    for network in (exact, composed, changed):
+        image = x.to(next(network.parameters()).dtype)
+        losses = algorithm_1(network, image, Frame(wrap=False), (1.0, 0.05, 1e-2), 0.1, True, False)
+        losses.total.backward()
+        named = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+        grads.append({"total": losses.total.detach(), **named})
+    for found in grads[1:]:
+        assert_close(found, grads[0], 1e-4, least=1e-6)  # rounding grows on its way through either
+
+
+def trainer(folder: Path, image: Image8, kernels: str) -> Trainer:
+    config = TrainConfig(steps=3, batch=2, crop=16, deform_from=0.0, latent_interval=2)
+    made = Trainer(tiny(2), config, Crops([image], [], 16, 2, 0, 0.0, "forest"), None, folder)
+    randomise(made.network, 5)
+    native.choose_kernels(made.network, kernels)
+    return made
+
+
+def test_a_run_has_the_losses_of_the_composed_one(tmp_path: Path, forest: Image8) -> None:
+    rows = []
+    for kernels in ("composed", "native"):
+        made = trainer(tmp_path / kernels, forest, kernels)
+        (tmp_path / kernels).mkdir()
+        made.run()
+        rows.append((tmp_path / kernels / "train.csv").read_text().splitlines())
+    assert len(rows[0]) == len(rows[1]) == 4
+    for composed, ours in zip(rows[0][1:], rows[1][1:], strict=True):
+        np.testing.assert_allclose(numbers(ours), numbers(composed), rtol=1e-4)
+
+
+def numbers(row: str) -> Array:
+    return np.array([float(cell or "nan") for cell in row.split(",")][:6])
+
+
+# ---- the choice
+
+
+def test_the_choice_says_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = deformed(0)
+    assert native.choose_kernels(network, "composed") == "deformable convolutions: composed of PyTorch's operators"
+    assert operators(network) == {ops.deform_conv2d}
+    assert native.choose_kernels(network, "auto").startswith("deformable convolutions: C++ kernels")
+    assert operators(network) == {native.deform_conv2d}
+
+
+def operators(network: DINN360) -> set[Any]:
+    return {module.operator for module in network.modules() if isinstance(module, DConv)}
+
+
+def test_without_a_compiler_training_goes_on_composed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise BuildError("no C++ compiler on this machine")
+
+    monkeypatch.setattr(library, "load", fail)
+    network = deformed(0)
+    line = native.choose_kernels(network, "auto")
+    assert line == "deformable convolutions: composed of PyTorch's operators (no C++ compiler on this machine)"
+    assert operators(network) == {ops.deform_conv2d}
+    with pytest.raises(UserError, match="--kernels native: no C\\+\\+ compiler on this machine"):
+        native.choose_kernels(network, "native")
+
+
+# ---- other CPUs
+
+
+def check_agreement(folder: Path, before: list[str], *options: str) -> list[str]:
+    """Runs the program that compares the instruction sets with the portable one; returns their names."""
+    program = cpu.build("dinn360_training_agreement", folder, *options).parent / "training/dinn360_training_agreement"
+    done = subprocess.run([*before, str(program)], capture_output=True, text=True, check=True)
+    apart = {line.split()[0]: float(line.split()[1]) for line in done.stdout.splitlines()}
+    assert apart["portable"] == 0 and max(apart.values()) < 1e-5, apart
+    return list(apart)
+
+
+def test_instruction_sets_agree() -> None:
+    assert set(check_agreement(ROOT / "build" / "cpu", [])) == set(SETS)
+
+
+@pytest.mark.skipif(cpu_cases.why_not() is not None, reason=f"NEON code cannot be run: {cpu_cases.why_not()}")
+def test_neon_agrees() -> None:
+    found = check_agreement(ROOT / "build" / "cpu-aarch64", [cpu_cases.EMULATOR], *cpu_cases.CROSS)
+    assert set(found) == {"portable", "neon"}
