@@ -1,6 +1,6 @@
 """The deformable convolution of training as C++ kernels for CPU cores (plugins/training): one autograd function.
 
-Its gradients are those of `dinn360.ops`. At whole coordinates, where a bilinear sample has two slopes, it takes the one
+Its gradients are those of autograd through the composed definition. At whole coordinates, where a bilinear sample has two slopes, it takes the one
 towards the next row and column, as grid_sample does; there the composed definition is at the mercy of rounding.
 """
 
@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from dinn360 import ops
-from dinn360.networks.layers import DConv
+from dinn360.networks.layers import DConv, bounded_deform_conv2d
 from engines.errors import UserError
 from plugins.build import BuildError
 from plugins.training import library
@@ -49,12 +48,12 @@ def choose_kernels(network: nn.Module, choice: str) -> str:
 def deform_conv2d(
     x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None, max_offset: float, wrap: bool
 ) -> Tensor:
-    """`ops.deform_conv2d` by the C++ kernels, channels last. What they do not know is composed as ever.
+    """`bounded_deform_conv2d` by the C++ kernels, channels last. What they do not know is composed as ever.
 
     They know eager fp32 on the CPU; 16-bit tensors are widened. Equal calls give equal bits, on any number of threads.
     """
     if x.dtype == torch.float64 or x.device.type != "cpu" or torch.compiler.is_compiling():
-        return ops.deform_conv2d(x, offset, weight, bias, mask, max_offset, wrap)
+        return bounded_deform_conv2d(x, offset, weight, bias, mask, max_offset, wrap)
     tensors = [None if t is None else t.float() for t in (x, offset, weight, bias, mask)]
     return _DeformConv2d.apply(*tensors, max_offset, wrap).to(x.dtype)
 

@@ -58,6 +58,13 @@ class DenseFunction(nn.Module):
         return self.last(features, wrap)
 
 
+def bounded_deform_conv2d(
+    x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None, max_offset: float, wrap: bool
+) -> Tensor:
+    """`ops.deform_conv2d` of offsets clamped to [-max_offset, max_offset]."""
+    return deform_conv2d(x, offset.clamp(-max_offset, max_offset), weight, bias, mask, max_offset, wrap)
+
+
 class DConv(nn.Module):
     """3x3 deformable convolution with one offset group; its offset head starts at zero (our choice: DCNv1).
 
@@ -70,7 +77,7 @@ class DConv(nn.Module):
         self.offset_head = SphereConv2d(channels, 2 * 9, offset_kernel, gain=0.0)
         self.max_offset = max_offset
         self.deform = deform
-        self.operator = deform_conv2d  # or another implementation of it: dinn360.native
+        self.operator = bounded_deform_conv2d  # or another implementation of it: dinn360.native
 
     @property
     def radius(self) -> int:
@@ -79,7 +86,7 @@ class DConv(nn.Module):
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
         if not self.deform:
             return self.conv(x, wrap)
-        offset = self.offset_head(x, wrap).clamp(-self.max_offset, self.max_offset)
+        offset = self.offset_head(x, wrap)
         return self.operator(x, offset, self.conv.weight, self.conv.bias, None, self.max_offset, wrap)
 
 

@@ -221,19 +221,19 @@ inline bool any(IntVec comparison) {
 }
 
 // The sum of all lanes.
-inline float sum_of(Vec value) {
-#if !defined(DINN360_CPU_PORTABLE) && defined(__AVX512F__)
-  Vec8 const eight = load_bits<Vec8>(&value) + load_bits<Vec8>(reinterpret_cast<Vec8 const*>(&value) + 1);
-#elif !defined(DINN360_CPU_PORTABLE) && defined(__AVX2__)
-  Vec8 const eight = value;
-#endif
-#if !defined(DINN360_CPU_PORTABLE) && defined(__AVX2__)
-  Vec4 const four = load_bits<Vec4>(&eight) + load_bits<Vec4>(reinterpret_cast<Vec4 const*>(&eight) + 1);
+#if defined(DINN360_CPU_PORTABLE) || !defined(__AVX2__)
+inline float sum_of(Vec4 value) { return (value[0] + value[2]) + (value[1] + value[3]); }
 #else
-  Vec4 const four = value;
-#endif
+inline float sum_of(Vec8 value) {
+  Vec4 const four = _mm256_castps256_ps128(value) + _mm256_extractf128_ps(value, 1);
   return (four[0] + four[2]) + (four[1] + four[3]);
 }
+#if defined(__AVX512F__)
+inline float sum_of(Vec value) {
+  return sum_of(_mm512_castps512_ps256(value) + _mm512_maskz_extractf32x8_ps(0xff, value, 1));
+}
+#endif
+#endif
 
 // |value| < 2^31.
 inline IntVec floor_to_int(Vec value) {

@@ -25,19 +25,24 @@ inline Block next_block(DeformConvTraining const& p, Band const& band, int32_t& 
   return block;
 }
 
-// The first `rows` x `columns` of a matrix, transposed. `to` may be written to up to kPixels in each of its rows and
-// has a multiple of four of them; so may `from` be read when it is `whole`.
+// A matrix of `rows` rows, each from_row floats from the next, transposed.
 inline void transpose_into(float const* from, int64_t from_row, int64_t rows, int64_t columns, float* to,
                            int64_t to_row) {
   for (int64_t row = 0; row < rows; row += 4) {
     for (int64_t column = 0; column < columns; column += 4) {
-      Vec4 block[4] = {};
-      for (int i = 0; i < 4 && row + i < rows; ++i) {
-        block[i] = load_first<Vec4>(from + (row + i) * from_row + column, columns - column);
-      }
-      transpose(block);
-      for (int i = 0; i < 4 && column + i < columns; ++i) {
-        store_first(to + (column + i) * to_row + row, block[i], rows - row);
+      float const* const first = from + row * from_row + column;
+      float* const place = to + column * to_row + row;
+      if (row + 4 <= rows && column + 4 <= columns) {
+        Vec4 block[4];
+        DINN360_UNROLL
+        for (int i = 0; i < 4; ++i) block[i] = load<Vec4>(first + i * from_row);
+        transpose(block);
+        DINN360_UNROLL
+        for (int i = 0; i < 4; ++i) store(place + i * to_row, block[i]);
+      } else {
+        for (int i = 0; i < 4 && i < rows - row; ++i) {
+          for (int64_t j = 0; j < 4 && j < columns - column; ++j) place[j * to_row + i] = first[i * from_row + j];
+        }
       }
     }
   }
@@ -50,6 +55,22 @@ struct alignas(64) Samples {
   float factor[kPixels];                 // the mask
 };
 
+// value within [-bound, bound]; what is no number stays so.
+inline Vec bounded(Vec value, float bound) {
+  Vec const limit = broadcast(bound);
+  value = value > limit ? limit : value;
+  return value < -limit ? -limit : value;
+}
+
+// The gradient of offsets from that of bounded ones.
+inline void stop_at_bound(float const* offset, float bound, int64_t count, float* grad) {
+  Vec const limit = broadcast(bound);
+  for (int64_t i = 0; i < count; i += kLanes) {
+    Vec const value = load<Vec>(offset + i);
+    store(grad + i, (value > limit) | (value < -limit) ? Vec{} : load<Vec>(grad + i));
+  }
+}
+
 // offset: rows [kPixels], then columns [kPixels]. mask: [kPixels] or null.
 inline void locate(DeformConvTraining const& p, Plan const& plan, Band const& band, Block const& block, int64_t tap,
                    float const* offset, float const* mask, Samples& out) {
@@ -57,9 +78,10 @@ inline void locate(DeformConvTraining const& p, Plan const& plan, Band const& ba
   int32_t const across = static_cast<int32_t>(tap % p.kernel) - p.kernel / 2;
   int32_t const columns = static_cast<int32_t>(plan.columns), left = static_cast<int32_t>(plan.left);
   for (int64_t at = 0; at < kPixels; at += kLanes) {
-    Position const position =
-        position_of(load<Vec>(offset + at), load<Vec>(offset + kPixels + at), load_bits<IntVec>(block.rows + at) + down,
-                    load_bits<IntVec>(block.columns + at) + across);
+    Position const position = position_of(bounded(load<Vec>(offset + at), p.max_offset),
+                                          bounded(load<Vec>(offset + kPixels + at), p.max_offset),
+                                          load_bits<IntVec>(block.rows + at) + down,
+                                          load_bits<IntVec>(block.columns + at) + across);
     IntVec const row = clamped(position.row, band.top, band.bottom - 2) - band.top;
     IntVec column = position.column;
     column = p.wrap ? wrapped(column, p.width) : clamped(column, -kRim, p.width) + left;
@@ -82,13 +104,15 @@ struct Corners {
   Vec upper_left, upper_step, lower_left, lower_step;
 };
 
-// The samples of a tap: out[vector][pixel][lane].
-inline void gather(Plan const& plan, Samples const& samples, int64_t count, float const* image, float* out) {
+// The samples of a tap: out[vector][pixel][lane]. kVectors: those of an offset group; 0: any number of them.
+template <int kVectors>
+void gather(Plan const& plan, Samples const& samples, int64_t count, float const* image, float* out) {
+  int64_t const vectors = kVectors != 0 ? kVectors : plan.group_vectors;
   for (int64_t i = 0; i < count; ++i) {
     float const* const upper = image + samples.place[i] * plan.pixel;
     Vec const lower = broadcast(samples.lower[i]), right = broadcast(samples.right[i]);
     Vec const factor = broadcast(samples.factor[i]);
-    for (int64_t v = 0; v < plan.group_vectors; ++v) {
+    for (int64_t v = 0; v < vectors; ++v) {
       Corners const c(upper + v * kLanes, plan.pixel, plan.row);
       Vec const above = fma(right, c.upper_step, c.upper_left), below = fma(right, c.lower_step, c.lower_left);
       store(out + (v * kPixels + i) * kLanes, factor * fma(lower, below - above, above));
@@ -104,15 +128,17 @@ struct TapGradients {
   float* mask;          // or null
 };
 
-// Samples a tap and hands the gradients of its samples on to the image, the offsets and the mask.
-inline void scatter(Plan const& plan, Samples const& samples, int64_t count, float const* image, float* grad_image,
+// Samples a tap and hands the gradients of its samples on to the image, the offsets and the mask. kVectors: as above.
+template <int kVectors>
+void scatter(Plan const& plan, Samples const& samples, int64_t count, float const* image, float* grad_image,
                     TapGradients const& out) {
+  int64_t const vectors = kVectors != 0 ? kVectors : plan.group_vectors;
   for (int64_t i = 0; i < count; ++i) {
     int64_t const place = samples.place[i] * plan.pixel;
     Vec const lower = broadcast(samples.lower[i]), right = broadcast(samples.right[i]);
     Vec const factor = broadcast(samples.factor[i]);
     Vec down{}, across{}, along{};
-    for (int64_t v = 0; v < plan.group_vectors; ++v) {
+    for (int64_t v = 0; v < vectors; ++v) {
       Corners const c(image + place + v * kLanes, plan.pixel, plan.row);
       Vec const above = fma(right, c.upper_step, c.upper_left), below = fma(right, c.lower_step, c.lower_left);
       Vec const sample = fma(lower, below - above, above);

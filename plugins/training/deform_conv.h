@@ -131,14 +131,15 @@ void for_blocks(DeformConvTraining const& p, Plan const& plan, Band const& band,
   }
 }
 
-inline void convolve_band(DeformConvTraining const& p, Plan const& plan, Shared const& shared, Own const& own,
+template <int kVectors>
+void convolve_band(DeformConvTraining const& p, Plan const& plan, Shared const& shared, Own const& own,
                           Band const& band) {
   int64_t const tap_floats = plan.group_vectors * kPixels * kLanes;
   copy_band(p, plan, band, own.copy);
   for_blocks(
       p, plan, band, own, [](Block const&) {},
       [&](Block const& block, Samples const& samples, int64_t group, int64_t tap) {
-        gather(plan, samples, block.count, own.copy + group * plan.group_vectors * kLanes,
+        gather<kVectors>(plan, samples, block.count, own.copy + group * plan.group_vectors * kLanes,
                own.samples + (tap * p.offset_groups + group) * tap_floats);
       },
       [&](Block const& block) {
@@ -169,7 +170,8 @@ inline void read_gradient(DeformConvTraining const& p, Plan const& plan, Block c
   }
 }
 
-inline void differentiate_band(DeformConvTraining const& p, Plan const& plan, Shared const& shared, Own const& own,
+template <int kVectors>
+void differentiate_band(DeformConvTraining const& p, Plan const& plan, Shared const& shared, Own const& own,
                                Band const& band, float* partial) {
   int64_t const tap_bytes = plan.group_vectors * kPixels * kLanes * int64_t{sizeof(float)};
   __builtin_memset(partial, 0, Shared::partial_floats(plan) * sizeof(float));
@@ -188,12 +190,13 @@ inline void differentiate_band(DeformConvTraining const& p, Plan const& plan, Sh
                         plan.group_vectors);
         float* const grad_offset = own.grad_offset + 2 * field * kPixels;
         float* const grad_mask = p.mask == nullptr ? nullptr : own.grad_mask + field * kPixels;
-        scatter(plan, samples, block.count, own.copy + first, own.grad_copy + first,
+        scatter<kVectors>(plan, samples, block.count, own.copy + first, own.grad_copy + first,
                 {own.grad_samples, own.samples, grad_offset, grad_offset + kPixels, grad_mask});
         add_products(own.block, plan.out_vectors, own.samples, plan.group_vectors, partial + input, plan.inputs);
       },
       [&](Block const& block) {
         int64_t const offsets = 2 * plan.fields;
+        stop_at_bound(own.offset, p.max_offset, offsets * kPixels, own.grad_offset);
         transpose_into(own.grad_offset, kPixels, offsets, block.count, p.grad_offset + block.first * offsets, offsets);
         if (p.mask == nullptr) return;
         transpose_into(own.grad_mask, kPixels, plan.fields, block.count, p.grad_mask + block.first * plan.fields,
@@ -239,7 +242,10 @@ inline void run_forward(DeformConvTraining const& p, Memory memory, int32_t phas
   Shared const shared(p, plan, memory.shared, false);
   if (phase == 0) return pack_weights(p, plan, shared, false);
   Band const band = band_of(p, plan, unit / plan.bands, unit % plan.bands);
-  convolve_band(p, plan, shared, Own(p, plan, memory.own, false), band);
+  auto const convolve = plan.group_vectors == 1   ? convolve_band<1>
+                        : plan.group_vectors == 2 ? convolve_band<2>
+                                                  : convolve_band<0>;
+  convolve(p, plan, shared, Own(p, plan, memory.own, false), band);
 }
 
 inline int64_t forward_units(DeformConvTraining const& p, int32_t phase) {
@@ -258,8 +264,11 @@ inline void run_backward(DeformConvTraining const& p, Memory memory, int32_t pha
   } else if (phase < 3) {
     int64_t const some = (plan.bands + 2 - phase) / 2;
     int64_t const image = unit / some, index = unit % some * 2 + phase - 1;
-    differentiate_band(p, plan, shared, Own(p, plan, memory.own, true), band_of(p, plan, image, index),
-                       shared.partials + (image * plan.bands + index) * Shared::partial_floats(plan));
+    auto const differentiate = plan.group_vectors == 1   ? differentiate_band<1>
+                               : plan.group_vectors == 2 ? differentiate_band<2>
+                                                         : differentiate_band<0>;
+    differentiate(p, plan, shared, Own(p, plan, memory.own, true), band_of(p, plan, image, index),
+                  shared.partials + (image * plan.bands + index) * Shared::partial_floats(plan));
   } else {
     sum_partials(p, plan, shared, Own(p, plan, memory.own, true).sum, unit);
   }

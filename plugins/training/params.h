@@ -6,10 +6,11 @@
 
 namespace dinn360::training {
 
-// The function of kernels/params.h with strides and dilations of 1, and its gradients. All tensors are dense.
+// The function of kernels/params.h with strides and dilations of 1, of offsets bounded to [-max_offset, max_offset], and
+// its gradients. All tensors are dense.
 struct DeformConvTraining {
   const float* x;       // (B,H,W,C)
-  const float* offset;  // (B,H,W,2*G*T), [offset group, tap, (row, column)], pixels, |offset| <= max_offset
+  const float* offset;  // (B,H,W,2*G*T), [offset group, tap, (row, column)], pixels
   const float* weight;  // (O,kernel,kernel,C); kernel odd, T = kernel^2
   const float* bias;    // (O)
   const float* mask;    // (B,H,W,G*T) or null: ones
@@ -21,7 +22,7 @@ struct DeformConvTraining {
   float* grad_bias;
   float* grad_mask;     // null exactly when mask is
   int32_t batch, channels, height, width, out_channels, kernel, offset_groups, wrap;
-  float max_offset;     // larger offsets give a wrong result, but touch no memory that is not the call's
+  float max_offset;
 };
 
 }  // namespace dinn360::training
