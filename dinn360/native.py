@@ -1,7 +1,8 @@
 """The deformable convolution of training as C++ kernels for CPU cores (plugins/training): one autograd function.
 
-Its gradients are those of autograd through the composed definition. At whole coordinates, where a bilinear sample has two slopes, it takes the one
-towards the next row and column, as grid_sample does; there the composed definition is at the mercy of rounding.
+Its gradients are those of autograd through the composed definition. At whole coordinates, where a bilinear sample has
+two slopes, it takes the one towards the next row and column, as grid_sample does; there the composed definition is at
+the mercy of rounding.
 """
 
 from __future__ import annotations
