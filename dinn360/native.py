@@ -7,7 +7,7 @@ the mercy of rounding.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from engines.errors import UserError
 from plugins.build import BuildError
 from plugins.training import library
 
-Choice = Literal["auto", "native", "composed"]
+KERNELS = ("auto", "native", "composed")
 
 
 def use_native_kernels(network: nn.Module) -> None:
@@ -29,8 +29,8 @@ def use_native_kernels(network: nn.Module) -> None:
         layer.operator = deform_conv2d
 
 
-def choose_kernels(network: nn.Module, choice: Choice) -> str:
-    """What shall compute the deformable convolutions of `network`, and one line that tells what will.
+def choose_kernels(network: nn.Module, choice: str) -> str:
+    """Takes one of KERNELS for the deformable convolutions of `network`; returns one line that tells what will run.
 
     auto: the C++ kernels where they can be built, else the composed definition. Raises UserError when `native` cannot.
     """

@@ -17,7 +17,7 @@ from dinn360.evaluation.evaluate import Result
 from dinn360.evaluation.published import ABLATION
 from dinn360.evaluation.validate import Validation
 from dinn360.info import describe
-from dinn360.native import Choice, choose_kernels
+from dinn360.native import choose_kernels
 from dinn360.networks.config import ModelConfig, NetworkConfig
 from dinn360.training.config import TrainConfig
 from dinn360.training.journal import read_csv
@@ -60,7 +60,7 @@ def variants(model: ModelConfig, training: TrainConfig, seeds: int) -> list[Vari
 
 
 def train_variant(
-    variant: Variant, crops: Crops, validation: Validation | None, out: Path, kernels: Choice = "auto"
+    variant: Variant, crops: Crops, validation: Validation | None, out: Path, kernels: str = "auto"
 ) -> Path | None:
     """Trains a variant in a folder of its own below `out`, or goes on where it was stopped; returns its checkpoint,
     or None when Ctrl-C or SIGTERM stopped the run.

@@ -19,7 +19,7 @@ from typing import Any
 import tomli_w
 
 from dinn360.data.datasets import LAYOUTS, SPLITS, Selection
-from dinn360.native import Choice
+from dinn360.native import KERNELS
 from dinn360.networks.config import ARCHITECTURES, PRESETS, SCALES, ModelConfig, NetworkConfig, preset
 from dinn360.training.config import TrainConfig
 from dinn360.training.processes import DEVICES
@@ -57,9 +57,7 @@ class RunConfig:
 
     device: str = setting("auto", "auto: a GPU where there is one. Not run on a GPU so far.", one_of(DEVICES))
     threads: int | None = setting(None, "CPU threads; all cores by default.", COUNT)
-    kernels: Choice = setting(
-        "auto", "Deformable convolutions: native: in C++; composed: of PyTorch's operators."
-    )
+    kernels: str = setting("auto", "Deformable convolutions on a CPU: C++ or composed in PyTorch.", one_of(KERNELS))
     tensorboard: bool = setting(False, "Also log to OUT/tensorboard; needs the extra `tensorboard`.")
     init: Path | None = setting(None, "Start from this checkpoint's weights (fine-tuning).")
 
