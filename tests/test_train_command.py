@@ -164,7 +164,7 @@ def test_options_override_the_file_which_overrides_the_defaults(tmp_path: Path) 
 def test_what_is_stored_is_read_back(tmp_path: Path) -> None:
     data = DataConfig(Path("a"), Path("/b"), layout="odisr", split="train", exclude=Path("c.txt"))
     config = TrainConfig(steps=3, lambda_z=1e-7, alpha=0, lr=1 / 3, precision="bf16", sample_latent=True)
-    stored = RunFile(tiny(4, dst=False), data, config, RunConfig("cpu", 2, True))
+    stored = RunFile(tiny(4, dst=False), data, config, RunConfig("cpu", 2, "composed", True))
     stored.save(tmp_path / "config.toml")
     here = Path.cwd()
     absolute = dataclasses.replace(data, train=here / "a", exclude=here / "c.txt")
