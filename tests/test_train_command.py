@@ -28,6 +28,7 @@ from engines.errors import UserError
 from engines.images import Image8
 
 EXAMPLE = Path(__file__).parents[1] / "dinn360" / "training" / "configs" / "x4-edge.toml"
+LEVEL = ", ".join(f"{name} = {value!r}" for name, value in dataclasses.asdict(tiny(2).levels[0]).items())
 
 
 @pytest.fixture
@@ -129,14 +130,18 @@ def test_a_missing_gpu_is_named(tmp_path: Path, data: Path) -> None:
         ("[data]\nsplit = 'all'", ": data.split: expected one of train, val, test, found 'all'"),
         ("[run]\ndevice = 'tpu'", ": run.device: expected one of auto, cpu, cuda, found 'tpu'"),
         ("[model]\nscale = 3", ": model.scale: expected one of 2, 4, 8, found 3"),
-        (
-            "[model]\npreset = 'custom'",
-            ": model.preset: expected one of base, edge, ",
-        ),
+        ("[model]\nscale = 4.0", ": model.scale: expected one of 2, 4, 8, found 4.0"),
+        ("[model]\narchitecture = 'irn'", ": model.architecture: expected one of dinn360, found 'irn'"),
+        ("[model]\npreset = 'custom'", ": model.preset: expected one of base, edge, "),
         ("[model]\nwindow = 7", ": model.window: expected an even number"),
         ("[model]\nlevels = 3", ": model.levels: expected a list, found 3"),
         ("[model]\nlevels = [3]", ": model.levels[0]: expected a table, found 3"),
         ("[[model.levels]]\nblocks = 2", ": model.levels[0]: expected the key width, found it missing"),
+        (
+            f"[model]\nscale = 2\nlevels = [{{ {LEVEL.replace('heads = 2', 'heads = 0')} }}]",
+            ": model.levels[0].heads: ",
+        ),
+        ("[model]\nmlp_ratio = 0", ": model.mlp_ratio: expected at least 1, found 0"),
         ("[[model.levels]]\nblocks = 'two'", ": model.levels[0].blocks: expected a whole number, found 'two'"),
     ],
 )

@@ -16,8 +16,7 @@ import torch
 from click.testing import CliRunner
 from distributed_work import CONFIG, trainer
 from networks import tiny
-from test_train_runs import wait_for
-from training_runs import SHORT, config_file, panorama_folder
+from training_runs import SHORT, config_file, panorama_folder, wait_for
 
 from dinn360.checkpoint import load_checkpoint
 from dinn360.cli import main

@@ -7,8 +7,6 @@ import math
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import torch
 from click.testing import CliRunner
 from networks import build, tiny
 from PIL import Image
-from training_runs import SHORT, BrokenOffError, config_file, make, panorama_folder, stop_at, take, tensors
+from training_runs import SHORT, BrokenOffError, config_file, make, panorama_folder, stop_at, take, tensors, wait_for
 
 from dinn360.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dinn360.cli import main
@@ -106,14 +104,6 @@ def test_a_run_of_another_network_is_not_resumed(tmp_path: Path, forest: Image8)
     other = "adam" if SHORT.optimiser == "muon" else "muon"
     with pytest.raises(UserError, match=f"--optimiser: .*with {SHORT.optimiser}.*, found {other}"):
         make(tmp_path, forest, replace(SHORT, optimiser=other)).resume()
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float = 120) -> None:
-    """Until the condition holds; fails when the process ends before."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None and time.monotonic() < end, "the process ended too early, or nothing happened"
-        time.sleep(0.02)
 
 
 def test_a_killed_run_loses_only_what_followed_its_last_state(tmp_path: Path, forest: Image8) -> None:

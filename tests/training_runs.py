@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +61,14 @@ def stop_at(trainer: Trainer, step: int, how: Exception | int) -> None:
         return take_step(batch)
 
     trainer.take_step = stopping  # type: ignore[method-assign]
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float = 300) -> None:
+    """Until the condition holds; fails when the process ends before."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None and time.monotonic() < end, "the process ended too early, or nothing happened"
+        time.sleep(0.02)
 
 
 def panorama_folder(folder: Path, image: Image8) -> Path:

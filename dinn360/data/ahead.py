@@ -12,7 +12,7 @@ class Ahead:
     """Calls `make` for step n + 1 in a thread of its own while step n is computed.
 
     Batches are a pure function of their step, so this changes no run. An error of `make` is raised where the batch is
-    asked for.
+    asked for. (On a CPU a batch costs a hundredth of a step or less; a GPU would wait for it.)
     """
 
     def __init__(self, make: Callable[[int], Batch]) -> None:

@@ -47,25 +47,25 @@ def sample_sheet(sample: Restored, scale: int) -> Image8:
 
 
 def learning_curve(training: Sequence[dict[str, str]], validation: Sequence[dict[str, str]], path: Path) -> None:
-    """Left: the losses on HR and LR images over steps. Right: WS-PSNR (Y) on the validation set, beside bicubic.
+    """The losses on HR and LR images over steps; beside them, where there is a validation set, its WS-PSNR (Y).
 
     training, validation: rows of train.csv and val.csv, at least one of the former.
     """
     figure = Figure(figsize=(10, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    losses, *quality = figure.subplots(1, 2 if validation else 1, squeeze=False)[0]
     steps = _smooth([float(row["step"]) for row in training])
     for name, title in (("hr", "l1(x, x^)"), ("lr", "l2(y, y^)")):
-        left.plot(steps, _smooth([float(row[name]) for row in training]), label=title)
-    left.set(xlabel="step", ylabel="loss", yscale="log")
-    left.legend(fontsize=8)
-    left.grid(alpha=0.3)
-    if validation:
-        at = [int(row["step"]) for row in validation]
-        right.plot(at, [float(row["ws_psnr_y"]) for row in validation], marker="o", markersize=3, label="the network")
-        right.plot(at, [float(row["bicubic_y"]) for row in validation], color="0.5", linestyle="--", label="bicubic")
-        right.legend(fontsize=8)
-    right.set(xlabel="step", ylabel="WS-PSNR Y (dB)")
-    right.grid(alpha=0.3)
+        losses.plot(steps, _smooth([float(row[name]) for row in training]), label=title)
+    losses.set(ylabel="loss", yscale="log")
+    at = [int(row["step"]) for row in validation]
+    for panel in quality:
+        panel.plot(at, [float(row["ws_psnr_y"]) for row in validation], marker="o", markersize=3, label="the network")
+        panel.plot(at, [float(row["bicubic_y"]) for row in validation], color="0.5", linestyle="--", label="bicubic")
+        panel.set(ylabel="WS-PSNR Y (dB)")
+    for panel in (losses, *quality):
+        panel.set(xlabel="step")
+        panel.legend(fontsize=8)
+        panel.grid(alpha=0.3)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
 

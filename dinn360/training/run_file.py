@@ -20,7 +20,7 @@ import tomli_w
 
 from dinn360.data.datasets import LAYOUTS, SPLITS, Selection
 from dinn360.native import KERNELS
-from dinn360.networks.config import ARCHITECTURES, PRESETS, SCALES, ModelConfig, NetworkConfig, preset
+from dinn360.networks.config import ARCHITECTURES, PRESETS, SCALES, NetworkConfig, preset
 from dinn360.training.config import TrainConfig
 from dinn360.training.processes import DEVICES
 from dinn360.training.settings import COUNT, checked, flag, one_of, setting
@@ -141,6 +141,14 @@ class _Layers:
         """`values` of the section as the fields of `cls` hold them."""
         return {key: checked(self.where(section, key), cls, key, value) for key, value in values.items()}
 
+    def choice(self, section: str, key: str, values: Mapping[str, Any], choices: tuple[Any, ...]) -> Any:
+        """The value of a key that is one of `choices`, and of their type (4.0 is no 4)."""
+        for choice in choices:
+            if type(values[key]) is type(choice) and values[key] == choice:
+                return choice
+        expected = ", ".join(map(str, choices))
+        raise UserError(f"{self.where(section, key)}: expected one of {expected}, found {values[key]!r}")
+
     def where(self, section: str, key: str) -> str:
         """Where the value comes from: "run.toml: train.steps" or "--steps"."""
         given = key in self.options.get(section, {}) or key not in self.tables.get(section, {})
@@ -148,23 +156,17 @@ class _Layers:
 
 
 def _model(layers: _Layers) -> NetworkConfig:
-    given = layers.given("model")
-    name, scale = given.setdefault("preset", "edge"), given.setdefault("scale", 4)
-    architecture = given.pop("architecture", None)
+    given = {"preset": "edge", "scale": 4, **layers.given("model")}
     names = PRESETS if "levels" not in given else (*PRESETS, "custom")
-    choices: dict[str, tuple[Any, ...]] = {"preset": names, "scale": SCALES}
-    if architecture is not None:
-        choices["architecture"] = tuple(ARCHITECTURES) if name == "custom" else (preset(name, scale).architecture,)
-    for key, values in choices.items():
-        found = architecture if key == "architecture" else given[key]
-        if found not in values:
-            expected = ", ".join(map(str, values))
-            raise UserError(f"{layers.where('model', key)}: expected one of {expected}, found {found!r}")
+    name, scale = layers.choice("model", "preset", given, names), layers.choice("model", "scale", given, SCALES)
     start = preset(name, scale) if name in PRESETS else None
-    cls = type(start) if start else ARCHITECTURES[architecture or ModelConfig.architecture]
-    fields = layers.checked("model", cls, given)
+    architectures = (start.architecture,) if start else tuple(ARCHITECTURES)
+    given.setdefault("architecture", architectures[0])
+    architecture = layers.choice("model", "architecture", given, architectures)
+    del given["architecture"]
+    fields = layers.checked("model", ARCHITECTURES[architecture], given)
     try:
-        return replace(start, **fields) if start else cls(**fields)
+        return replace(start, **fields) if start else ARCHITECTURES[architecture](**fields)
     except UserError as error:
         raise UserError(f"{layers.path}: model.{error}" if layers.tables.get("model") else str(error)) from None
 

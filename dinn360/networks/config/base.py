@@ -72,9 +72,9 @@ class NetworkConfig:
         except (TypeError, KeyError) as error:
             raise UserError(f"model config: {error}") from None
 
-    def _check_whole_numbers(self) -> None:
-        """Raises UserError unless every field of every level is a positive whole number."""
+    def _check_whole_numbers(self, besides: tuple[str, ...] = ()) -> None:
+        """Raises UserError unless every field of every level, `besides` some, is a positive whole number."""
         for index, level in enumerate(self.levels):
             for name, value in asdict(level).items():
-                if type(value) is not int or value < 1:
+                if name not in besides and (type(value) is not int or value < 1):
                     raise UserError(f"levels[{index}].{name}: expected a positive whole number, found {value!r}")

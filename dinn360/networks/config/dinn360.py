@@ -65,6 +65,10 @@ class ModelConfig(NetworkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_whole_numbers(besides=("dst",))
+        for name in ("mlp_ratio", "content_growth"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: expected at least 1, found {getattr(self, name)}")
         if not (self.latitude_head or self.content_head):
             raise UserError("latitude_head, content_head: at least one head must stay on, found both off")
         if self.dconvs not in (1, 2):
@@ -75,6 +79,8 @@ class ModelConfig(NetworkConfig):
             raise UserError(f"window: expected an even number of pixels, found {self.window}")
         if self.max_offset <= 0:
             raise UserError(f"max_offset: expected a positive number of pixels, found {self.max_offset}")
+        if self.coupling_clamp <= 0:
+            raise UserError(f"coupling_clamp: expected a positive number, found {self.coupling_clamp}")
         for index, level in enumerate(self.levels):
             if level.width % level.heads:
                 raise UserError(f"levels[{index}]: width {level.width} is not a multiple of heads {level.heads}")
