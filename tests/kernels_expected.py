@@ -1,6 +1,6 @@
 """What the kernels have to compute, in numpy and fp64: the definitions of plugins/kernels/params.h, vectorised.
 
-`rounded` is applied where an ideal fp16 implementation would round: tests/test_kernels.py says why.
+`rounded` is applied where an ideal fp16 implementation would round: tests/kernels_cases.py says why.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kernels_cases import attention, convolution
 from kernels_native import Array
-from test_kernels import attention, convolution
 
 from plugins.tensorrt.driver import LINEAR, Library, Tensor
 from plugins.tensorrt.library import UnavailableError
@@ -54,7 +54,7 @@ def small(name: str, type_: Any, format: int = LINEAR, **options: Any) -> list[T
 
 
 def convolution_fields(arrays: Sequence[Array | None], options: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a call that test_kernels.convolution made."""
+    """The fields of a call that kernels_cases.convolution made."""
     _, offset, weight, *_ = arrays
     assert offset is not None and weight is not None
     return DEFORM_CONV | dict(

@@ -1,6 +1,6 @@
 """The CPU operators against fp64 references, with every instruction set that this CPU has and NEON on an emulator.
 
-Calls and tolerances are those of test_kernels.py. fp16 data is widened, and only the output is rounded to fp16, which
+Calls and tolerances are those of kernels_cases.py. fp16 data is widened, and only the output is rounded to fp16, which
 is less than the tolerance allows for.
 """
 
@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernels_cases import ATTENTIONS, CONVOLUTIONS, assert_close, attention, convolution, snr
 from kernels_expected import expected_deform_conv, expected_dst_attention, to_half
 from kernels_native import Array
-from test_kernels import ATTENTIONS, CONVOLUTIONS, assert_close, attention, convolution, snr
 
 from plugins import native
 from plugins.build import missing

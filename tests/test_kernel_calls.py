@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernels_cases import TYPES, convolution
 from kernels_expected import expected_deform_conv
 from kernels_native import needs_compiler
-from test_kernels import TYPES, convolution
 
 from plugins.emulator.library import Report, deform_conv, load
 from plugins.native import HWC8, LINEAR, deform_conv_params
@@ -53,7 +53,7 @@ def test_any_deform_conv(case: dict[str, Any], type_: Any, layout: int) -> None:
     arrays, options = convolution(type_, **case)
     got, _ = deform_conv(*arrays, **options, layout=layout)
     expected = expected_deform_conv(*arrays, **options)  # type: ignore[arg-type]
-    # Too few elements for the statistics of test_kernels.py. fp16: a unit in the last place for y and one for samples.
+    # Too few elements for the statistics of kernels_cases.py. fp16: a unit in the last place for y and one for samples.
     allowed = 1e-5 if type_ == np.float32 else 2.0**-9
     assert np.abs(got - expected).max() <= allowed * max(1.0, np.abs(expected).max())
 

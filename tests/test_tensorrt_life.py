@@ -1,7 +1,7 @@
 """The life of a TensorRT plugin on host memory: what the builder asks of it, and a call from its fields to its result.
 
 driver.cpp of plugins/tensorrt calls a plugin as TensorRT's builder and runtime do, over the emulated kernels; results
-are held to the tolerance of test_kernels.py.
+are held to the tolerance of kernels_cases.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from kernels_cases import assert_close, attention, convolution
 from kernels_expected import expected_deform_conv, expected_dst_attention, to_half
 from tensorrt_calls import (
     ACTIVATIONS,
@@ -26,7 +27,6 @@ from tensorrt_calls import (
     small,
     walk,
 )
-from test_kernels import assert_close, attention, convolution
 
 from plugins.tensorrt import driver
 from plugins.tensorrt.driver import HWC, HWC8, LINEAR, Library, PluginError, Tensor
