@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.interpolation import bicubic_round_trip, resize
 from dinn360.evaluation.metrics import luma, psnr, ws_psnr, ws_ssim
+from dinn360.networks.config import NetworkConfig
 from engines.files import make_folder
 from engines.images import Image8, read_panorama, write_png
-from engines.rescale import downscale_image, scale_of, upscale_image
+from engines.rescale import downscale_image, upscale_image
 from engines.session import open_session
 from engines.text import aligned
 from export.lowering import Lowering
@@ -43,11 +45,11 @@ def run(ckpt: Path, image_path: Path, out: Path, lowering: Lowering = "standard"
     image = read_panorama(image_path)
     make_folder(out)
     exported = export_checkpoint(ckpt, out, Form(lowering))
+    config = load_checkpoint(ckpt).config
     with open_session(exported.down) as down, open_session(exported.up) as up:
-        scale = scale_of(down)
         lr = downscale_image(down, image)
         hr = upscale_image(up, lr, (image.shape[0], image.shape[1]))
-    bicubic = bicubic_round_trip(image, scale)
+    bicubic = bicubic_round_trip(image, config.scale)
     files = {
         "downscale graph": exported.down,
         "upscale graph": exported.up,
@@ -58,16 +60,19 @@ def run(ckpt: Path, image_path: Path, out: Path, lowering: Lowering = "standard"
     }
     write_png(files["LR image"], lr)
     write_png(files["reconstruction"], hr)
-    write_png(files["error picture"], error_picture(image, {"bicubic": bicubic, "DINN360": hr}))
-    write_png(files["close-up"], closeup(image, {"original": image, "bicubic": bicubic, "DINN360": hr}))
-    return Demo(compare(ckpt, out, image), aligned(quality_table(image, lr, hr, bicubic, scale)), files)
+    write_png(files["error picture"], error_picture(image, {"bicubic": bicubic, config.title: hr}))
+    write_png(files["close-up"], closeup(image, {"original": image, "bicubic": bicubic, config.title: hr}))
+    return Demo(compare(ckpt, out, image), aligned(quality_table(image, lr, hr, bicubic, config)), files)
 
 
-def quality_table(image: Image8, lr: Image8, hr: Image8, bicubic: Image8, scale: int) -> list[list[str]]:
+def quality_table(image: Image8, lr: Image8, hr: Image8, bicubic: Image8, config: NetworkConfig) -> list[list[str]]:
     """Reconstructions against the original, and the LR image against anti-aliased bicubic; header first."""
     guide = resize(image, (lr.shape[0], lr.shape[1]), "bicubic")
     lines = [["reconstruction", "WS-PSNR Y", "WS-PSNR RGB", "WS-SSIM Y", "LR against bicubic"]]
-    for name, restored, small in ((f"bicubic x{scale}", bicubic, None), (f"DINN360 x{scale}", hr, lr)):
+    for name, restored, small in (
+        (f"bicubic x{config.scale}", bicubic, None),
+        (f"{config.title} x{config.scale}", hr, lr),
+    ):
         lines.append(
             [
                 name,

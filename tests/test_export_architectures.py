@@ -23,27 +23,27 @@ from export.cli import main
 from export.graphs import GRAPHS
 from export.lowering import LOWERINGS
 from export.onnx import Form, check, finish, label, metadata, trace
-from export.parity import TOLERANCE, difference
+from export.parity import TOLERANCE, difference, rounded_session
 
 CONFIGS: dict[str, NetworkConfig] = {"irn": tiny_irn(2), "hcflow": tiny_hcflow(4)}
+FORMS = {**{ops: Form(ops) for ops in LOWERINGS}, "fp16": Form("primitive", precision="fp16")}
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[RescalingNetwork, Path]:
-    """A network and the folder of its graphs: <ops>/{down,up}.onnx."""
+    """A network and the folder of its graphs: <form>/{down,up}.onnx."""
     config = CONFIGS[request.param]
     network, folder = build(config), tmp_path_factory.mktemp(request.param)
     checkpoint = Checkpoint(config, network.state_dict())
     for direction in GRAPHS:
         traced = trace(network, direction, 19)
-        for ops in LOWERINGS:
-            form = Form(ops)
+        for name, form in FORMS.items():
             model = finish(traced, direction, form)
             told = metadata(checkpoint, "", direction, form) | tiling(network, direction, measure=False).metadata()
             label(model, told)
             check(model)
-            (folder / ops).mkdir(exist_ok=True)
-            onnx.save(model, str(folder / ops / f"{direction}.onnx"))
+            (folder / name).mkdir(exist_ok=True)
+            onnx.save(model, str(folder / name / f"{direction}.onnx"))
     return network, folder
 
 
@@ -62,10 +62,29 @@ def test_graphs_equal_torch_at_every_size(case: tuple[RescalingNetwork, Path], o
                 assert expected.std() > 0.05
 
 
+def test_fp16_keeps_the_path_to_the_lr_image_in_fp32(case: tuple[RescalingNetwork, Path]) -> None:
+    network, folder = case
+    x = picture(32, 64)
+    for direction, graph in GRAPHS.items():
+        path = folder / "fp16" / f"{direction}.onnx"
+        kinds = {tensor.name: tensor.data_type for tensor in onnx.load(path).graph.initializer}
+        halves = [name for name, kind in kinds.items() if kind == onnx.TensorProto.FLOAT16 and "weight" in name]
+        assert len(halves) > 10
+        with torch.inference_mode():
+            expected = graph(network).eval()(x).numpy()
+        with rounded_session(path, 1) as session:
+            worst = difference(session.run(**{graph.source: x.numpy()})[graph.result], expected)[0]
+        assert 1e-6 < worst < 4 / 255
+
+
 def test_every_upscaling_graph_can_be_told_where_a_tile_lies(case: tuple[RescalingNetwork, Path]) -> None:
     """Neither IRN nor HCFlow knows latitudes, but who cuts tiles need not know that."""
     network, folder = case
     y = picture(8, 16).numpy()
+    for ops in LOWERINGS:
+        graph = onnx.load(folder / ops / "up.onnx").graph
+        assert [value.name for value in graph.input] == ["lr", "omitted"]
+        assert "omitted" in {tensor.name for tensor in graph.initializer}
     for ops in ("standard", "primitive"):
         with open_session(folder / ops / "up.onnx", 1) as session:
             assert [spec.name for spec in session.optional] == ["omitted"]

@@ -24,6 +24,7 @@ from export.precision.roles import EXACT, FIXED, ROLES, roles_of
 
 HALF, FULL = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
+_FULL_INPUTS = {"Resize": (1, 2)}  # region and scales, fp32 whatever the image is
 _BIAS = {"Conv": 2, DEFORM_CONV_2D.name: 3}  # the input that is the bias
 
 
@@ -47,7 +48,7 @@ def to_half(model: ModelProto, islands: Collection[str]) -> ModelProto:
         if node not in types:
             continue
         for index, value in enumerate(node.inputs):
-            if value is not None and _is_float(value):
+            if value is not None and _is_float(value) and index not in _FULL_INPUTS.get(node.op_type, ()):
                 node.replace_input_with(index, borders.bring(value, _given(value, types), types[node]))
     for node, kind in types.items():
         for value in node.outputs:
@@ -178,7 +179,7 @@ class _Borders:
         return result
 
     def drop_unread(self) -> None:
-        """Removes the fp32 weights that every reader has in fp16."""
+        """Removes the fp32 weights that every reader has in fp16; an input's default stays, read or not."""
         for name, value in list(self.graph.initializers.items()):
-            if not value.consumers() and not value.is_graph_output():
+            if not (value.consumers() or value.is_graph_input() or value.is_graph_output()):
                 del self.graph.initializers[name]

@@ -35,9 +35,9 @@ ROLES = {
 # Never fp16: ONNX counts (Range) in fp32 and integers only, and fp16 has no odd integers beyond 2048.
 FIXED = frozenset({"latitude map"})
 
-# These pass numbers on as they are, so they take whatever type their neighbours have.
+# These pass numbers on as they are (Resize copies the nearest), so they take whatever type their neighbours have.
 EXACT = frozenset(
-    "Clip Concat DepthToSpace Expand Gather Identity Pad Relu Reshape Slice Split Squeeze Transpose Unsqueeze".split()
+    "Clip Concat DepthToSpace Expand Gather Identity Pad Relu Reshape Resize Slice Split Squeeze Transpose Unsqueeze".split()
 )
 
 _CLASSES = "pkg.torch.onnx.class_hierarchy"
@@ -142,7 +142,9 @@ def _by_module(node: ir.Node) -> str:
         if kind == "Add" or kind == "LeakyRelu" and _is_residual_sum(node.inputs[0]):
             return "residual sums"
         return "rho eta input" if ".rho_eta.first'" in scopes else "features"
-    if "condition.Condition" in classes:
+    if "layers.DenseFunction" in classes:
+        return "last convolutions" if ".last'" in scopes else "features"
+    if "condition.Condition" in classes or "hcflow.Features" in classes:
         return "condition"
     if "layers.SphereConv2d" in classes:
         return "projection functions"
@@ -152,9 +154,12 @@ def _by_module(node: ir.Node) -> str:
 
 
 def _gives_phi(value: ir.Value | None) -> bool:
-    """Whether a value is the whole result of an affine function; rho and eta are split first."""
+    """Whether a value is the result of a coupling's function for the low path: three channels, all others have more."""
     node = None if value is None else value.producer()
-    return node is not None and "invertible.AffineFunction" in node.metadata_props.get(_CLASSES, "")
+    if value is None or node is None or value.shape is None or value.shape[1] != 3:
+        return False
+    classes = node.metadata_props.get(_CLASSES, "")
+    return any(function in classes for function in ("invertible.AffineFunction", "layers.DenseFunction"))
 
 
 def _is_residual_sum(value: ir.Value | None) -> bool:

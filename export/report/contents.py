@@ -35,12 +35,14 @@ Floats = NDArray[np.float64]
 class Contents:
     """Everything on the page. Pictures are uint8 (H,W,3), `lr` (ceil(H/s),ceil(W/s),3).
 
-    pictures: original, lr, reconstruction, bicubic and the two heat maps, by the names that page.js knows.
+    title: of the architecture. pictures: original, lr, reconstruction, bicubic and the two heat maps, by the names that
+    page.js knows.
     error: root mean squared luma error by latitude band, north first, of each reconstruction; detail: the root of what
     the reduction removes, in the same units. parity: one table a lowering.
     """
 
     image: str
+    title: str
     scale: int
     pictures: dict[str, Image8]
     quality: Table
@@ -87,10 +89,11 @@ def gather(ckpt: Path, image_path: Path, folders: Sequence[Path]) -> Contents:
     }
     return Contents(
         image=image_path.name,
+        title=checkpoint.config.title,
         scale=scale,
         pictures=pictures,
-        quality=quality_table(image, lr, hr, bicubic, scale),
-        error={name: _error_by_latitude(x, image) for name, x in (("DINN360", hr), ("bicubic", bicubic))},
+        quality=quality_table(image, lr, hr, bicubic, checkpoint.config),
+        error={name: _error_by_latitude(x, image) for name, x in ((checkpoint.config.title, hr), ("bicubic", bicubic))},
         detail=np.sqrt(high_frequency(image, scale, _bands(image))),
         parity=parity,
         card=model_card(ckpt, checkpoint),
