@@ -37,7 +37,8 @@ FIXED = frozenset({"latitude map"})
 
 # These pass numbers on as they are (Resize copies the nearest), so they take whatever type their neighbours have.
 EXACT = frozenset(
-    "Clip Concat DepthToSpace Expand Gather Identity Pad Relu Reshape Resize Slice Split Squeeze Transpose Unsqueeze".split()
+    "Clip Concat DepthToSpace Expand Gather Identity Pad Relu Reshape Resize Slice Split Squeeze Transpose "
+    "Unsqueeze".split()
 )
 
 _CLASSES = "pkg.torch.onnx.class_hierarchy"
