@@ -9,15 +9,19 @@ import pytest
 import torch
 from networks import build, picture, tiny, tiny_hcflow, tiny_irn
 from torch import Tensor
+from training_runs import SHORT
 
 from dinn360.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from dinn360.data.crops import Crops
 from dinn360.info import describe
 from dinn360.networks.architectures import build_network
 from dinn360.networks.config import HCFlowConfig, IRNConfig, IRNLevel, NetworkConfig, preset
 from dinn360.networks.network import RescalingNetwork
 from dinn360.sphere import Frame
 from dinn360.training.losses import algorithm_1
+from dinn360.training.train import Trainer
 from engines.errors import UserError
+from engines.images import Image8
 
 TINY = {"irn": tiny_irn, "hcflow": tiny_hcflow}
 SCALES = (2, 4, 8)
@@ -106,6 +110,19 @@ def test_every_parameter_learns_and_the_loss_falls(config: NetworkConfig) -> Non
             losses.append(float(found.total.detach()))
         optimiser.step()
     assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_training_loop_takes_it_as_it_is(name: str, tmp_path: Path, forest: Image8) -> None:
+    config = TINY[name](2)
+    trainer = Trainer(config, SHORT, Crops([forest], [], SHORT.crop, SHORT.batch, 0, 0.0), None, tmp_path)
+    before = {key: tensor.clone() for key, tensor in trainer.network.state_dict().items()}
+    trainer.run()
+    again = Trainer(config, SHORT, trainer.crops, None, tmp_path)
+    again.resume()
+    assert again.step == SHORT.steps and trainer.skipped == 0
+    assert [key for key, tensor in again.network.state_dict().items() if torch.equal(tensor, before[key])] == []
+    assert load_checkpoint(tmp_path / "last.pth").config == config
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

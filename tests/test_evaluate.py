@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from conftest import GraphMaker
-from networks import build, tiny
+from networks import build, tiny, tiny_hcflow, tiny_irn
 from PIL import Image
 
 from dinn360.checkpoint import Checkpoint, save_checkpoint
@@ -77,9 +77,15 @@ def test_every_kind_of_system_is_a_row(tmp_path: Path, data: Path, ckpt: Path, m
         assert picture.shape[1] > 400 and picture.std() > 10
 
 
-def test_json_is_json(data: Path, ckpt: Path) -> None:
-    done = run("--data", data, "--ckpt", ckpt, "--json")
-    assert set(json.loads(done.stdout)["systems"]) == {"bicubic", "DINN360 custom (x2.pth)"}
+def test_json_is_json_with_a_row_for_every_architecture(data: Path, ckpt: Path, tmp_path: Path) -> None:
+    options: list[object] = []
+    for config in (tiny_irn(2), tiny_hcflow(2)):
+        path = tmp_path / f"{config.architecture}.pth"
+        save_checkpoint(path, Checkpoint(config, build(config).state_dict()))
+        options += ["--ckpt", path]
+    done = run("--data", data, "--ckpt", ckpt, *options, "--json")
+    rows = {"bicubic", "DINN360 custom (x2.pth)", "IRN custom (irn.pth)", "HCFlow custom (hcflow.pth)"}
+    assert set(json.loads(done.stdout)["systems"]) == rows
 
 
 def test_mistakes_end_in_one_line(tmp_path: Path, data: Path, ckpt: Path, make_graph: GraphMaker) -> None:
