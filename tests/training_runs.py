@@ -68,7 +68,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], se
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None and time.monotonic() < end, "the process ended too early, or nothing happened"
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def panorama_folder(folder: Path, image: Image8) -> Path:

@@ -88,10 +88,12 @@ class Trainer:
                 stopped = processes.largest(interrupt.signal)
                 finished = self.step == config.steps
                 if finished or self.step % config.validate_every == 0:
+                    if stopped:
+                        self.save()  # whoever sent the signal may not wait for a validation
                     self._validate(journal)
                 if finished or stopped or self.step % config.save_every == 0:
                     self.save()
-                if stopped:
+                if stopped and not finished:
                     return stopped
         return 0
 
