@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from training_runs import SHORT, make
+from training_runs import GENTLE, SHORT, make
 
 from dinn360.data.crops import Batch
 from dinn360.training.config import TrainConfig
@@ -18,7 +18,7 @@ from dinn360.training.processes import Processes, join
 from dinn360.training.train import Trainer
 from engines.images import Image8
 
-CONFIG: TrainConfig = replace(SHORT, steps=8, batch=4, deform_from=0.5, backflow=0.5, lr=1e-3, clip_norm=0.1)
+CONFIG: TrainConfig = replace(SHORT, steps=8, batch=4, deform_from=0.5, backflow=0.5, lr=GENTLE, clip_norm=0.1)
 BROKEN = 2  # the step whose last crop is broken
 
 

@@ -16,7 +16,7 @@ import torch
 from click.testing import CliRunner
 from distributed_work import CONFIG, trainer
 from networks import tiny
-from training_runs import SHORT, config_file, panorama_folder, wait_for
+from training_runs import GENTLE, SHORT, config_file, panorama_folder, wait_for
 
 from dinn360.checkpoint import load_checkpoint
 from dinn360.cli import main
@@ -85,7 +85,7 @@ def test_two_processes_train_as_one_with_the_whole_batch(tmp_path: Path) -> None
 
 def test_a_run_goes_on_after_a_process_is_killed(tmp_path: Path, forest: Image8) -> None:
     """The one that writes the files, at that."""
-    config = replace(SHORT, steps=40, batch=4, save_every=5)
+    config = replace(SHORT, steps=40, batch=4, lr=GENTLE, save_every=5)
     data = panorama_folder(tmp_path / "data", forest)
     settings = config_file(tmp_path / "tiny.toml", data, config)
     one, two = tmp_path / "one", tmp_path / "two"

@@ -13,7 +13,7 @@ from dinn360.training.settings import COUNT, DECAY, NOT_NEGATIVE, POSITIVE, SHAR
 class TrainConfig:
     """Everything that fixes a run besides the network and its data; `help` of each field says what it is.
 
-    Together with the crops this fixes every step: a run is the same on one process and on several, up to rounding.
+    Together with the crops this fixes every step, on one process or on several (but for rounding, and a sampled z~).
     """
 
     steps: int = setting(20_000, "Optimiser steps.", COUNT)

@@ -1,10 +1,12 @@
 """Several processes that train one network: `torchrun --nproc-per-node N -m dinn360 train …`, by gloo or NCCL.
 
-Every process takes its share of the same batch, which the seed and the step fix, so a run is the same on any number of
-processes, up to rounding. Gradients are averaged by one explicit all-reduce: DistributedDataParallel would need a
-`forward` that is Algorithm 1, and its hooks would have to search at each step which parameters take part (offsets are
-off at first, the z loss comes every n-th step). The networks have at most a few million weights, so hiding the
-transfer behind the backward pass, which is what those hooks are for, has little to gain.
+Every process takes its share of the same batch, which the seed and the step fix, so a step is the same on any number of
+processes, up to rounding, which training amplifies over many steps.
+
+Gradients are averaged by one explicit all-reduce: DistributedDataParallel would need a `forward` that is Algorithm 1,
+and its hooks would have to search at each step which parameters take part (offsets are off at first, the z loss comes
+every n-th step). The networks have at most a few million weights, so hiding the transfer behind the backward pass,
+which is what those hooks are for, has little to gain.
 """
 
 from __future__ import annotations
