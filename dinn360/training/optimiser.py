@@ -16,6 +16,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from dinn360.networks.layers import DST, DConv
+
 Method = Literal["muon", "adam"]
 
 # Jordan's quintic: five iterations bring singular values of 0.01 to 1 into 0.7 to 1.2, which is near enough.
@@ -68,7 +70,7 @@ class Optimiser:
     """
 
     def __init__(self, method: Method, network: nn.Module, lr: float) -> None:
-        kernels = [p for p in network.parameters() if method == "muon" and _is_kernel(p)]
+        kernels = _kernels(network) if method == "muon" else []
         chosen = {id(p) for p in kernels}
         others = [p for p in network.parameters() if id(p) not in chosen]
         self.parts: dict[str, torch.optim.Optimizer] = {}
@@ -99,6 +101,12 @@ class Optimiser:
             part.load_state_dict(state[name])
 
 
-def _is_kernel(parameter: Tensor) -> bool:
-    """Of a convolution with more than one output and input; one row or column has nothing to orthogonalise."""
-    return parameter.ndim == 4 and min(parameter.shape[0], parameter[0].numel()) > 1
+def _kernels(network: nn.Module) -> list[nn.Parameter]:
+    """The convolution kernels, but for those with one output or input, which have nothing to orthogonalise, and for
+    those that say where to sample: Muon's steps are as large in directions where the gradient is mere noise, and
+    displaced samples forgive that less than features do.
+    """
+    layers = [module for module in network.modules() if isinstance(module, DConv | DST)]
+    heads = {id(p) for layer in layers for head in layer.sampling_heads for p in head.parameters()}
+    found = [p for p in network.parameters() if p.ndim == 4 and min(p.shape[0], p[0].numel()) > 1]
+    return [p for p in found if id(p) not in heads]
