@@ -62,7 +62,8 @@ def bounded_deform_conv2d(
     x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None, max_offset: float, wrap: bool
 ) -> Tensor:
     """`ops.deform_conv2d` of offsets clamped to [-max_offset, max_offset]."""
-    return deform_conv2d(x, offset.clamp(-max_offset, max_offset), weight, bias, mask, max_offset, wrap)
+    offset = offset.clamp(-max_offset, max_offset)  # under its own name: what was given is freed before the samples
+    return deform_conv2d(x, offset, weight, bias, mask, max_offset, wrap)
 
 
 class DConv(nn.Module):
@@ -91,8 +92,8 @@ class DConv(nn.Module):
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
         if not self.deform:
             return self.conv(x, wrap)
-        offset = self.offset_head(x, wrap)
-        return self.operator(x, offset, self.conv.weight, self.conv.bias, None, self.max_offset, wrap)
+        weight, bias = self.conv.weight, self.conv.bias
+        return self.operator(x, self.offset_head(x, wrap), weight, bias, None, self.max_offset, wrap)
 
 
 class LayerNorm2d(nn.Module):
