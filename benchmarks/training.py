@@ -124,7 +124,10 @@ def table(times: dict[str, list[float]], threads: int) -> str:
 
 
 def breakdown(steps: dict[str, Step]) -> str:
-    """Where a step's time goes, by groups of operators: Markdown, ms of each, whatever an operator calls aside."""
+    """Where a step's time goes, by groups of operators: Markdown, ms of the clock and share of the step.
+
+    An operator's time is its own, without what it calls; on a busy machine only the shares mean something.
+    """
     columns: dict[str, dict[str, float]] = {}
     for name, run in steps.items():
         run()
@@ -138,7 +141,8 @@ def breakdown(steps: dict[str, Step]) -> str:
         columns[name] = spent
     lines = [f"| ms a step | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
     for group in (*GROUPS, "the rest"):
-        lines.append(f"| {group} | {' | '.join(f'{spent[group]:.0f}' for spent in columns.values())} |")
+        shares = (f"{spent[group]:.0f} ({spent[group] / sum(spent.values()):.0%})" for spent in columns.values())
+        lines.append(f"| {group} | {' | '.join(shares)} |")
     return "\n".join(lines)
 
 
