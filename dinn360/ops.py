@@ -2,7 +2,8 @@
 
 An exporter sees `dinn360::deform_conv2d` and `dinn360::dst_attention` as single nodes; eager PyTorch, autograd and
 torch.compile run their composed definition below, which samples all taps by one `grid_sample` and multiplies by one
-matrix product. Sampling coordinates are never below fp32: at 16 bits they would step by whole pixels on wide panoramas.
+matrix product (the training command has faster kernels for CPU cores: dinn360.native). Sampling coordinates are never
+below fp32: at 16 bits they would step by whole pixels on wide panoramas.
 
 Both act on the sphere: with `wrap` the column of a sample is taken modulo W, so no padded copy is part of the schema.
 """

@@ -230,7 +230,7 @@ inline float sum_of(Vec8 value) {
 }
 #if defined(__AVX512F__)
 inline float sum_of(Vec value) {
-  return sum_of(_mm512_castps512_ps256(value) + _mm512_maskz_extractf32x8_ps(0xff, value, 1));
+  return sum_of(_mm512_maskz_extractf32x8_ps(0xff, value, 0) + _mm512_maskz_extractf32x8_ps(0xff, value, 1));
 }
 #endif
 #endif
