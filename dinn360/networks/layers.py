@@ -81,11 +81,6 @@ class DConv(nn.Module):
         self.operator = bounded_deform_conv2d  # or another implementation of it: dinn360.native
 
     @property
-    def sampling_heads(self) -> tuple[nn.Module, ...]:
-        """What says where to sample."""
-        return (self.offset_head,)
-
-    @property
     def radius(self) -> int:
         return max(self.conv.radius + (math.ceil(self.max_offset) if self.deform else 0), self.offset_head.radius)
 
@@ -142,11 +137,6 @@ class DST(nn.Module):
         apart = place[:, None] - place[None] + window - 1
         self.register_buffer("bias_index", apart[..., 0] * (2 * window - 1) + apart[..., 1], persistent=False)
         self.bias_index: Tensor
-
-    @property
-    def sampling_heads(self) -> tuple[nn.Module, ...]:
-        """What says where to sample."""
-        return self.scale_head, self.offset_head
 
     def bias(self) -> Tensor:
         """Relative position bias, (heads, window^2, window^2)."""

@@ -1,8 +1,8 @@
 """Muon for convolution kernels, Adam for the rest, as one optimiser.
 
 Muon (Jordan et al. 2024) replaces a kernel's averaged gradient, read as a matrix (outputs x inputs and taps), by its
-nearest orthogonal matrix: every direction moves by the same amount, also those that Adam hardly ever visits. It is what
-made most of the difference in training here (benchmarks/recipe.py); its use is our choice.
+nearest orthogonal matrix: every direction moves by the same amount, also those that Adam hardly ever visits. Its use is
+our choice; checkpoints/README.md has what it gained.
 torch.optim.Muon takes matrices only and iterates in bf16, which few CPUs can; this one takes kernels, in fp32, and
 works on all kernels of one shape at once.
 """
@@ -15,8 +15,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-
-from dinn360.networks.layers import DST, DConv
 
 Method = Literal["muon", "adam"]
 
@@ -70,7 +68,7 @@ class Optimiser:
     """
 
     def __init__(self, method: Method, network: nn.Module, lr: float) -> None:
-        kernels = _kernels(network) if method == "muon" else []
+        kernels = [p for p in network.parameters() if method == "muon" and _is_kernel(p)]
         chosen = {id(p) for p in kernels}
         others = [p for p in network.parameters() if id(p) not in chosen]
         self.parts: dict[str, torch.optim.Optimizer] = {}
@@ -101,12 +99,6 @@ class Optimiser:
             part.load_state_dict(state[name])
 
 
-def _kernels(network: nn.Module) -> list[nn.Parameter]:
-    """The convolution kernels, but for those with one output or input, which have nothing to orthogonalise, and for
-    those that say where to sample: Muon's steps are as large in directions where the gradient is mere noise, and
-    displaced samples forgive that less than features do.
-    """
-    layers = [module for module in network.modules() if isinstance(module, DConv | DST)]
-    heads = {id(p) for layer in layers for head in layer.sampling_heads for p in head.parameters()}
-    found = [p for p in network.parameters() if p.ndim == 4 and min(p.shape[0], p[0].numel()) > 1]
-    return [p for p in found if id(p) not in heads]
+def _is_kernel(parameter: Tensor) -> bool:
+    """Of a convolution with more than one output and input; one row or column has nothing to orthogonalise."""
+    return parameter.ndim == 4 and min(parameter.shape[0], parameter[0].numel()) > 1
