@@ -139,6 +139,7 @@ def test_a_broken_off_study_goes_on(tmp_path: Path, data: Path, monkeypatch: pyt
         (["--against", "esrgan"], "--against"),
         (["--val", "/nowhere"], "/nowhere"),
         (["--crop", 17], "--crop"),
+        (["--init", "x4.pth"], "--init: expected none"),
     ],
 )
 def test_a_mistake_ends_in_one_line(tmp_path: Path, data: Path, arguments: list[object], words: str) -> None:

@@ -20,6 +20,7 @@ from dinn360.networks.config import preset as named
 from dinn360.training.ablation import Outcome, Variant, draw_curves, markdown, train_variant, variants
 from dinn360.training.config import TrainConfig
 from dinn360.training.memory import keep_freed_memory
+from dinn360.training.processes import join
 from dinn360.training.run_file import DataConfig, RunConfig, resolve
 from engines.commands.types import PATH
 from engines.errors import UserError
@@ -60,6 +61,8 @@ def ablate(
     settings = resolve(config, {"model": model, "data": data, "train": train, "run": run})
     if not isinstance(settings.model, ModelConfig):
         raise UserError(f"--preset: expected a DINN360 network, as edge, found {settings.model.preset}")
+    if settings.run.init:
+        raise UserError(f"--init: expected none, since all variants start from nothing, found {settings.run.init}")
     if settings.data.val is None:
         raise UserError("--val: expected a folder of panoramas to compare on, found none")
     if settings.run.threads:
@@ -78,7 +81,10 @@ def ablate(
     networks = []
     for number, variant in enumerate(runs):
         click.echo(f"{variant.name}, seed {variant.training.seed} ({number + 1} of {len(runs)})", err=True)
-        path = train_variant(variant, crops, validation, out, settings.run.kernels)
+        with join(settings.run.device) as processes:
+            if processes.world > 1:
+                raise UserError(f"torchrun: expected one process for a study, found {processes.world}")
+            path = train_variant(variant, crops, validation, out, settings.run, processes)
         if path is None:
             raise UserError(f"--out {out}: stopped; the same command goes on")
         networks.append(Network(load_checkpoint(path).build(), variant.folder))

@@ -44,7 +44,8 @@ def busiest(image: Image8, size: int) -> tuple[int, int]:
     """Top left corner of the most detailed square between 45 degrees north and south, on a grid of half squares."""
     y = luma(image)
     step = max(1, size // 2)
-    rows = range(image.shape[0] // 4, max(image.shape[0] // 4 + 1, 3 * image.shape[0] // 4 - size), step)
+    top = min(image.shape[0] // 4, image.shape[0] - size)
+    rows = range(top, max(top + 1, 3 * image.shape[0] // 4 - size), step)
     columns = range(0, max(1, image.shape[1] - size), step)
     return max(((r, c) for r in rows for c in columns), key=lambda at: float(np.var(_cut(y, at, size))))
 

@@ -40,7 +40,7 @@ class System(ABC):
 
 
 class Interpolation(System):
-    """Down and up by one kernel; see `baselines.resize` for the two families."""
+    """Down and up by one kernel; see `interpolation.resize` for the two families."""
 
     learned_lr = False
 

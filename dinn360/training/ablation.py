@@ -21,6 +21,8 @@ from dinn360.native import choose_kernels
 from dinn360.networks.config import ModelConfig, NetworkConfig
 from dinn360.training.config import TrainConfig
 from dinn360.training.journal import read_csv
+from dinn360.training.processes import Processes
+from dinn360.training.run_file import RunConfig
 from dinn360.training.state import has_state
 from dinn360.training.train import Trainer
 from engines.errors import UserError
@@ -60,7 +62,7 @@ def variants(model: ModelConfig, training: TrainConfig, seeds: int) -> list[Vari
 
 
 def train_variant(
-    variant: Variant, crops: Crops, validation: Validation | None, out: Path, kernels: str = "auto"
+    variant: Variant, crops: Crops, validation: Validation | None, out: Path, run: RunConfig, processes: Processes
 ) -> Path | None:
     """Trains a variant in a folder of its own below `out`, or goes on where it was stopped; returns its checkpoint,
     or None when Ctrl-C or SIGTERM stopped the run.
@@ -73,10 +75,11 @@ def train_variant(
     folder = out / variant.folder
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "last.pth"
-    trainer = Trainer(variant.model, variant.training, crops.with_seed(variant.training.seed), validation, folder)
-    choose_kernels(trainer.network, kernels)
+    model, training = variant.model, variant.training
+    trainer = Trainer(model, training, crops.with_seed(training.seed), validation, folder, processes, run.tensorboard)
+    choose_kernels(trainer.network, run.kernels)
     if has_state(folder):
-        if path.exists() and load_checkpoint(path).provenance["training"] != asdict(variant.training):
+        if path.exists() and load_checkpoint(path).provenance["training"] != asdict(training):
             raise UserError(f"--out {folder}: expected a run with these settings, found one with others")
         trainer.resume()
     return None if trainer.run() else path
