@@ -38,6 +38,7 @@ def cmake(folder: Path, parts: Sequence[str], target: str, *options: str) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        _forget_other_checkout(folder)
         for command in (
             ["cmake", "-S", str(ROOT / "plugins"), "-B", str(folder), *switches, *options],
             ["cmake", "--build", str(folder), "--parallel", "2", "--target", target],
@@ -45,6 +46,18 @@ def cmake(folder: Path, parts: Sequence[str], target: str, *options: str) -> Non
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode != 0:
                 raise BuildError(f"{' '.join(command)}: {_complaint(done.stdout + done.stderr)}")
+
+
+def _forget_other_checkout(folder: Path) -> None:
+    """Empties a build folder that was moved or copied together with its checkout: CMake refuses it, and its objects may
+    be of other sources."""
+    cache = folder / "CMakeCache.txt"
+    if cache.exists() and f"CMAKE_HOME_DIRECTORY:INTERNAL={ROOT / 'plugins'}\n" not in cache.read_text():
+        for left in folder.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+            elif left.name != ".lock":
+                left.unlink()
 
 
 def _complaint(output: str) -> str:

@@ -111,3 +111,18 @@ def test_the_next_release_is_asked_for_where_this_one_comes_from(tmp_path: Path)
     assert "URIs: http://old.example/debian\n" in headers.debian_sources(tmp_path, bookworm)
     with pytest.raises(BuildError, match="not a Debian system"):
         headers.debian_sources(tmp_path, "ID=fedora\n")
+
+
+@pytest.mark.skipif(build.missing() is not None, reason=str(build.missing()))
+def test_a_build_folder_of_another_checkout_is_emptied(tmp_path: Path) -> None:
+    """As after `mv` or `cp -r` of a checkout that was built in: its objects may be of other sources."""
+    folder = tmp_path / "cpu"
+    build.cmake(folder, (), "help")
+    stale = folder / "CMakeFiles" / "kernels.o"
+    stale.touch()
+    build.cmake(folder, (), "help")
+    assert stale.exists()
+    cache = folder / "CMakeCache.txt"
+    cache.write_text(cache.read_text().replace(str(build.ROOT), "/another/checkout"))
+    build.cmake(folder, (), "help")
+    assert not stale.exists() and str(build.ROOT) in cache.read_text()
