@@ -38,13 +38,15 @@ class Haar(nn.Module):
 class AffineFunction(nn.Module):
     """Residual structure with DConv layers and, where the level has it, a DST module (slides, figure caption a).
 
-    (B,in,H,W) -> (B,out,H,W); zero at the start, so that a fresh block is the identity.
+    (B,in,H,W) -> (B,out,H,W); zero at the start, so that a fresh block is the identity. The features start at the size
+    of the image (gain 1, our choice; IRN has 0.1): DST normalises its tokens, and to features a tenth of that size its
+    untrained branches would add six times what they carry.
     """
 
     def __init__(self, channels_in: int, channels_out: int, level: LevelConfig, config: ModelConfig, shift: int | None):
         super().__init__()
         width = level.width
-        self.first = SphereConv2d(channels_in, width)
+        self.first = SphereConv2d(channels_in, width, gain=1.0)
         self.dconvs = nn.ModuleList(
             DConv(width, config.offset_kernel, config.max_offset, config.deform) for _ in range(config.dconvs)
         )
