@@ -8,13 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 from networks import build, picture, randomise, tiny
-from torch import Tensor
+from torch import Tensor, nn
 
 from dinn360.networks.architectures import build_network
 from dinn360.networks.config import PRESETS, LevelConfig, config_from_dict, preset
 from dinn360.networks.dinn360 import DINN360
+from dinn360.networks.layers import DST
 from dinn360.sphere import Frame, wrap_columns
 from engines.errors import UserError
+from engines.images import Image8
 
 CROP = Frame(wrap=False)
 
@@ -222,6 +224,23 @@ def test_a_fresh_network_downscales_by_the_box_mean(name: str) -> None:
     network = build_network(preset(name, 4)).eval()
     x = picture(16, 32)
     torch.testing.assert_close(network.downscale(x), box_mean(x, 4), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("scale", (2, 4, 8))
+def test_an_untrained_dst_does_not_drown_its_features(scale: int, courtyard: Image8) -> None:
+    """It normalises its tokens, so what it adds has one size, whatever the size of the features that it is added to."""
+    torch.manual_seed(0)
+    network = build_network(preset("edge", scale))
+    shares: list[float] = []
+
+    def compare(_: nn.Module, given: tuple[Tensor, bool], returned: Tensor) -> None:
+        shares.append(((returned - given[0]).square().mean() / given[0].square().mean()).sqrt().item())
+
+    for module in network.modules():
+        if isinstance(module, DST):
+            module.register_forward_hook(compare)
+    network.downscale(torch.from_numpy(courtyard[:256]).permute(2, 0, 1)[None] / 255)
+    assert shares and max(shares) < 2  # with the gain of IRN, 0.1, it adds ten times as much
 
 
 def test_frozen_inverses_change_nothing() -> None:
