@@ -23,6 +23,7 @@ from dinn360.networks.config import preset
 from dinn360.training.config import TrainConfig
 from dinn360.training.journal import read_csv
 from dinn360.training.run_file import DataConfig, RunConfig, RunFile, resolve
+from dinn360.training.state import sole_writer
 from dinn360.training.train import Trainer
 from engines.errors import UserError
 from engines.images import Image8
@@ -220,3 +221,15 @@ def test_a_signal_ends_the_command_with_its_number(tmp_path: Path, data: Path, m
     assert code == 128 + signal.SIGTERM
     assert message.splitlines()[-1] == f"{tmp_path / 'run'}: stopped after step 2 of 6; --resume goes on"
     assert torch.load(tmp_path / "run" / "state.pth", weights_only=True)["step"] == 2
+
+
+def test_one_process_at_a_time_trains_in_a_folder(tmp_path: Path, data: Path) -> None:
+    """Also a second --resume: a run that was told to stop may still have to save what the next would read."""
+    out, config = tmp_path / "run", config_file(tmp_path / "tiny.toml", data)
+    assert run("--config", config, "--out", out)[0] == 0
+    with sole_writer(out):
+        code, message = run("--out", out, "--resume", "--steps", 9)
+    assert code == 2 and message.splitlines()[-1].endswith(
+        f"--out {out}: expected a folder of its own, found another process training there"
+    )
+    assert run("--out", out, "--resume", "--steps", 9)[0] == 0

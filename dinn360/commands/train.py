@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from dinn360.training.config import TrainConfig
 from dinn360.training.memory import keep_freed_memory
 from dinn360.training.processes import Processes, join, restarted
 from dinn360.training.run_file import NAME, DataConfig, RunConfig, RunFile, resolve
-from dinn360.training.state import has_state
+from dinn360.training.state import has_state, sole_writer
 from dinn360.training.train import Trainer
 from engines.commands.types import PATH
 from engines.errors import UserError
@@ -71,25 +72,30 @@ def train(
         torch.set_num_threads(settings.run.threads)
     with join(settings.run.device) as processes:
         make_folder(out)
-        if not resume and has_state(out):
-            raise UserError(f"--out {out}: holds a run already; continue it with --resume or name another folder")
-        trainer = _trainer(settings, out, processes)
-        kernels = choose_kernels(trainer.network, settings.run.kernels)
-        if processes.first:
-            click.echo(kernels, err=True)
-        if resume:
-            trainer.resume()
-        elif settings.run.init:
-            trainer.start_from(load_checkpoint(settings.run.init))
-        if processes.first:
-            settings.save(out / NAME)
-        stopped = trainer.run()
-        if stopped and processes.first:
-            click.echo(
-                f"{out}: stopped after step {trainer.step} of {settings.train.steps}; --resume goes on", err=True
-            )
+        with sole_writer(out) if processes.first else nullcontext():
+            stopped = _run(settings, out, resume, processes)
     if stopped:
         click.get_current_context().exit(128 + stopped)
+
+
+def _run(settings: RunFile, out: Path, resume: bool, processes: Processes) -> int:
+    """Trains to the end, and returns 0, or until a signal comes, and returns its number."""
+    if not resume and has_state(out):
+        raise UserError(f"--out {out}: holds a run already; continue it with --resume or name another folder")
+    trainer = _trainer(settings, out, processes)
+    kernels = choose_kernels(trainer.network, settings.run.kernels)
+    if processes.first:
+        click.echo(kernels, err=True)
+    if resume:
+        trainer.resume()
+    elif settings.run.init:
+        trainer.start_from(load_checkpoint(settings.run.init))
+    if processes.first:
+        settings.save(out / NAME)
+    stopped = trainer.run()
+    if stopped and processes.first:
+        click.echo(f"{out}: stopped after step {trainer.step} of {settings.train.steps}; --resume goes on", err=True)
+    return stopped
 
 
 def read_crops(data: DataConfig, config: TrainConfig) -> Crops:

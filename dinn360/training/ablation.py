@@ -23,7 +23,7 @@ from dinn360.training.config import TrainConfig
 from dinn360.training.journal import read_csv
 from dinn360.training.processes import Processes
 from dinn360.training.run_file import RunConfig
-from dinn360.training.state import has_state
+from dinn360.training.state import has_state, sole_writer
 from dinn360.training.train import Trainer
 from engines.errors import UserError
 from engines.files import atomic_path
@@ -70,7 +70,7 @@ def train_variant(
     The checkpoint holds the averaged weights of the last step, not those of the best validation: a budget is a budget.
 
     Raises:
-        UserError: the folder holds a run with other settings.
+        UserError: the folder holds a run with other settings, or another process trains there.
     """
     folder = out / variant.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,11 +78,12 @@ def train_variant(
     model, training = variant.model, variant.training
     trainer = Trainer(model, training, crops.with_seed(training.seed), validation, folder, processes, run.tensorboard)
     choose_kernels(trainer.network, run.kernels)
-    if has_state(folder):
-        if path.exists() and load_checkpoint(path).provenance["training"] != asdict(training):
-            raise UserError(f"--out {folder}: expected a run with these settings, found one with others")
-        trainer.resume()
-    return None if trainer.run() else path
+    with sole_writer(folder):
+        if has_state(folder):
+            if path.exists() and load_checkpoint(path).provenance["training"] != asdict(training):
+                raise UserError(f"--out {folder}: expected a run with these settings, found one with others")
+            trainer.resume()
+        return None if trainer.run() else path
 
 
 @dataclass(frozen=True)

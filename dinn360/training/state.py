@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,26 @@ from engines.files import atomic_path
 
 FORMAT = "dinn360-training"
 LATEST, PREVIOUS = "state.pth", "state.previous.pth"
+LOCK = ".lock"
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Holds the folder for one run; the lock ends with the process, however it ends.
+
+    A run that was told to stop may still be saving when the next begins, which would read the state before.
+
+    Raises:
+        UserError: another process trains in the folder.
+    """
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"--out {folder}: expected a folder of its own, found another process training there"
+            ) from None
+        yield
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
