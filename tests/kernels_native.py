@@ -20,7 +20,7 @@ needs_compiler = pytest.mark.skipif(WHY_NOT is not None, reason=f"the emulator c
 def self_test(
     kernel: str, values: Array, size: int, *, broken: bool = False, whole: bool = False
 ) -> tuple[Array, library.Report]:
-    """Runs a kernel of self_test.cu on fp32 `values`: its `size` outputs (NaN where it wrote none) and the report."""
+    """Runs a kernel of the self-test on fp32 `values`: its `size` outputs (NaN where it wrote none) and the report."""
     inputs = np.ascontiguousarray(values, np.float32)
     outputs = np.full(size, np.nan, np.float32)
     report = library.Report()

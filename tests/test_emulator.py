@@ -1,4 +1,4 @@
-"""The SIMT emulator: each fault of self_test.cu is found and named, its clean twin passes, counts are exact."""
+"""The SIMT emulator: each fault of self_test_faults.cu is found and named, its clean twin passes, counts are exact."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ FAULTS = {
     "shuffle_is_no_fence": "race: read of byte",
     "half_warp_order": "race: read of byte",
     "barrier_after_exit": r"divergent barrier: __syncthreads is not reached by thread \(40,0,0\), which has exited",
-    "divergent_barriers": r"divergent barrier: .* which waits at __syncthreads \(self_test.cu:",
-    "divergent_barrier_in_warp": r"divergent barrier: .* which waits at __syncthreads \(self_test.cu:",
+    "divergent_barriers": r"divergent barrier: .* which waits at __syncthreads \(self_test_faults.cu:",
+    "divergent_barrier_in_warp": r"divergent barrier: .* which waits at __syncthreads \(self_test_faults.cu:",
     "shuffle_missing_lanes": r"thread \(0,0,0\).* __shfl_down_sync with missing lanes: lane 16 has exited",
     "shuffle_from_outside_the_mask": "__shfl_sync with missing lanes: reads lane 20",
     "syncwarp_missing_lanes": r"thread \(32,0,0\).* __syncwarp with missing lanes: lane 1 has exited",
@@ -61,7 +61,7 @@ def test_a_fault_is_found_and_its_clean_twin_passes(kernel: str) -> None:
     if "not written" not in message:
         assert kernel in message
     if "cudaFunc" not in message and "not written" not in message:
-        assert re.search(r"block \(\d+,0,0\), thread \(\d+,0,0\), self_test\.cu:\d+: ", message), message
+        assert re.search(r"block \(\d+,0,0\), thread \(\d+,0,0\), self_test_faults\.cu:\d+: ", message), message
     _, report = self_test(kernel, VALUES[:size], size)
     assert report.message() == ""
 
