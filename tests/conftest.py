@@ -17,18 +17,32 @@ settings.load_profile("dinn360")
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
+# In the order of the seconds that they take.
+LONGEST = (
+    "test_parity.py",
+    "test_cuda_build.py",
+    "test_engines.py",
+    "test_train_distributed.py",
+    "test_export.py",
+    "test_kernels.py",
+    "test_training_operators.py",
+    "test_train_command.py",
+    "test_ablation.py",
+    "test_estimate.py",
+    "test_train_runs.py",
+    "test_architectures.py",
+    "test_cpu_operators.py",
+    "test_batch.py",
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What one process does under `--dist loadgroup`: a file, so that its fixtures are made once.
+    """What takes longest comes first (`make test` keeps the order), or one process would be alone with it in the end.
 
-    Parity is split further, by network: each of them is exported, which takes long.
+    A process takes whole files, so that a fixture of a file is made once.
     """
-    for item in items:
-        group = item.path.name
-        if group == "test_parity.py" and isinstance(item, pytest.Function):
-            parameters = item.callspec.params if hasattr(item, "callspec") else {}
-            group += f" {parameters.get('case', item.name)}"
-        item.add_marker(pytest.mark.xdist_group(group))
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 @pytest.fixture(scope="session")
