@@ -7,13 +7,13 @@ import click
 from engines.commands import LazyGroup
 
 MODULES = {
-    "train": "dinn360.commands.train",
-    "ablate": "dinn360.commands.ablate",
-    "evaluate": "dinn360.commands.evaluate",
-    "data": "dinn360.commands.data",
-    "info": "dinn360.commands.info",
-    "downscale": "dinn360.commands.rescale",
-    "upscale": "dinn360.commands.rescale",
+    "train": ("dinn360.commands.train", "Train a network with Algorithm 1 of the slides."),
+    "ablate": ("dinn360.commands.ablate", "Train and evaluate the slides' five ablations."),
+    "evaluate": ("dinn360.commands.evaluate", "Compare rescaling systems on a folder of panoramas."),
+    "data": ("dinn360.commands.data", "Data sets on disk."),
+    "info": ("dinn360.commands.info", "Parameters, MAC per pixel, receptive field, memory."),
+    "downscale": ("dinn360.commands.rescale", "Downscale panoramas, in PyTorch."),
+    "upscale": ("dinn360.commands.rescale", "Upscale what downscale made, in PyTorch."),
 }
 
 

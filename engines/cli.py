@@ -5,15 +5,15 @@ import click
 from engines.commands import LazyGroup
 
 MODULES = {
-    "downscale": "engines.commands.images",
-    "upscale": "engines.commands.images",
-    "downscale-video": "engines.commands.video",
-    "upscale-video": "engines.commands.video",
-    "batch": "engines.commands.batch",
-    "triton": "engines.commands.triton",
-    "build": "engines.commands.build",
-    "inspect": "engines.commands.inspect",
-    "estimate": "engines.commands.estimate",
+    "downscale": ("engines.commands.images", "Downscale an image, a folder or a glob pattern."),
+    "upscale": ("engines.commands.images", "Upscale what downscale made, or any panorama."),
+    "downscale-video": ("engines.commands.video", "Downscale the frames of a video."),
+    "upscale-video": ("engines.commands.video", "Upscale the frames of a video."),
+    "batch": ("engines.commands.batch", "Rescale a folder with many workers."),
+    "triton": ("engines.commands.triton", "Write a Triton Inference Server repository."),
+    "build": ("engines.commands.build", "Build an engine and its sidecar."),
+    "inspect": ("engines.commands.inspect", "Say what a graph or an engine is."),
+    "estimate": ("engines.commands.estimate", "Time and memory on a device, on paper."),
 }
 
 

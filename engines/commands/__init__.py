@@ -33,13 +33,14 @@ class Group(click.Group):
 
 
 class LazyGroup(Group):
-    """A `Group` whose commands are imported when they are asked for.
+    """A `Group` whose commands are imported when they are asked for, and not to be listed.
 
     Args:
-        modules: the module of each command; the command stands in it under its own name, "-" as "_".
+        modules: the module of each command and its line in --help; the command stands in the module under its own
+            name, "-" as "_".
     """
 
-    def __init__(self, *args: Any, modules: dict[str, str], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, modules: dict[str, tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._modules = modules
 
@@ -49,9 +50,14 @@ class LazyGroup(Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self._modules:
             return None
-        command = getattr(importlib.import_module(self._modules[name]), name.replace("-", "_"))
+        module, _ = self._modules[name]
+        command = getattr(importlib.import_module(module), name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in self._modules.items()])
 
 
 def _show_warning(
