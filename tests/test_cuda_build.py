@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from benchmarks import kernels as report
-from plugins.build import ROOT, BuildError, cmake
+from plugins.build import BuildError, cmake
 from plugins.kernels import binaries, library
 from plugins.onnxruntime.headers import include_folder
 from plugins.onnxruntime.library import NAME
@@ -78,15 +78,14 @@ def test_the_committed_report_is_that_of_these_sources(compiled: list[binaries.K
 
 @needs_nvcc
 def test_the_library_for_onnx_runtime_takes_the_kernels_in() -> None:
-    """For one architecture; it needs no CUDA where it is loaded, for the CPU provider runs its CPU operators."""
+    """It needs no CUDA where it is loaded, for the CPU provider runs its CPU operators."""
     try:
         headers = include_folder()
     except BuildError as error:
         pytest.skip(str(error))
-    folder = ROOT / "build" / "onnxruntime" / "cuda-87"
-    options = (f"-DDINN360_ORT_INCLUDE={headers}", "-DDINN360_CUDA_ARCHITECTURES=87")
-    cmake(folder, ["CPU", "ORT", "CUDA"], "dinn360_ort", *options)
-    path = folder / "onnxruntime" / NAME
+    # Where the kernels are built, which are therefore compiled once.
+    cmake(library.BUILD, ["CPU", "ORT", "CUDA"], "dinn360_ort", f"-DDINN360_ORT_INCLUDE={headers}")
+    path = library.BUILD / "onnxruntime" / NAME
     exported = subprocess.run(["nm", "-D", "--defined-only", path], capture_output=True, text=True, check=True).stdout
     assert [line.split()[-1] for line in exported.splitlines()] == ["RegisterCustomOps"]
     sections = subprocess.run(["readelf", "-SW", path], capture_output=True, text=True, check=True).stdout

@@ -136,7 +136,9 @@ def test_the_count_agrees_with_the_networks_own(direction: str) -> None:
 
 def test_the_command_prints_and_draws(tmp_path: Path) -> None:
     picture = tmp_path / "roof.png"
-    arguments = ["--onnx", released("x2") / "up.onnx", "--target", AGX, "--size", "1024x512", "--plot", picture]
+    convolution = helper.make_node("Conv", ["hr", "w"], ["y"], "conv", pads=[1, 1, 1, 1])
+    small = graph(tmp_path / "g.onnx", convolution, result="y", weights={"w": (8, 3, 3, 3)})
+    arguments = ["--onnx", small, "--target", AGX, "--size", "1024x512", "--plot", picture]
     done = CliRunner().invoke(main, ["estimate", *map(str, arguments)])
     assert done.exit_code == 0, done.output
     assert "Jetson AGX Orin 64 GB: 42.5 fp16 and 5.3 fp32 TFLOPS, 204.8 GB/s" in done.output

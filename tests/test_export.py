@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,11 @@ import onnx
 import pytest
 import torch
 from click.testing import CliRunner
+from exported import kept_trace
 from lowered import run_lowered
 from networks import build, tiny
 
+import export.onnx
 from dinn360 import reference
 from dinn360.checkpoint import Checkpoint, save_checkpoint
 from dinn360.evaluation.interpolation import resize
@@ -23,7 +27,7 @@ from engines.images import Image8, read_panorama, write_png
 from engines.session import open_session
 from export.cli import main
 from export.lowering import Lowering, lower
-from export.onnx import check, trace
+from export.onnx import check
 from export.operators import DOMAIN, SCHEMAS
 from plugins.build import BuildError
 
@@ -42,6 +46,14 @@ def ckpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = build(tiny(2))
     save_checkpoint(path, Checkpoint(network.config, network.state_dict(), {"data": "none"}))
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def traced_once() -> Iterator[None]:
+    """The commands trace the network of `ckpt` once, not once each."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(export.onnx, "trace", kept_trace)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -122,9 +134,10 @@ def _weights(path: Path) -> int:
 
 
 def test_other_opsets() -> None:
-    network = build(tiny(2))
+    level = replace(tiny(2).levels[0], blocks=1)
+    network = build(tiny(2, levels=(level,)))
     for opset in (20, 22):
-        model = lower(trace(network, "down", opset), "primitive")
+        model = lower(kept_trace(network, "down", opset), "primitive")
         check(model)
         assert [o.version for o in model.opset_import if o.domain == ""] == [opset]
 
@@ -260,17 +273,18 @@ def test_demo_falls_back_where_the_library_cannot_be_built(monkeypatch: pytest.M
     ],
 )
 def test_a_mistake_ends_in_one_line(
-    arguments: list[str], words: str, folders: dict[str, Path], ckpt: Path, tmp_path: Path
+    arguments: list[str], words: str, folders: dict[str, Path], ckpt: Path, forest: Image8, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.pth"
     network = build(tiny(2), seed=7)
     save_checkpoint(other, Checkpoint(network.config, network.state_dict(), {}))
     (tmp_path / "text.txt").write_text("hello")
+    write_png(tmp_path / "image.png", np.ascontiguousarray(forest[200:232, :64]))
     places = {
         "ckpt": ckpt,
         "other": other,
         "text": tmp_path / "text.txt",
-        "image": ROOT / "assets/forest.png",
+        "image": tmp_path / "image.png",
         **folders,
     }
     result = CliRunner().invoke(main, [a.format(**places) for a in arguments])
@@ -280,8 +294,6 @@ def test_a_mistake_ends_in_one_line(
 
 
 def test_a_failed_export_leaves_the_old_file(ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import export.onnx
-
     old = tmp_path / "down.onnx"
     old.write_text("old")
 

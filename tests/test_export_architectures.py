@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 from click.testing import CliRunner
+from exported import kept_trace
 from networks import build, picture, tiny_hcflow, tiny_irn
 from ort_library import needs_library
 
@@ -22,7 +23,7 @@ from engines.session import open_session
 from export.cli import main
 from export.graphs import GRAPHS
 from export.lowering import LOWERINGS
-from export.onnx import Form, check, finish, label, metadata, trace
+from export.onnx import Form, check, finish, label, metadata
 from export.parity import TOLERANCE, difference, rounded_session
 
 CONFIGS: dict[str, NetworkConfig] = {"irn": tiny_irn(2), "hcflow": tiny_hcflow(4)}
@@ -36,7 +37,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     network, folder = build(config), tmp_path_factory.mktemp(request.param)
     checkpoint = Checkpoint(config, network.state_dict())
     for direction in GRAPHS:
-        traced = trace(network, direction, 19)
+        traced = kept_trace(network, direction, 19)
         for name, form in FORMS.items():
             model = finish(traced, direction, form)
             told = metadata(checkpoint, "", direction, form) | tiling(network, direction, measure=False).metadata()

@@ -6,21 +6,19 @@ fp32 to 1e-4; fp16 to 0.05 dB of the reconstruction and one level on one per cen
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from exported import Case, checkpoint, export_case, released
+from exported import Case, checkpoint, export_case, released, shallow
 from numpy.typing import NDArray
 from ort_library import needs_library
 
 from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.interpolation import resize
-from engines.images import Image8, read_panorama, to_image, to_tensor
+from engines.images import Image8, to_image, to_tensor
 from engines.session import open_session
 from export.graphs import Downscale, Upscale
-from export.onnx import export_checkpoint
 from export.parity import (
     LEVELS,
     LOSS,
@@ -35,15 +33,17 @@ from export.parity import (
     within,
 )
 
-ROOT = Path(__file__).parents[1]
-CASES = [("edge", 2), ("edge", 4), ("edge", 8), ("base", 2)]
+# Random weights, none of them zero, and the deformation strong; and the released checkpoints, with all their layers.
+RANDOM = ["edge x2", "edge x4", "edge x8", "base x2"]
+RELEASED = ["x2", "x4", "x8"]
 Array = NDArray[np.float32]
 
 
-@pytest.fixture(scope="session", params=CASES, ids=lambda case: f"{case[0]}-x{case[1]}")
+@pytest.fixture(scope="session", params=[*RANDOM, *RELEASED])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    name, scale = request.param
-    return export_case(name, scale, tmp_path_factory.mktemp(f"{name}_x{scale}"))
+    *name, scale = request.param.split()
+    network = shallow(name[0], int(scale[1:])) if name else load_checkpoint(checkpoint(scale)).build()
+    return export_case(network, tmp_path_factory.mktemp(scale))
 
 
 def pieces(forest: Image8, courtyard: Image8, scale: int) -> list[Array]:
@@ -72,6 +72,7 @@ def test_graphs_equal_torch_at_every_size(case: Case, ops: str, forest: Image8, 
             assert ((restored > 0) & (restored < 1)).mean() > 0.3, "a clipped output would hide differences"
 
 
+@pytest.mark.parametrize("case", RANDOM, indirect=True)
 def test_deformation_is_part_of_what_is_compared(case: Case, forest: Image8) -> None:
     """Without it the outputs differ by several times the tolerance, so that parity means something."""
     x = torch.from_numpy(to_tensor(resize(forest, (16 * case.scale, 32 * case.scale))))
@@ -83,16 +84,15 @@ def test_deformation_is_part_of_what_is_compared(case: Case, forest: Image8) -> 
     assert (deformed - plain).abs().max() > 5 * TOLERANCE
 
 
-def test_the_released_checkpoint_on_a_real_panorama(tmp_path: Path) -> None:
+def test_the_released_checkpoint_on_a_real_panorama(courtyard: Image8) -> None:
     """What `python -m export check` prints for checkpoints/x4.pth, on a panorama that it was not trained on."""
-    ckpt = ROOT / "checkpoints" / "x4.pth"
-    exported = export_checkpoint(ckpt, tmp_path)
-    rows = compare(ckpt, tmp_path, read_panorama(ROOT / "assets" / "courtyard.png"))
+    folder = released("x4")
+    rows = compare(checkpoint("x4"), folder, courtyard)
     assert {(row.graph, row.reference) for row in rows} == {(g, r) for g in ("down", "up") for r in (True, False)}
     assert within(rows), table(rows, TOLERANCE)
     reference = next(row for row in rows if row.reference)
     assert all(abs(row.ws_psnr_y - reference.ws_psnr_y) < 0.01 for row in rows)
-    assert exported.down.stat().st_size < exported.up.stat().st_size
+    assert (folder / "down.onnx").stat().st_size < (folder / "up.onnx").stat().st_size
 
 
 def test_a_foreign_image_is_upscaled_as_by_super_resolution(forest: Image8) -> None:
@@ -101,7 +101,7 @@ def test_a_foreign_image_is_upscaled_as_by_super_resolution(forest: Image8) -> N
     from dinn360.evaluation.validate import round_trip
     from engines.images import to_image
 
-    network = load_checkpoint(ROOT / "checkpoints" / "x4.pth").build()
+    network = load_checkpoint(checkpoint("x4")).build()
     image = forest[:, :512]
     small = resize(image, (128, 128), wrap=False)
     with torch.inference_mode():
@@ -124,7 +124,7 @@ def test_differences_are_judged() -> None:
     assert difference(bad, good)[0] == np.inf
 
 
-@pytest.mark.parametrize("name", ["x2", "x4", "x8"])
+@pytest.mark.parametrize("name", RELEASED)
 def test_fp16_costs_neither_decibels_nor_levels(name: str, forest: Image8) -> None:
     """The released checkpoints, every fp16 tensor rounded, on a strip of a panorama that they were not trained on."""
     folder = released(name, lowering="primitive", precision="fp16")

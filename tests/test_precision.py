@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from click.testing import CliRunner
+from exported import kept_trace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import build, tiny
@@ -26,7 +27,7 @@ from export.cli import main
 from export.edges import with_8_bit_edges
 from export.graphs import Downscale
 from export.lowering import LOWERINGS, Lowering
-from export.onnx import Form, check, finish, metadata, trace, write_graph
+from export.onnx import Form, check, finish, metadata, write_graph
 from export.precision.casts import to_half
 from export.precision.islands import islands_of
 from export.precision.roles import EXACT, ROLES, roles_of_model
@@ -47,7 +48,7 @@ def ckpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def traced(ckpt: Path) -> dict[str, ModelProto]:
-    return {direction: trace(build(tiny(2)), direction, 19) for direction in ("down", "up")}
+    return {direction: kept_trace(build(tiny(2)), direction, 19) for direction in ("down", "up")}
 
 
 @pytest.fixture(scope="module")
