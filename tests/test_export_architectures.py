@@ -14,6 +14,7 @@ from exported import kept_trace
 from networks import build, picture, tiny_hcflow, tiny_irn
 from ort_library import needs_library
 
+import export.onnx
 from dinn360.checkpoint import Checkpoint, save_checkpoint
 from dinn360.networks.config import NetworkConfig
 from dinn360.networks.network import RescalingNetwork
@@ -96,7 +97,8 @@ def test_every_upscaling_graph_can_be_told_where_a_tile_lies(case: tuple[Rescali
             assert config["architecture"] == network.config.architecture
 
 
-def test_the_commands_take_its_checkpoint(tmp_path: Path) -> None:
+def test_the_commands_take_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export.onnx, "trace", kept_trace)
     ckpt, image, out = tmp_path / "irn.pth", tmp_path / "small.png", tmp_path / "graphs"
     network = build(tiny_irn(2))
     save_checkpoint(ckpt, Checkpoint(network.config, network.state_dict()))
