@@ -24,6 +24,7 @@ from dinn360.evaluation.metrics import luma, ws_psnr
 from engines.errors import UserError
 from engines.files import sha256_of
 from engines.images import Image8, to_image, to_tensor
+from engines.onnx_file import read_onnx
 from engines.rescale import has_8_bit_edges, scale_of
 from engines.runtimes.kinds import kinds_of
 from engines.session import Session, open_session
@@ -86,6 +87,8 @@ def compare(ckpt: Path, folder: Path, image: Image8) -> list[Row]:
 
     Raises UserError when a graph is missing, cannot run here, or was exported from another checkpoint.
     """
+    for name in GRAPHS:
+        read_onnx(folder / f"{name}.onnx")  # a missing one is told before PyTorch computes for seconds
     network = load_checkpoint(ckpt).build()
     digest = sha256_of(ckpt)
     size = image.shape[0], image.shape[1]
