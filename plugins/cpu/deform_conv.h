@@ -13,8 +13,9 @@ constexpr int32_t kBlockPixels = 48;  // whole tiles and whole vectors
 constexpr int64_t kUnitPixels = 384;
 constexpr int kStep = 4;              // channels
 constexpr bool kGatherAhead = kLanes == 16;  // where 32 registers hold a tile and a sample
-constexpr int64_t kLineFloats = 16;   // of a cache line
+constexpr int64_t kTiles = kBlockPixels / kTilePixels;
 constexpr int64_t kPlane = 64;        // floats between the outputs of a block: a tile may write past its end
+constexpr int64_t kCachedBytes = 2 << 20;  // of an output that is read again from a cache
 static_assert(kBlockPixels % kTilePixels == 0 && kBlockPixels % kLanes == 0 && kUnitPixels % kBlockPixels == 0);
 
 // Where a block's samples are: the upper left pixel of each in the copy, and the weights of its four pixels.
@@ -215,8 +216,8 @@ inline void transpose_tile(DeformConvParams const& p, Plan const& plan, float co
   }
 }
 
-// A finished block on its way into y. Its stores miss every cache: a few at a time, between a tile's samples and its
-// products, they cost nothing.
+// A finished block on its way into y, a few planes at a time between a tile's samples and its products. Planes are apart
+// by powers of two and would push each other out of the caches: whole cache lines go past them.
 template <class T>
 struct Output {
   T* y;  // its first pixel in the first plane
@@ -225,9 +226,15 @@ struct Output {
 
   void store_some(int64_t some) {
     int64_t const end = next + some < outputs ? next + some : outputs;
+    bool const lines = count == kBlockPixels && line_offset(y) == 0 && pixels % kLineFloats == 0 &&
+                       outputs * pixels * int64_t{sizeof(T)} > kCachedBytes;
     for (; next < end; ++next) {
-      for (int64_t at = 0; at < count; at += kLanes) {
-        store_first(y + next * pixels + at, load<Vec>(planes + next * kPlane + at), count - at);
+      T* const to = y + next * pixels;
+      float const* const from = planes + next * kPlane;
+      if (lines) {
+        for (int64_t at = 0; at < kBlockPixels; at += kLanes) stream(to + at, load<Vec>(from + at));
+      } else {
+        for (int64_t at = 0; at < count; at += kLanes) store_first(to + at, load<Vec>(from + at), count - at);
       }
     }
   }
@@ -256,31 +263,63 @@ struct Scratch {
   float* planes[2];  // [output][pixel] of a block: of the present one and of the one before
 };
 
+// Where the samples of a unit's blocks are.
 template <class T>
-void locate_block(DeformConvParams const& p, Plan const& plan, Samples* samples, int64_t batch, int64_t first,
-                  int64_t count) {
-  int32_t rows[kBlockPixels] = {}, columns[kBlockPixels] = {};
-  int32_t row = static_cast<int32_t>(first / p.out_width), column = static_cast<int32_t>(first % p.out_width);
-  for (int64_t i = 0; i < count; ++i) {
-    rows[i] = row * p.stride_row - p.pad_row;
-    columns[i] = column * p.stride_column - p.pad_column;
-    if (++column == p.out_width) column = 0, ++row;
-  }
-  int64_t const fields = p.offset_groups * plan.taps;
-  T const* const offset = static_cast<T const*>(p.offset) + batch * 2 * fields * plan.pixels + first;
-  T const* const mask = p.mask ? static_cast<T const*>(p.mask) + batch * fields * plan.pixels + first : nullptr;
-  for (int64_t field = 0; field < fields; ++field) {
-    int64_t const tap = field % plan.taps;
-    if (count < kBlockPixels) __builtin_memset(&samples[field], 0, sizeof(Samples));
-    locate(p, plan, rows, columns, offset + 2 * field * plan.pixels, mask ? mask + field * plan.pixels : nullptr, count,
-           static_cast<int32_t>(tap / p.kernel_columns) * p.dilation_row,
-           static_cast<int32_t>(tap % p.kernel_columns) * p.dilation_column, samples[field]);
-    for (int64_t at = kBlockPixels; at < 2 * kBlockPixels; at += kLineFloats) {  // of the next block
-      __builtin_prefetch(offset + 2 * field * plan.pixels + at);
-      __builtin_prefetch(offset + (2 * field + 1) * plan.pixels + at);
+class Locating {
+ public:
+  Locating(DeformConvParams const& p, Plan const& plan, Scratch const& scratch, int64_t batch, int64_t first,
+           int64_t end)
+      : p_(p),
+        plan_(plan),
+        scratch_(scratch),
+        first_(first),
+        end_(end),
+        fields_(p.offset_groups * plan.taps),
+        offset_(static_cast<T const*>(p.offset) + batch * 2 * fields_ * plan.pixels + first),
+        mask_(p.mask ? static_cast<T const*>(p.mask) + batch * fields_ * plan.pixels + first : nullptr) {}
+
+  // Part `part` of kParts of a block.
+  void locate(int64_t block, int64_t part) {
+    int64_t const start = block * kBlockPixels, left = end_ - first_ - start;
+    int64_t const count = left < kBlockPixels ? left : kBlockPixels;
+    if (count <= 0) return;
+    if (part == 0) place_pixels(first_ + start, count);
+    Samples* const samples = scratch_.samples[block % 2];
+    for (int64_t field = fields_ * part / kTiles; field < fields_ * (part + 1) / kTiles; ++field) {
+      int64_t const tap = field % plan_.taps;
+      if (count < kBlockPixels) __builtin_memset(&samples[field], 0, sizeof(Samples));
+      deform::locate(p_, plan_, rows_, columns_, offset_ + 2 * field * plan_.pixels + start,
+                     mask_ ? mask_ + field * plan_.pixels + start : nullptr, count,
+                     static_cast<int32_t>(tap / p_.kernel_columns) * p_.dilation_row,
+                     static_cast<int32_t>(tap % p_.kernel_columns) * p_.dilation_column, samples[field]);
     }
   }
-}
+
+  void fetch(int64_t block, int64_t part) const {
+    T const* const offset = offset_ + block * kBlockPixels;
+    for (int64_t plane = 2 * (fields_ * part / kTiles); plane < 2 * (fields_ * (part + 1) / kTiles); ++plane) {
+      for (int64_t at = 0; at < kBlockPixels; at += kLineFloats) __builtin_prefetch(offset + plane * plan_.pixels + at);
+    }
+  }
+
+ private:
+  void place_pixels(int64_t first, int64_t count) {
+    int32_t row = static_cast<int32_t>(first / p_.out_width), column = static_cast<int32_t>(first % p_.out_width);
+    for (int64_t i = 0; i < count; ++i) {
+      rows_[i] = row * p_.stride_row - p_.pad_row;
+      columns_[i] = column * p_.stride_column - p_.pad_column;
+      if (++column == p_.out_width) column = 0, ++row;
+    }
+  }
+
+  DeformConvParams const& p_;
+  Plan const& plan_;
+  Scratch const& scratch_;
+  int64_t first_, end_, fields_;
+  T const* offset_;
+  T const* mask_;
+  int32_t rows_[kBlockPixels] = {}, columns_[kBlockPixels] = {};  // of the output pixels of a block, without offsets
+};
 
 // The output pixels [first, end) of an image. kVectors: as in Gathering.
 //
@@ -288,28 +327,26 @@ void locate_block(DeformConvParams const& p, Plan const& plan, Samples* samples,
 template <class T, int kVectors>
 void convolve_pixels(DeformConvParams const& p, Plan const& plan, float const* copy, Scratch const& scratch,
                      int64_t batch, int64_t first, int64_t end) {
-  constexpr int64_t kTiles = kBlockPixels / kTilePixels;
   float const* const packed = copy + plan.copy_floats();
   int64_t const tiles = ceil_div(end - first, kTilePixels);
   auto const block_pixels = [&](int64_t block) {
     int64_t const left = end - first - block * kBlockPixels;
     return left < kBlockPixels ? left : kBlockPixels;
   };
-  auto const locate_one = [&](int64_t block) {
-    locate_block<T>(p, plan, scratch.samples[block % 2], batch, first + block * kBlockPixels, block_pixels(block));
-  };
+  Locating<T> locating(p, plan, scratch, batch, first, end);
   auto const samples_of = [&](int64_t tile) { return scratch.samples[tile / kTiles % 2]; };
   auto const gathering = [&](int64_t tile) {
     return Gathering<kVectors>(plan, copy, samples_of(tile), plan.slices / p.offset_groups, tile % kTiles * kTilePixels,
                                scratch.tiles[tile % 2], tile < tiles);
   };
   Output<T> finished{};
-  locate_one(0);
+  for (int64_t part = 0; part < kTiles; ++part) locating.locate(0, part);
   gathering(0).gather_rest();
   for (int64_t tile = 0; tile < tiles; ++tile) {
     int64_t const block = tile / kTiles, in_block = tile % kTiles;
-    if (in_block == 0 && (block + 1) * kTiles < tiles) locate_one(block + 1);
+    locating.locate(block + 1, in_block);
     finished.store_some(ceil_div(p.out_channels, kTiles));
+    locating.fetch((tile + 1) / kTiles + 1, (tile + 1) % kTiles);
     auto next = gathering(tile + 1);
     convolve_tile(p, plan, scratch.tiles[tile % 2], packed, packed + plan.packed, scratch.out, next);
     transpose_tile(p, plan, scratch.out, scratch.planes[block % 2] + in_block * kTilePixels);
@@ -320,6 +357,7 @@ void convolve_pixels(DeformConvParams const& p, Plan const& plan, float const* c
     }
   }
   finished.store_some(p.out_channels);
+  finish_streams();
 }
 
 template <class T>
@@ -328,13 +366,13 @@ void run_typed(DeformConvParams const& p, Memory memory, int32_t phase, int64_t 
   float* const copy = reinterpret_cast<float*>(memory.shared);
   int64_t const batch = phase / 2;
   if (phase % 2 == 1) {
-    int64_t const end = (unit + 1) * kUnitPixels < plan.pixels ? (unit + 1) * kUnitPixels : plan.pixels;
+    int64_t const start = unit * kUnitPixels - plan.line_start, end = smaller(start + kUnitPixels, plan.pixels);
     Scratch const scratch(p, plan, memory.own);
     auto const convolve = plan.slice_vectors == 1   ? convolve_pixels<T, 1>
                           : plan.slice_vectors == 2 ? convolve_pixels<T, 2>
                           : plan.slice_vectors == 4 ? convolve_pixels<T, 4>
                                                     : convolve_pixels<T, 0>;
-    convolve(p, plan, copy, scratch, batch, unit * kUnitPixels, end);
+    convolve(p, plan, copy, scratch, batch, start < 0 ? 0 : start, end);
   } else if (unit > 0) {
     copy_row<T>(p, plan, copy, batch, unit - 1);
   } else if (phase == 0) {
@@ -355,7 +393,7 @@ inline int32_t phases(DeformConvParams const& p) { return 2 * p.batch; }
 
 inline int64_t units(DeformConvParams const& p, int32_t phase) {
   Plan const plan(p);
-  return phase % 2 == 0 ? 1 + plan.rows : ceil_div(plan.pixels, kUnitPixels);
+  return phase % 2 == 0 ? 1 + plan.rows : ceil_div(plan.line_start + plan.pixels, kUnitPixels);
 }
 
 inline void run(DeformConvParams const& p, Memory memory, int32_t phase, int64_t unit) {

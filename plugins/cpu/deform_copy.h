@@ -15,6 +15,7 @@ struct Plan {
   explicit Plan(DeformConvParams const& p);
 
   int64_t taps, pixels;               // of the kernel; of an output plane
+  int64_t line_start;                 // pixels from the start of a cache line to that of y
   int64_t slice, slices;              // channels that share group and offset group; how many such slices
   int64_t slice_vectors;
   int64_t group_inputs, group_outputs, group_vectors;
@@ -33,6 +34,7 @@ inline int64_t common_divisor(int64_t a, int64_t b) { return b == 0 ? a : common
 inline Plan::Plan(DeformConvParams const& p) {
   taps = int64_t{p.kernel_rows} * p.kernel_columns;
   pixels = int64_t{p.out_height} * p.out_width;
+  line_start = line_offset(p.y) / (p.type == DataType::kHalf ? int64_t{sizeof(Half)} : int64_t{sizeof(float)});
   group_inputs = p.channels / p.groups;
   group_outputs = p.out_channels / p.groups;
   group_vectors = ceil_div(group_outputs, kLanes);

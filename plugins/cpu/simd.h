@@ -48,6 +48,13 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
+constexpr int64_t kLineFloats = 16;  // of a cache line
+
+// Bytes from the start of its cache line.
+inline int64_t line_offset(void const* address) {
+  return static_cast<int64_t>(reinterpret_cast<uintptr_t>(address) % (sizeof(float) * kLineFloats));
+}
+
 struct Half {
   uint16_t bits;
 };
@@ -177,6 +184,25 @@ inline void store(float* to, V value) {
 template <class V>
 inline void store(Half* to, V value) {
   narrow(to, value);
+}
+
+// Past the caches, where there is an instruction for it: for whole cache lines that are not read again soon. `to` is as
+// aligned as a Vec is long. Before another thread may read them, this one calls finish_streams().
+inline void stream(float* to, Vec value) {
+#if !defined(DINN360_CPU_PORTABLE) && defined(__AVX512F__)
+  _mm512_stream_ps(to, value);
+#elif !defined(DINN360_CPU_PORTABLE) && defined(__AVX2__)
+  _mm256_stream_ps(to, value);
+#else
+  store(to, value);
+#endif
+}
+inline void stream(Half* to, Vec value) { store(to, value); }
+
+inline void finish_streams() {
+#if !defined(DINN360_CPU_PORTABLE) && defined(__AVX2__)
+  _mm_sfence();
+#endif
 }
 
 // `count` elements, zeros beyond them.
