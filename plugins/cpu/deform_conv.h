@@ -136,10 +136,27 @@ inline void multiply(Vec (&sum)[kTilePixels][kVectors], float const* tile, float
   }
 }
 
-// kVectors vectors of outputs for a tile of samples: out[pixel][output] = bias + samples * weights. Meanwhile the next
+// Sums of a tile into planes[output][pixel]; up to three pixels more, which are the next tile's.
+template <int kVectors>
+inline void store_planes(Vec const (&sum)[kTilePixels][kVectors], float* planes) {
+  DINN360_UNROLL
+  for (int v = 0; v < kVectors; ++v) {
+    DINN360_UNROLL
+    for (int at = 0; at < kTilePixels; at += 4) {
+      Vec block[4];
+      DINN360_UNROLL
+      for (int i = 0; i < 4; ++i) block[i] = sum[at + i < kTilePixels ? at + i : at][v];
+      transpose_quarters(block);
+      DINN360_UNROLL
+      for (int i = 0; i < 4; ++i) store_quarters(planes + (v * kLanes + i) * kPlane + at, 4 * kPlane, block[i]);
+    }
+  }
+}
+
+// kVectors vectors of outputs for a tile of samples: planes[output][pixel] = bias + samples * weights. Meanwhile the next
 // tile is gathered, `some` samples for each kStep channels: its loads run while the multipliers work.
 template <int kVectors, class Next>
-void convolve(Plan const& plan, float const* tile, float const* weight, float const* bias, float* out,
+void convolve(Plan const& plan, float const* tile, float const* weight, float const* bias, float* planes,
               Next& shared_next, int64_t some) {
   Next next = shared_next;  // in registers
   Vec sum[kTilePixels][kVectors];
@@ -165,55 +182,36 @@ void convolve(Plan const& plan, float const* tile, float const* weight, float co
       }
     }
   }
-  DINN360_UNROLL
-  for (int i = 0; i < kTilePixels; ++i) {
-    DINN360_UNROLL
-    for (int v = 0; v < kVectors; ++v) store(out + i * plan.staged + v * kLanes, sum[i][v]);
-  }
+  store_planes(sum, planes);
   shared_next = next;
 }
 
 template <int kVectors, class Next>
 void convolve_some(Plan const& plan, int64_t vectors, float const* tile, float const* weight, float const* bias,
-                   float* out, Next& next, int64_t some) {
-  if (vectors == kVectors) return convolve<kVectors>(plan, tile, weight, bias, out, next, some);
-  if constexpr (kVectors > 1) convolve_some<kVectors - 1>(plan, vectors, tile, weight, bias, out, next, some);
+                   float* planes, Next& next, int64_t some) {
+  if (vectors == kVectors) return convolve<kVectors>(plan, tile, weight, bias, planes, next, some);
+  if constexpr (kVectors > 1) convolve_some<kVectors - 1>(plan, vectors, tile, weight, bias, planes, next, some);
 }
 
-// All outputs of one tile of samples, and the samples of the next.
+// All outputs of one tile of samples, and the samples of the next. What a group's last register tile has beyond its
+// outputs goes into the planes of the next group, which come later.
 template <class Next>
 void convolve_tile(DeformConvParams const& p, Plan const& plan, float const* tile, float const* packed,
-                   float const* bias, float* out, Next& next) {
+                   float const* bias, float* planes, Next& next) {
   int64_t const inputs = plan.group_inputs * plan.taps;
   int64_t const register_tiles = p.groups * ceil_div(plan.group_vectors, kTileVectors);
   int64_t const some = ceil_div(plan.slices * plan.taps * kTilePixels * kStep, register_tiles * inputs);
   for (int64_t group = 0; group < p.groups; ++group) {
     for (int64_t vector = 0; vector < plan.group_vectors; vector += kTileVectors) {
       int64_t const left = plan.group_vectors - vector, vectors = left < kTileVectors ? left : kTileVectors;
-      convolve_some<kTileVectors>(plan, vectors, tile, packed, bias, out, next, some);
+      convolve_some<kTileVectors>(plan, vectors, tile, packed, bias, planes + vector * kLanes * kPlane, next, some);
       packed += vectors * kLanes * inputs;
       bias += vectors * kLanes;
-      out += vectors * kLanes;
     }
     tile += plan.tile_floats() / p.groups;
-  }
-  next.gather_rest();
-}
-
-// out[pixel][output] of a tile into planes[output][pixel] of its block.
-inline void transpose_tile(DeformConvParams const& p, Plan const& plan, float const* out, float* planes) {
-  for (int64_t group = 0; group < p.groups; ++group, out += plan.group_vectors * kLanes) {
-    for (int64_t output = 0; output < plan.group_outputs; output += 4) {
-      int64_t const left = plan.group_outputs - output, outputs = left < 4 ? left : 4;
-      for (int64_t at = 0; at < kTilePixels; at += 4) {
-        Vec4 block[4];
-        for (int i = 0; i < 4; ++i) block[i] = load<Vec4>(out + (at + i) * plan.staged + output);
-        transpose(block);
-        for (int i = 0; i < outputs; ++i) store(planes + (output + i) * kPlane + at, block[i]);
-      }
-    }
     planes += plan.group_outputs * kPlane;
   }
+  next.gather_rest();
 }
 
 // A finished block on its way into y, a few planes at a time between a tile's samples and its products. Planes are apart
@@ -247,19 +245,19 @@ struct Scratch {
     samples[1] = samples[0] + p.offset_groups * plan.taps;
     tiles[0] = reinterpret_cast<float*>(samples[1] + p.offset_groups * plan.taps);
     tiles[1] = tiles[0] + plan.tile_floats();
-    out = tiles[1] + plan.tile_floats();
-    planes[0] = out + kTileRows * plan.staged;
-    planes[1] = planes[0] + p.out_channels * kPlane;
+    planes[0] = tiles[1] + plan.tile_floats();
+    planes[1] = planes[0] + plane_floats(p, plan);
   }
   static int64_t bytes(DeformConvParams const& p, Plan const& plan) {
-    int64_t const floats = 2 * plan.tile_floats() + kTileRows * plan.staged + 2 * p.out_channels * kPlane;
+    int64_t const floats = 2 * plan.tile_floats() + 2 * plane_floats(p, plan);
     return 2 * p.offset_groups * plan.taps * int64_t{sizeof(Samples)} + 4 * floats;
   }
-  static constexpr int64_t kTileRows = (kTilePixels + 3) / 4 * 4;
+  static int64_t plane_floats(DeformConvParams const& p, Plan const& plan) {
+    return (p.out_channels + plan.group_vectors * kLanes - plan.group_outputs) * kPlane;
+  }
 
   Samples* samples[2];  // of a block and of the next, [offset group][tap]
   float* tiles[2];   // [slice][tap][vector][pixel][lane]: the present one and the next
-  float* out;        // [pixel][output] of a tile
   float* planes[2];  // [output][pixel] of a block: of the present one and of the one before
 };
 
@@ -348,8 +346,8 @@ void convolve_pixels(DeformConvParams const& p, Plan const& plan, float const* c
     finished.store_some(ceil_div(p.out_channels, kTiles));
     locating.fetch((tile + 1) / kTiles + 1, (tile + 1) % kTiles);
     auto next = gathering(tile + 1);
-    convolve_tile(p, plan, scratch.tiles[tile % 2], packed, packed + plan.packed, scratch.out, next);
-    transpose_tile(p, plan, scratch.out, scratch.planes[block % 2] + in_block * kTilePixels);
+    convolve_tile(p, plan, scratch.tiles[tile % 2], packed, packed + plan.packed,
+                  scratch.planes[block % 2] + in_block * kTilePixels, next);
     if (in_block + 1 == kTiles || tile + 1 == tiles) {
       finished.store_some(p.out_channels);
       T* const y = static_cast<T*>(p.y) + batch * p.out_channels * plan.pixels + first + block * kBlockPixels;
@@ -383,7 +381,7 @@ void run_typed(DeformConvParams const& p, Memory memory, int32_t phase, int64_t 
 
 inline size_t shared_bytes(DeformConvParams const& p) {
   Plan const plan(p);
-  return sizeof(float) * static_cast<size_t>(plan.copy_floats() + plan.packed + plan.bias_floats());
+  return sizeof(float) * static_cast<size_t>(plan.copy_floats() + plan.packed + plan.bias);
 }
 
 inline size_t own_bytes(DeformConvParams const& p) { return static_cast<size_t>(Scratch::bytes(p, Plan(p))); }

@@ -21,11 +21,9 @@ struct Plan {
   int64_t group_inputs, group_outputs, group_vectors;
   int64_t pixel, row, rows;           // the copy: floats of a pixel, floats of a row, rows
   int32_t left;                       // rim columns on the left
-  int64_t packed;                     // floats of the packed weights, behind the copy; then the packed bias
-  int64_t staged;                     // floats of an output pixel in the staging area
+  int64_t packed, bias;               // floats of the packed weights, behind the copy; then those of the packed bias
 
   int64_t copy_floats() const { return round_up(rows * row + kLanes, 16); }
-  int64_t bias_floats() const { return staged; }
   int64_t tile_floats() const { return slices * taps * slice_vectors * kTilePixels * kLanes; }
 };
 
@@ -46,7 +44,7 @@ inline Plan::Plan(DeformConvParams const& p) {
   row = (int64_t{p.width} + (p.wrap ? 1 : 2 * kRim)) * pixel;
   rows = int64_t{p.height} + 2 * kRim;
   packed = p.groups * group_vectors * kLanes * group_inputs * taps;
-  staged = p.groups * group_vectors * kLanes;
+  bias = p.groups * group_vectors * kLanes;
 }
 
 // Up to kStrip pixels of a row of planes into the copy, channels last; zeros in the channels that fill a pixel up.
