@@ -46,8 +46,8 @@ inline void store_planes(Vec const (&sum)[kTilePixels][kVectors], float* planes)
   }
 }
 
-// kVectors vectors of outputs for a tile of samples: planes[output][pixel] = bias + samples * weights. Meanwhile the next
-// tile is gathered, `some` samples for each kStep channels: its loads run while the multipliers work.
+// kVectors vectors of outputs for a tile of samples: planes[output][pixel] = bias + samples * weights. Meanwhile the
+// next tile is gathered, `some` samples for each kStep channels: its loads run while the multipliers work.
 template <int kVectors, class Next>
 void convolve(Plan const& plan, float const* tile, float const* weight, float const* bias, float* planes,
               Next& shared_next, int64_t some) {
@@ -107,8 +107,8 @@ void convolve_tile(DeformConvParams const& p, Plan const& plan, float const* til
   next.gather_rest();
 }
 
-// A finished block on its way into y, a few planes at a time between a tile's samples and its products. Planes are apart
-// by powers of two and would push each other out of the caches: whole cache lines go past them.
+// A finished block on its way into y, a few planes at a time between a tile's samples and its products. Planes are
+// apart by powers of two and would push each other out of the caches: the whole lines of a large y go past them.
 template <class T>
 struct Output {
   T* y;  // its first pixel in the first plane
@@ -199,6 +199,7 @@ void run_typed(DeformConvParams const& p, Memory memory, int32_t phase, int64_t 
   float* const copy = reinterpret_cast<float*>(memory.shared);
   int64_t const batch = phase / 2;
   if (phase % 2 == 1) {
+    // Units begin where cache lines of y do, but for the first.
     int64_t const start = unit * kUnitPixels - plan.line_start, end = smaller(start + kUnitPixels, plan.pixels);
     Scratch const scratch(p, plan, memory.own);
     auto const convolve = plan.slice_vectors == 1   ? convolve_pixels<T, 1>

@@ -50,7 +50,7 @@ inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 constexpr int64_t kLineFloats = 16;  // of a cache line
 
-// Bytes from the start of its cache line.
+// How many bytes of its cache line come before `address`.
 inline int64_t line_offset(void const* address) {
   return static_cast<int64_t>(reinterpret_cast<uintptr_t>(address) % (sizeof(float) * kLineFloats));
 }
@@ -349,7 +349,7 @@ inline void transpose_quarters(Vec (&block)[4]) {
 }
 
 // Four lanes after the other, `distance` floats apart.
-inline void store_quarters(float* to, int64_t distance, Vec value) {
+inline void store_quarters(float* to, [[maybe_unused]] int64_t distance, Vec value) {
 #if !defined(DINN360_CPU_PORTABLE) && defined(__AVX512F__)
   store<Vec4>(to, _mm512_maskz_extractf32x4_ps(0xf, value, 0));
   store<Vec4>(to + distance, _mm512_maskz_extractf32x4_ps(0xf, value, 1));
@@ -359,7 +359,6 @@ inline void store_quarters(float* to, int64_t distance, Vec value) {
   store<Vec4>(to, _mm256_castps256_ps128(value));
   store<Vec4>(to + distance, _mm256_extractf128_ps(value, 1));
 #else
-  (void)distance;
   store(to, value);
 #endif
 }
