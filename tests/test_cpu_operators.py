@@ -234,6 +234,26 @@ def test_what_the_workspace_held_does_not_matter(instruction_set: str) -> None:
 
 
 @pytest.mark.parametrize("instruction_set", SETS)
+def test_neither_the_size_of_an_image_nor_the_place_of_its_output_matters(instruction_set: str) -> None:
+    """Large images are written past the caches: the copy in whole pixels, an output where it starts a cache line."""
+    (x, offset, *others), options = convolution(np.float32, channels=48, out=48, size=(128, 112), wrap=True)
+    assert x is not None and offset is not None
+    offset = np.clip(offset, -3, 3)
+    some, inner = slice(40, 80), slice(8, 32)  # of the rows: taps and offsets reach five further
+    part = deform_conv(x[:, :, some], offset[:, :, some], *others, **options, instruction_set=instruction_set)
+    params, y, keep = native.deform_conv_params(x, offset, *others, **options)
+    memory = np.empty(y.size + 32, np.float32)
+    line = -memory.ctypes.data % 64 // 4
+    for distance in (0, 1, 4, 15):
+        memory.fill(7)
+        params.y = memory.ctypes.data + 4 * (line + distance)
+        Call("deform_conv", params, y, keep, 2, instruction_set)()
+        before, got, after = np.split(memory, [line + distance, line + distance + y.size])
+        assert (before == 7).all() and (after == 7).all()
+        assert np.array_equal(got.reshape(y.shape)[:, :, some][:, :, inner], part[:, :, inner])
+
+
+@pytest.mark.parametrize("instruction_set", SETS)
 def test_the_workspace_is_one_copy_and_a_row_tile_for_each_thread(instruction_set: str) -> None:
     arrays, options = convolution(np.float32, channels=32, out=32, size=(128, 256), wrap=True)
     prepared = native.deform_conv_params(*arrays, **options)  # type: ignore[arg-type]

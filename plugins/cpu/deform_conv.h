@@ -3,123 +3,17 @@
 #pragma once
 
 #include "deform_copy.h"
+#include "deform_samples.h"
 #include "kernels.h"
-#include "sampling.h"
 #include "simd.h"
 
 namespace dinn360::cpu::DINN360_CPU_SET::deform {
 
-constexpr int32_t kBlockPixels = 48;  // whole tiles and whole vectors
-constexpr int64_t kUnitPixels = 384;
+constexpr int64_t kUnitPixels = 384;  // whole blocks
 constexpr int kStep = 4;              // channels
 constexpr bool kGatherAhead = kLanes == 16;  // where 32 registers hold a tile and a sample
-constexpr int64_t kLineFloats = 16;   // of a cache line
 constexpr int64_t kPlane = 64;        // floats between the outputs of a block: a tile may write past its end
-static_assert(kBlockPixels % kTilePixels == 0 && kBlockPixels % kLanes == 0 && kUnitPixels % kBlockPixels == 0);
-
-// Where a block's samples are: the upper left pixel of each in the copy, and the weights of its four pixels.
-struct alignas(64) Samples {
-  int32_t place[kBlockPixels];
-  float upper_left[kBlockPixels], upper_right[kBlockPixels], lower_left[kBlockPixels], lower_right[kBlockPixels];
-};
-
-// ---- samples
-
-// The samples of one tap of one offset group for the `count` output pixels from `first` on.
-template <class T>
-void locate(DeformConvParams const& p, Plan const& plan, int32_t const* rows, int32_t const* columns, T const* offset,
-            T const* mask, int64_t count, int32_t tap_row, int32_t tap_column, Samples& out) {
-  int32_t const row_pixels = static_cast<int32_t>(plan.row / plan.pixel);
-  Vec const one = broadcast(1.f);
-  for (int64_t at = 0; at < count; at += kLanes) {
-    Position const position = position_of(load_first<Vec>(offset + at, count - at),
-                                          load_first<Vec>(offset + plan.pixels + at, count - at),
-                                          load_bits<IntVec>(rows + at) + tap_row,
-                                          load_bits<IntVec>(columns + at) + tap_column);
-    Vec const lower = position.lower, right = position.right;
-    IntVec const row = clamped(position.finite ? position.row : IntVec{} - kRim, -kRim, p.height) + kRim;
-    IntVec column = position.column;
-    column = p.wrap ? wrapped(column, p.width) : clamped(column, -kRim, p.width) + kRim;
-    Vec const factor = mask == nullptr ? one : load_first<Vec>(mask + at, count - at);
-    store_bits(out.place + at, row * row_pixels + column);
-    Vec const upper = (one - lower) * factor, below = lower * factor;
-    store_bits(out.upper_left + at, upper * (one - right));
-    store_bits(out.upper_right + at, upper * right);
-    store_bits(out.lower_left + at, below * (one - right));
-    store_bits(out.lower_right + at, below * right);
-  }
-}
-
-// Gathers the bilinear samples of a tile into tile[slice][tap][vector][pixel][lane], as many at a time as is wanted.
-// kVectors: those of a slice; 0: any number of them.
-template <int kVectors>
-class Gathering {
- public:
-  Gathering(Plan const& plan, float const* image, Samples const* samples, int64_t slices_of_field, int64_t first,
-            float* tile, bool any)
-      : image_(image),
-        samples_(samples),
-        to_(tile),
-        at_(first),
-        left_(any ? plan.slices * plan.taps * kTilePixels : 0),
-        pixel_(plan.pixel),
-        row_(plan.row),
-        vectors_(kVectors != 0 ? kVectors : plan.slice_vectors),
-        end_(first + kTilePixels),
-        slice_(plan.slice),
-        slices_of_field_(slices_of_field),
-        taps_(plan.taps) {}
-
-  void gather_some(int64_t count) {
-    while (count-- > 0 && left_ > 0) gather_one();
-  }
-  void gather_rest() { gather_some(left_); }
-
- private:
-  void gather_one() {
-    float const* const upper = image_ + samples_->place[at_] * pixel_;
-    float const* const lower = upper + row_;
-    Vec const upper_left = broadcast(samples_->upper_left[at_]), upper_right = broadcast(samples_->upper_right[at_]);
-    Vec const lower_left = broadcast(samples_->lower_left[at_]), lower_right = broadcast(samples_->lower_right[at_]);
-    auto const sample = [&](int64_t v) {
-      Vec sum = upper_left * load<Vec>(upper + v * kLanes);
-      sum = fma(upper_right, load<Vec>(upper + pixel_ + v * kLanes), sum);
-      sum = fma(lower_left, load<Vec>(lower + v * kLanes), sum);
-      store(to_ + v * kTilePixels * kLanes, fma(lower_right, load<Vec>(lower + pixel_ + v * kLanes), sum));
-    };
-    if constexpr (kVectors != 0) {
-      DINN360_UNROLL
-      for (int v = 0; v < kVectors; ++v) sample(v);
-    } else {
-      for (int64_t v = 0; v < vectors_; ++v) sample(v);
-    }
-    --left_;
-    to_ += kLanes;
-    if (++at_ == end_) next_tap();
-  }
-
-  void next_tap() {
-    at_ -= kTilePixels;
-    to_ += (vectors_ - 1) * kTilePixels * kLanes;
-    ++samples_;
-    if (++tap_ < taps_) return;
-    tap_ = 0;
-    image_ += slice_;
-    if (++slice_of_field_ < slices_of_field_) {
-      samples_ -= taps_;
-    } else {
-      slice_of_field_ = 0;
-    }
-  }
-
-  // What each sample needs; the multiplication beside it leaves few registers.
-  float const* image_;
-  Samples const* samples_;
-  float* to_;
-  int64_t at_, left_, pixel_, row_;
-  // What each tap needs.
-  int64_t vectors_, end_, slice_, slices_of_field_, taps_, tap_ = 0, slice_of_field_ = 0;
-};
+static_assert(kUnitPixels % kBlockPixels == 0);
 
 // Sums over one channel: sum[pixel][vector] += tile[pixel] * weight[vector].
 template <int kVectors>
@@ -135,10 +29,27 @@ inline void multiply(Vec (&sum)[kTilePixels][kVectors], float const* tile, float
   }
 }
 
-// kVectors vectors of outputs for a tile of samples: out[pixel][output] = bias + samples * weights. Meanwhile the next
-// tile is gathered, `some` samples for each kStep channels: its loads run while the multipliers work.
+// Sums of a tile into planes[output][pixel]; up to three pixels more, which are the next tile's.
+template <int kVectors>
+inline void store_planes(Vec const (&sum)[kTilePixels][kVectors], float* planes) {
+  DINN360_UNROLL
+  for (int v = 0; v < kVectors; ++v) {
+    DINN360_UNROLL
+    for (int at = 0; at < kTilePixels; at += 4) {
+      Vec block[4];
+      DINN360_UNROLL
+      for (int i = 0; i < 4; ++i) block[i] = sum[at + i < kTilePixels ? at + i : at][v];
+      transpose_quarters(block);
+      DINN360_UNROLL
+      for (int i = 0; i < 4; ++i) store_quarters(planes + (v * kLanes + i) * kPlane + at, 4 * kPlane, block[i]);
+    }
+  }
+}
+
+// kVectors vectors of outputs for a tile of samples: planes[output][pixel] = bias + samples * weights. Meanwhile the
+// next tile is gathered, `some` samples for each kStep channels: its loads run while the multipliers work.
 template <int kVectors, class Next>
-void convolve(Plan const& plan, float const* tile, float const* weight, float const* bias, float* out,
+void convolve(Plan const& plan, float const* tile, float const* weight, float const* bias, float* planes,
               Next& shared_next, int64_t some) {
   Next next = shared_next;  // in registers
   Vec sum[kTilePixels][kVectors];
@@ -164,59 +75,40 @@ void convolve(Plan const& plan, float const* tile, float const* weight, float co
       }
     }
   }
-  DINN360_UNROLL
-  for (int i = 0; i < kTilePixels; ++i) {
-    DINN360_UNROLL
-    for (int v = 0; v < kVectors; ++v) store(out + i * plan.staged + v * kLanes, sum[i][v]);
-  }
+  store_planes(sum, planes);
   shared_next = next;
 }
 
 template <int kVectors, class Next>
 void convolve_some(Plan const& plan, int64_t vectors, float const* tile, float const* weight, float const* bias,
-                   float* out, Next& next, int64_t some) {
-  if (vectors == kVectors) return convolve<kVectors>(plan, tile, weight, bias, out, next, some);
-  if constexpr (kVectors > 1) convolve_some<kVectors - 1>(plan, vectors, tile, weight, bias, out, next, some);
+                   float* planes, Next& next, int64_t some) {
+  if (vectors == kVectors) return convolve<kVectors>(plan, tile, weight, bias, planes, next, some);
+  if constexpr (kVectors > 1) convolve_some<kVectors - 1>(plan, vectors, tile, weight, bias, planes, next, some);
 }
 
-// All outputs of one tile of samples, and the samples of the next.
+// All outputs of one tile of samples, and the samples of the next. What a group's last register tile has beyond its
+// outputs goes into the planes of the next group, which come later.
 template <class Next>
 void convolve_tile(DeformConvParams const& p, Plan const& plan, float const* tile, float const* packed,
-                   float const* bias, float* out, Next& next) {
+                   float const* bias, float* planes, Next& next) {
   int64_t const inputs = plan.group_inputs * plan.taps;
   int64_t const register_tiles = p.groups * ceil_div(plan.group_vectors, kTileVectors);
   int64_t const some = ceil_div(plan.slices * plan.taps * kTilePixels * kStep, register_tiles * inputs);
   for (int64_t group = 0; group < p.groups; ++group) {
     for (int64_t vector = 0; vector < plan.group_vectors; vector += kTileVectors) {
       int64_t const left = plan.group_vectors - vector, vectors = left < kTileVectors ? left : kTileVectors;
-      convolve_some<kTileVectors>(plan, vectors, tile, packed, bias, out, next, some);
+      convolve_some<kTileVectors>(plan, vectors, tile, packed, bias, planes + vector * kLanes * kPlane, next, some);
       packed += vectors * kLanes * inputs;
       bias += vectors * kLanes;
-      out += vectors * kLanes;
     }
     tile += plan.tile_floats() / p.groups;
+    planes += plan.group_outputs * kPlane;
   }
   next.gather_rest();
 }
 
-// out[pixel][output] of a tile into planes[output][pixel] of its block.
-inline void transpose_tile(DeformConvParams const& p, Plan const& plan, float const* out, float* planes) {
-  for (int64_t group = 0; group < p.groups; ++group, out += plan.group_vectors * kLanes) {
-    for (int64_t output = 0; output < plan.group_outputs; output += 4) {
-      int64_t const left = plan.group_outputs - output, outputs = left < 4 ? left : 4;
-      for (int64_t at = 0; at < kTilePixels; at += 4) {
-        Vec4 block[4];
-        for (int i = 0; i < 4; ++i) block[i] = load<Vec4>(out + (at + i) * plan.staged + output);
-        transpose(block);
-        for (int i = 0; i < outputs; ++i) store(planes + (output + i) * kPlane + at, block[i]);
-      }
-    }
-    planes += plan.group_outputs * kPlane;
-  }
-}
-
-// A finished block on its way into y. Its stores miss every cache: a few at a time, between a tile's samples and its
-// products, they cost nothing.
+// A finished block on its way into y, a few planes at a time between a tile's samples and its products. Planes are
+// apart by powers of two and would push each other out of the caches: the whole lines of a large y go past them.
 template <class T>
 struct Output {
   T* y;  // its first pixel in the first plane
@@ -225,9 +117,15 @@ struct Output {
 
   void store_some(int64_t some) {
     int64_t const end = next + some < outputs ? next + some : outputs;
+    bool const lines = count == kBlockPixels && line_offset(y) == 0 && pixels % kLineFloats == 0 &&
+                       outputs * pixels * int64_t{sizeof(T)} > kCachedBytes;
     for (; next < end; ++next) {
-      for (int64_t at = 0; at < count; at += kLanes) {
-        store_first(y + next * pixels + at, load<Vec>(planes + next * kPlane + at), count - at);
+      T* const to = y + next * pixels;
+      float const* const from = planes + next * kPlane;
+      if (lines) {
+        for (int64_t at = 0; at < kBlockPixels; at += kLanes) stream(to + at, load<Vec>(from + at));
+      } else {
+        for (int64_t at = 0; at < count; at += kLanes) store_first(to + at, load<Vec>(from + at), count - at);
       }
     }
   }
@@ -240,47 +138,21 @@ struct Scratch {
     samples[1] = samples[0] + p.offset_groups * plan.taps;
     tiles[0] = reinterpret_cast<float*>(samples[1] + p.offset_groups * plan.taps);
     tiles[1] = tiles[0] + plan.tile_floats();
-    out = tiles[1] + plan.tile_floats();
-    planes[0] = out + kTileRows * plan.staged;
-    planes[1] = planes[0] + p.out_channels * kPlane;
+    planes[0] = tiles[1] + plan.tile_floats();
+    planes[1] = planes[0] + plane_floats(p, plan);
   }
   static int64_t bytes(DeformConvParams const& p, Plan const& plan) {
-    int64_t const floats = 2 * plan.tile_floats() + kTileRows * plan.staged + 2 * p.out_channels * kPlane;
+    int64_t const floats = 2 * plan.tile_floats() + 2 * plane_floats(p, plan);
     return 2 * p.offset_groups * plan.taps * int64_t{sizeof(Samples)} + 4 * floats;
   }
-  static constexpr int64_t kTileRows = (kTilePixels + 3) / 4 * 4;
+  static int64_t plane_floats(DeformConvParams const& p, Plan const& plan) {
+    return (p.out_channels + plan.group_vectors * kLanes - plan.group_outputs) * kPlane;
+  }
 
   Samples* samples[2];  // of a block and of the next, [offset group][tap]
-  float* tiles[2];   // [slice][tap][vector][pixel][lane]: the present one and the next
-  float* out;        // [pixel][output] of a tile
-  float* planes[2];  // [output][pixel] of a block: of the present one and of the one before
+  float* tiles[2];      // [slice][tap][vector][pixel][lane]: the present one and the next
+  float* planes[2];     // [output][pixel] of a block: of the present one and of the one before
 };
-
-template <class T>
-void locate_block(DeformConvParams const& p, Plan const& plan, Samples* samples, int64_t batch, int64_t first,
-                  int64_t count) {
-  int32_t rows[kBlockPixels] = {}, columns[kBlockPixels] = {};
-  int32_t row = static_cast<int32_t>(first / p.out_width), column = static_cast<int32_t>(first % p.out_width);
-  for (int64_t i = 0; i < count; ++i) {
-    rows[i] = row * p.stride_row - p.pad_row;
-    columns[i] = column * p.stride_column - p.pad_column;
-    if (++column == p.out_width) column = 0, ++row;
-  }
-  int64_t const fields = p.offset_groups * plan.taps;
-  T const* const offset = static_cast<T const*>(p.offset) + batch * 2 * fields * plan.pixels + first;
-  T const* const mask = p.mask ? static_cast<T const*>(p.mask) + batch * fields * plan.pixels + first : nullptr;
-  for (int64_t field = 0; field < fields; ++field) {
-    int64_t const tap = field % plan.taps;
-    if (count < kBlockPixels) __builtin_memset(&samples[field], 0, sizeof(Samples));
-    locate(p, plan, rows, columns, offset + 2 * field * plan.pixels, mask ? mask + field * plan.pixels : nullptr, count,
-           static_cast<int32_t>(tap / p.kernel_columns) * p.dilation_row,
-           static_cast<int32_t>(tap % p.kernel_columns) * p.dilation_column, samples[field]);
-    for (int64_t at = kBlockPixels; at < 2 * kBlockPixels; at += kLineFloats) {  // of the next block
-      __builtin_prefetch(offset + 2 * field * plan.pixels + at);
-      __builtin_prefetch(offset + (2 * field + 1) * plan.pixels + at);
-    }
-  }
-}
 
 // The output pixels [first, end) of an image. kVectors: as in Gathering.
 //
@@ -288,31 +160,29 @@ void locate_block(DeformConvParams const& p, Plan const& plan, Samples* samples,
 template <class T, int kVectors>
 void convolve_pixels(DeformConvParams const& p, Plan const& plan, float const* copy, Scratch const& scratch,
                      int64_t batch, int64_t first, int64_t end) {
-  constexpr int64_t kTiles = kBlockPixels / kTilePixels;
   float const* const packed = copy + plan.copy_floats();
   int64_t const tiles = ceil_div(end - first, kTilePixels);
   auto const block_pixels = [&](int64_t block) {
     int64_t const left = end - first - block * kBlockPixels;
     return left < kBlockPixels ? left : kBlockPixels;
   };
-  auto const locate_one = [&](int64_t block) {
-    locate_block<T>(p, plan, scratch.samples[block % 2], batch, first + block * kBlockPixels, block_pixels(block));
-  };
+  Locating<T> locating(p, plan, scratch.samples, batch, first, end);
   auto const samples_of = [&](int64_t tile) { return scratch.samples[tile / kTiles % 2]; };
   auto const gathering = [&](int64_t tile) {
     return Gathering<kVectors>(plan, copy, samples_of(tile), plan.slices / p.offset_groups, tile % kTiles * kTilePixels,
                                scratch.tiles[tile % 2], tile < tiles);
   };
   Output<T> finished{};
-  locate_one(0);
+  for (int64_t part = 0; part < kTiles; ++part) locating.locate_part(0, part);
   gathering(0).gather_rest();
   for (int64_t tile = 0; tile < tiles; ++tile) {
     int64_t const block = tile / kTiles, in_block = tile % kTiles;
-    if (in_block == 0 && (block + 1) * kTiles < tiles) locate_one(block + 1);
+    locating.locate_part(block + 1, in_block);
     finished.store_some(ceil_div(p.out_channels, kTiles));
+    locating.fetch_part((tile + 1) / kTiles + 1, (tile + 1) % kTiles);
     auto next = gathering(tile + 1);
-    convolve_tile(p, plan, scratch.tiles[tile % 2], packed, packed + plan.packed, scratch.out, next);
-    transpose_tile(p, plan, scratch.out, scratch.planes[block % 2] + in_block * kTilePixels);
+    convolve_tile(p, plan, scratch.tiles[tile % 2], packed, packed + plan.packed,
+                  scratch.planes[block % 2] + in_block * kTilePixels, next);
     if (in_block + 1 == kTiles || tile + 1 == tiles) {
       finished.store_some(p.out_channels);
       T* const y = static_cast<T*>(p.y) + batch * p.out_channels * plan.pixels + first + block * kBlockPixels;
@@ -320,6 +190,7 @@ void convolve_pixels(DeformConvParams const& p, Plan const& plan, float const* c
     }
   }
   finished.store_some(p.out_channels);
+  finish_streams();
 }
 
 template <class T>
@@ -328,13 +199,14 @@ void run_typed(DeformConvParams const& p, Memory memory, int32_t phase, int64_t 
   float* const copy = reinterpret_cast<float*>(memory.shared);
   int64_t const batch = phase / 2;
   if (phase % 2 == 1) {
-    int64_t const end = (unit + 1) * kUnitPixels < plan.pixels ? (unit + 1) * kUnitPixels : plan.pixels;
+    // Units begin where cache lines of y do, but for the first.
+    int64_t const start = unit * kUnitPixels - plan.line_start, end = smaller(start + kUnitPixels, plan.pixels);
     Scratch const scratch(p, plan, memory.own);
     auto const convolve = plan.slice_vectors == 1   ? convolve_pixels<T, 1>
                           : plan.slice_vectors == 2 ? convolve_pixels<T, 2>
                           : plan.slice_vectors == 4 ? convolve_pixels<T, 4>
                                                     : convolve_pixels<T, 0>;
-    convolve(p, plan, copy, scratch, batch, unit * kUnitPixels, end);
+    convolve(p, plan, copy, scratch, batch, start < 0 ? 0 : start, end);
   } else if (unit > 0) {
     copy_row<T>(p, plan, copy, batch, unit - 1);
   } else if (phase == 0) {
@@ -345,7 +217,7 @@ void run_typed(DeformConvParams const& p, Memory memory, int32_t phase, int64_t 
 
 inline size_t shared_bytes(DeformConvParams const& p) {
   Plan const plan(p);
-  return sizeof(float) * static_cast<size_t>(plan.copy_floats() + plan.packed + plan.bias_floats());
+  return sizeof(float) * static_cast<size_t>(plan.copy_floats() + plan.packed + plan.bias);
 }
 
 inline size_t own_bytes(DeformConvParams const& p) { return static_cast<size_t>(Scratch::bytes(p, Plan(p))); }
@@ -355,7 +227,7 @@ inline int32_t phases(DeformConvParams const& p) { return 2 * p.batch; }
 
 inline int64_t units(DeformConvParams const& p, int32_t phase) {
   Plan const plan(p);
-  return phase % 2 == 0 ? 1 + plan.rows : ceil_div(plan.pixels, kUnitPixels);
+  return phase % 2 == 0 ? 1 + plan.rows : ceil_div(plan.line_start + plan.pixels, kUnitPixels);
 }
 
 inline void run(DeformConvParams const& p, Memory memory, int32_t phase, int64_t unit) {

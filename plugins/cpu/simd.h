@@ -48,6 +48,13 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
+constexpr int64_t kLineFloats = 16;  // of a cache line
+
+// How many bytes of its cache line come before `address`.
+inline int64_t line_offset(void const* address) {
+  return static_cast<int64_t>(reinterpret_cast<uintptr_t>(address) % (sizeof(float) * kLineFloats));
+}
+
 struct Half {
   uint16_t bits;
 };
@@ -179,6 +186,25 @@ inline void store(Half* to, V value) {
   narrow(to, value);
 }
 
+// Past the caches, where there is an instruction for it: for whole cache lines that are not read again soon. `to` is as
+// aligned as a Vec is long. Before another thread may read them, this one calls finish_streams().
+inline void stream(float* to, Vec value) {
+#if !defined(DINN360_CPU_PORTABLE) && defined(__AVX512F__)
+  _mm512_stream_ps(to, value);
+#elif !defined(DINN360_CPU_PORTABLE) && defined(__AVX2__)
+  _mm256_stream_ps(to, value);
+#else
+  store(to, value);
+#endif
+}
+inline void stream(Half* to, Vec value) { store(to, value); }
+
+inline void finish_streams() {
+#if !defined(DINN360_CPU_PORTABLE) && defined(__AVX2__)
+  _mm_sfence();
+#endif
+}
+
 // `count` elements, zeros beyond them.
 template <class V, class T>
 inline V load_first(T const* from, int64_t count) {
@@ -297,6 +323,44 @@ inline void transpose(Vec4 (&block)[4]) {
   block[1] = DINN360_SHUFFLE4(a, c, 2, 3, 6, 7);
   block[2] = DINN360_SHUFFLE4(b, d, 0, 1, 4, 5);
   block[3] = DINN360_SHUFFLE4(b, d, 2, 3, 6, 7);
+}
+
+// The same in each quarter (AVX-512) or half (AVX2) of a Vec, four lanes each.
+inline void transpose_quarters(Vec (&block)[4]) {
+#if !defined(DINN360_CPU_PORTABLE) && defined(__AVX512F__)
+  Vec const a = _mm512_maskz_unpacklo_ps(0xffff, block[0], block[1]);
+  Vec const b = _mm512_maskz_unpackhi_ps(0xffff, block[0], block[1]);
+  Vec const c = _mm512_maskz_unpacklo_ps(0xffff, block[2], block[3]);
+  Vec const d = _mm512_maskz_unpackhi_ps(0xffff, block[2], block[3]);
+  block[0] = _mm512_maskz_shuffle_ps(0xffff, a, c, 0x44);
+  block[1] = _mm512_maskz_shuffle_ps(0xffff, a, c, 0xee);
+  block[2] = _mm512_maskz_shuffle_ps(0xffff, b, d, 0x44);
+  block[3] = _mm512_maskz_shuffle_ps(0xffff, b, d, 0xee);
+#elif !defined(DINN360_CPU_PORTABLE) && defined(__AVX2__)
+  Vec const a = _mm256_unpacklo_ps(block[0], block[1]), b = _mm256_unpackhi_ps(block[0], block[1]);
+  Vec const c = _mm256_unpacklo_ps(block[2], block[3]), d = _mm256_unpackhi_ps(block[2], block[3]);
+  block[0] = _mm256_shuffle_ps(a, c, 0x44);
+  block[1] = _mm256_shuffle_ps(a, c, 0xee);
+  block[2] = _mm256_shuffle_ps(b, d, 0x44);
+  block[3] = _mm256_shuffle_ps(b, d, 0xee);
+#else
+  transpose(block);
+#endif
+}
+
+// Four lanes after the other, `distance` floats apart.
+inline void store_quarters(float* to, [[maybe_unused]] int64_t distance, Vec value) {
+#if !defined(DINN360_CPU_PORTABLE) && defined(__AVX512F__)
+  store<Vec4>(to, _mm512_maskz_extractf32x4_ps(0xf, value, 0));
+  store<Vec4>(to + distance, _mm512_maskz_extractf32x4_ps(0xf, value, 1));
+  store<Vec4>(to + 2 * distance, _mm512_maskz_extractf32x4_ps(0xf, value, 2));
+  store<Vec4>(to + 3 * distance, _mm512_maskz_extractf32x4_ps(0xf, value, 3));
+#elif !defined(DINN360_CPU_PORTABLE) && defined(__AVX2__)
+  store<Vec4>(to, _mm256_castps256_ps128(value));
+  store<Vec4>(to + distance, _mm256_extractf128_ps(value, 1));
+#else
+  store(to, value);
+#endif
 }
 
 }  // namespace dinn360::cpu::DINN360_CPU_SET
