@@ -71,6 +71,8 @@ def test_another_network_has_a_row_without_published_figures() -> None:
     other = replace(outcome("full", 0, [29.0, 30.0]), variant=Variant("irn-edge", tiny(2), CONFIG))
     row = markdown([outcome("full", 0, [30.0, 32.0]), other]).splitlines()[3]
     assert row.startswith("| irn-edge | 0 | 29.500 ± 0.50") and "| -1.500 ± 0.500 | – | – |" in row
+    alone = markdown([other])
+    assert "nan" not in alone and "seed" not in alone.splitlines()[-1]
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
     Differences are to the mean of all full runs, with the standard error of the paired difference over panoramas.
     """
     full = [outcome for outcome in outcomes if outcome.variant.name == FULL]
-    reference = np.mean([outcome.psnr() for outcome in full], axis=0)
+    reference = np.mean([outcome.psnr() for outcome in full], axis=0) if full else None
     lines = [
         ["variant", "seed", "WS-PSNR Y", "WS-SSIM Y", "to full", "published", "published to full", "parameters", "MAC"],
         ["---"] * 9,
@@ -115,8 +115,6 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
         variant, psnr = outcome.variant, outcome.psnr()
         ssim = outcome.result.column("ssim_y")
         assert ssim is not None
-        apart = psnr - reference
-        error = apart.std(ddof=1) / len(apart) ** 0.5 if len(apart) > 1 else float("nan")
         info = describe(variant.model)
         printed = ABLATION.get(variant.name)
         lines.append(
@@ -125,7 +123,7 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
                 str(variant.training.seed),
                 f"{psnr.mean():.3f} ± {psnr.std():.2f}",
                 f"{100 * ssim.mean():.2f} ± {100 * ssim.std():.2f}",
-                f"{apart.mean():+.3f} ± {error:.3f}",
+                "–" if reference is None else _apart(psnr - reference),
                 f"{printed.psnr:.2f} / {printed.ssim:.2f}" if printed else "–",
                 f"{printed.psnr - ABLATION[FULL].psnr:+.2f}" if printed else "–",
                 f"{info.total:,}",
@@ -135,13 +133,22 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n\n" + _noise(full)
 
 
+def _apart(differences: NDArray[np.float64]) -> str:
+    """Mean ± standard error of the paired differences, one a panorama."""
+    count = len(differences)
+    error = differences.std(ddof=1) / count**0.5 if count > 1 else float("nan")
+    return f"{differences.mean():+.3f} ± {error:.3f}"
+
+
 def _noise(full: Sequence[Outcome]) -> str:
     means = [float(outcome.psnr().mean()) for outcome in full]
     text = (
         "Means ± deviation over panoramas; differences ± standard error of the paired difference. MAC: per HR pixel, "
         "down + up. Published: WS-PSNR / WS-SSIM of the slides, other data and budget."
     )
-    if len(means) < 2:
+    if not means:
+        return text
+    if len(means) == 1:
         return f"{text} One seed of the full network only: the noise between runs is unknown."
     return (
         f"{text} The full network's {len(means)} seeds lie {max(means) - min(means):.3f} dB apart "
