@@ -71,10 +71,12 @@ def furthest_change(network: RescalingNetwork, direction: str, reach: int, preci
     """Measures how far away from a border, in LR pixels up to `reach`, a change beyond it alters the result by more
     than `precision`. The images are noise with the spectrum of photographs, 1/f; in white noise, which no camera makes,
     changes travel further. Computed in double precision, so that rounding is no change.
+
+    What changes has two borders to what is kept: displaced windows take their mean over both ends of an image.
     """
     network = copy.deepcopy(network).double().eval()
     align, scale = network.alignment, network.config.scale
-    half, thick = -(-reach // align) * align, max(2 * align, THICK)
+    length, thick = -(-reach // align) * align, max(2 * align, THICK)
     generator = torch.Generator().manual_seed(0)
     unit = scale if direction == "down" else 1
 
@@ -89,12 +91,13 @@ def furthest_change(network: RescalingNetwork, direction: str, reach: int, preci
         return (network.downscale if direction == "down" else network.upscale)(x, frame=Frame(wrap=False))
 
     furthest = 0
-    for axis, height, width in ((3, thick, half), (2, half, thick)):
-        kept = noise(height, width)
+    for axis, height, width in ((3, thick, length), (2, length, thick)):
+        kept = torch.cat([noise(height, width) for _ in range(2)], dim=axis)
         with torch.inference_mode():
             results = [run(torch.cat([kept, noise(height, width)], dim=axis)) for _ in range(2)]
         change = (results[0] - results[1]).abs().amax([d for d in range(4) if d != axis])
-        per_pixel = change.reshape(2 * half, -1).amax(1)[:half].flip(0)  # nearest to the border first
+        ends = change.reshape(3 * length, -1).amax(1)[: 2 * length].reshape(2, length)
+        per_pixel = torch.maximum(ends[0], ends[1].flip(0))  # nearest to a border first
         far = torch.nonzero(per_pixel > precision)
         furthest = max(furthest, int(far.max()) + 1 if len(far) else 0)
     return furthest

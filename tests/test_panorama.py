@@ -61,6 +61,21 @@ def test_tiles_change_nothing(rescaler: Rescaler, height: int, width: int) -> No
 
 
 @pytest.mark.parametrize("direction", ["down", "up"])
+@pytest.mark.parametrize(("name", "width"), [("x4", 128), ("x8", 32)])
+def test_halos_are_shorter_than_receptive_fields(name: str, width: int, direction: Direction) -> None:
+    with open_session(released(name) / f"{direction}.onnx", threads=1) as session:
+        rescaler = Rescaler(session, direction)
+        halo, reach = (int(session.metadata[key]) for key in ("tile_halo", "receptive_field"))
+        assert 8 <= halo <= 40 <= reach - 24
+        unit = rescaler.scale if direction == "down" else 1
+        image = picture("courtyard", unit * 168, unit * width)
+        whole, _ = rescaled(rescaler, image, "none")
+        tiled, several = rescaled(rescaler, image, (32, 32))
+    assert len(several.bands) > 2
+    assert np.abs(tiled - whole).max() <= 1e-5 + 1 / 65535
+
+
+@pytest.mark.parametrize("direction", ["down", "up"])
 def test_poles_that_depend_on_each_other(direction: Direction) -> None:
     """A network whose heads move the queries by pixels: the windows that join the poles must have their true mean."""
     network = build(tiny(2), std=0.2)
