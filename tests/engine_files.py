@@ -9,8 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from conftest import save_graph
+from onnx import TensorProto, helper
 
 from engines.building.build import BuildOptions, build_engine
 from engines.building.profile import sizes_for
@@ -33,6 +35,38 @@ def build_small(folder: Path) -> Path:
     graph = save_graph(folder / "down.onnx", "down", SMALL)
     build_engine(graph, folder / "down.engine", options(capabilities=("8.6",)))
     return folder / "down.engine"
+
+
+def plugin_graph(
+    path: Path, op: str = "DeformConv2d", domain: str = "dinn360", source: str = "hr", metadata: dict[str, str] = SMALL
+) -> Path:
+    """A graph with one node that TensorRT-RTX does not have."""
+    inputs, outputs = free_values(source), free_values("lr" if source == "hr" else "hr")
+    attributes = {"plugin_version": "1", "plugin_namespace": ""} if domain else {}
+    node = helper.make_node(op, [inputs[0].name], [outputs[0].name], "the_node", domain=domain, **attributes)
+    opsets = [helper.make_opsetid("", 19), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    return save([node], inputs, outputs, [], metadata, path, opsets)
+
+
+def free_values(name: str) -> list[onnx.ValueInfoProto]:
+    return [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, "height", "width"])]
+
+
+def save(
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    weights: list[onnx.TensorProto],
+    metadata: dict[str, str],
+    path: Path,
+    opsets: list[onnx.OperatorSetIdProto] | None = None,
+) -> Path:
+    graph = helper.make_graph(nodes, "g", inputs, outputs, weights)
+    opsets = opsets or [helper.make_opsetid("", 19)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    helper.set_model_props(model, metadata)
+    onnx.save(model, path)
+    return path
 
 
 def no_gpu() -> str:

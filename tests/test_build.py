@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from click.testing import CliRunner
 from conftest import save_graph
-from engine_files import SMALL, build_small, no_gpu, options
+from engine_files import SMALL, build_small, free_values, no_gpu, options, plugin_graph, save
 from onnx import TensorProto, helper, numpy_helper
 
 from engines.building.build import build_engine
 from engines.building.manifest import IO, Default, read_manifest
 from engines.building.profile import Profile, profile_for, sizes_for
 from engines.building.progress import BuildProgress
-from engines.building.trtexec import adopt_engine, trtexec_command
 from engines.cli import main
 from engines.errors import UserError
 from engines.files import sha256_of
@@ -38,38 +36,6 @@ def down(tmp_path: Path) -> Path:
 @pytest.fixture
 def up(tmp_path: Path) -> Path:
     return save_graph(tmp_path / "up.onnx", "up", {**SMALL, "direction": "up"})
-
-
-def plugin_graph(
-    path: Path, op: str = "DeformConv2d", domain: str = "dinn360", source: str = "hr", metadata: dict[str, str] = SMALL
-) -> Path:
-    """A graph with one node that TensorRT-RTX does not have."""
-    inputs, outputs = free_values(source), free_values("lr" if source == "hr" else "hr")
-    attributes = {"plugin_version": "1", "plugin_namespace": ""} if domain else {}
-    node = helper.make_node(op, [inputs[0].name], [outputs[0].name], "the_node", domain=domain, **attributes)
-    opsets = [helper.make_opsetid("", 19), *([helper.make_opsetid(domain, 1)] if domain else [])]
-    return save([node], inputs, outputs, [], metadata, path, opsets)
-
-
-def free_values(name: str) -> list[onnx.ValueInfoProto]:
-    return [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, "height", "width"])]
-
-
-def save(
-    nodes: list[onnx.NodeProto],
-    inputs: list[onnx.ValueInfoProto],
-    outputs: list[onnx.ValueInfoProto],
-    weights: list[onnx.TensorProto],
-    metadata: dict[str, str],
-    path: Path,
-    opsets: list[onnx.OperatorSetIdProto] | None = None,
-) -> Path:
-    graph = helper.make_graph(nodes, "g", inputs, outputs, weights)
-    opsets = opsets or [helper.make_opsetid("", 19)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    helper.set_model_props(model, metadata)
-    onnx.save(model, path)
-    return path
 
 
 def refusal(graph: Path, target: str = "rtx", **changes: Any) -> str:
@@ -271,72 +237,6 @@ def test_profiles(down: Path, up: Path) -> None:
             sizes_for(orin, **wrong)
 
 
-@pytest.mark.parametrize(("version", "typed"), [("10.3", True), ("10.16", True), ("11.4", False)])
-def test_trtexec_by_version(tmp_path: Path, version: str, typed: bool) -> None:
-    orin = find_target("jetson-agx-orin")
-    graph = plugin_graph(tmp_path / "down.onnx")
-    chosen = options(
-        target=orin,
-        sizes=sizes_for(orin),
-        plugins=Path("lib/libdinn360_trt.so"),
-        serialize_plugins=True,
-        timing_cache=Path("my timings"),
-        workspace_mib=2048,
-        hardware="ampere-plus",
-        version_compatible=True,
-        optimization_level=4,
-    )
-    line = trtexec_command(graph, Path("down.engine"), chosen, version)
-    assert line == " ".join(
-        [
-            f"trtexec --onnx={graph} --saveEngine=down.engine",
-            *(["--stronglyTyped"] if typed else []),
-            "--minShapes=hr:1x3x64x128 --optShapes=hr:1x3x1920x3840 --maxShapes=hr:1x3x3840x7680",
-            "--dynamicPlugins=lib/libdinn360_trt.so --setPluginsToSerialize=lib/libdinn360_trt.so",
-            "--noTF32 --memPoolSize=workspace:2048M '--timingCacheFile=my timings' --builderOptimizationLevel=4",
-            "--versionCompatible --excludeLeanRuntime --hardwareCompatibilityLevel=ampere+",
-            "--profilingVerbosity=detailed --skipInference",
-        ]
-    )
-    assert "--fp16" not in line and "--best" not in line
-
-
-def test_trtexec_refusals(down: Path) -> None:
-    orin = find_target("jetson-agx-orin")
-    chosen = options(target=orin, sizes=sizes_for(orin))
-    for version in ("8.6", "ten", "10"):
-        with pytest.raises(UserError, match="--tensorrt: expected a version of TensorRT 10 or newer, such as 10.3.0"):
-            trtexec_command(down, Path("x"), chosen, version)
-    with pytest.raises(UserError, match="--print-trtexec: expected a TensorRT target, found rtx, which builds here"):
-        trtexec_command(down, Path("x"), options(), "10.3")
-
-
-def test_an_engine_of_trtexec_gets_its_sidecar(tmp_path: Path) -> None:
-    orin = find_target("jetson-agx-orin")
-    graph = plugin_graph(tmp_path / "down.onnx")
-    library, engine = tmp_path / "libdinn360_trt.so", tmp_path / "down.engine"
-    library.write_bytes(b"library")
-    engine.write_bytes(b"a plan")
-    adopt_engine(graph, engine, options(target=orin, sizes=sizes_for(orin), plugins=library), "10.3.0")
-    manifest = read_manifest(engine)
-    assert manifest.plugin_library is not None
-    assert (manifest.plugin_library.file, manifest.plugin_library.plugins) == (library.name, ("DeformConv2d 1",))
-    assert manifest.plugin_library.sha256 == sha256_of(library)
-    assert (manifest.runtime, manifest.runtime_version, manifest.compute_capabilities) == (
-        "tensorrt",
-        "10.3.0",
-        ("8.7",),
-    )
-    manifest.check_runtime(engine, "10.3.0.26")
-    for version in ("10.4.0", "11.4.0"):
-        with pytest.raises(UserError, match=f"expected TensorRT 10.3.0 and no other, found {version}"):
-            manifest.check_runtime(engine, version)
-    manifest.check_gpu(engine, "Orin", "8.7")
-    with pytest.raises(UserError, match=r"compute capability 8\.7 \(jetson-agx-orin\), found 8\.9 \(L4\)"):
-        manifest.check_gpu(engine, "L4", "8.9")
-    manifest.check_plugins(engine, {"DeformConv2d", "DSTAttention"})
-
-
 def run(*arguments: str | Path) -> tuple[int, str]:
     result = CliRunner().invoke(main, list(map(str, arguments)))
     return result.exit_code, result.output
@@ -403,14 +303,3 @@ def test_precision_is_read_from_the_file_and_islands_from_its_label(tmp_path: Pa
     save(*parts, {**SMALL, "islands": "haar"}, graph)
     code, output = run("inspect", graph)
     assert code == 2 and "metadata entry islands: expected a JSON list of names, found 'haar'" in output
-
-
-def test_the_trtexec_line_of_the_jetson_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (Path(__file__).parents[1] / "engines" / "jetson.md").read_text()
-    shown = " ".join(page.split("prints, in one line,\n\n```\n")[1].split("```")[0].split())
-    monkeypatch.chdir(tmp_path)
-    Path("x4").mkdir()
-    plugin_graph(Path("x4/up.onnx"), source="lr", metadata={**SMALL, "direction": "up", "scale": "4"})
-    arguments = ["--onnx", "x4/up.onnx", "--target", "jetson-agx-orin", "--plugins", "x4/libdinn360_trt.so"]
-    code, output = run("build", *arguments, "--print-trtexec", "--tensorrt", "10.3.0")
-    assert code == 0 and output.strip() == shown

@@ -1,0 +1,119 @@
+"""What a network's sampling offsets do, by latitude: python -m benchmarks.deformation --ckpt x4.pth --data DIR.
+
+For each band of latitudes (both hemispheres together): its share of the sphere, which is what WS-PSNR counts, and of
+the weighted squared error; how far the offsets of the deformable convolutions move a sample, in pixels of the layer;
+WS-PSNR of Y with all offsets set to zero, DST's included, and what switching them on adds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from dinn360.checkpoint import load_checkpoint
+from dinn360.data.crops import read_folder
+from dinn360.evaluation.evaluate import by_latitude
+from dinn360.evaluation.metrics import latitude_weights, luma
+from dinn360.evaluation.validate import round_trip
+from dinn360.networks.layers import DConv
+from dinn360.networks.network import RescalingNetwork
+from engines.images import Image8
+
+Floats = NDArray[np.float64]
+BANDS = 12  # from pole to pole
+
+
+def folded(bands: Floats) -> Floats:
+    """Mean of each band and its mirror image beyond the equator, from the equator to the poles."""
+    half = len(bands) // 2
+    return (bands[half:] + bands[:half][::-1]) / 2
+
+
+@contextmanager
+def offsets_of(network: nn.Module) -> Iterator[list[Floats]]:
+    """Fills the list, while it is open, with each layer's mean offset (folded bands, (rows, columns)) in pixels."""
+    found: list[Floats] = []
+    hooks = []
+    for layer in (module for module in network.modules() if isinstance(module, DConv)):
+
+        def note(_head: nn.Module, _given: object, offset: Tensor, most: float = layer.max_offset) -> None:
+            size = offset.clamp(-most, most).abs().mean(0).numpy().astype(np.float64)
+            found.append(np.stack([folded(by_latitude(size[axis::2].mean(0), BANDS)) for axis in (0, 1)], axis=1))
+
+        hooks.append(layer.offset_head.register_forward_hook(note))
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def error(network: RescalingNetwork, image: Image8) -> Floats:
+    """Mean squared error of Y by folded band of the round trip through an 8-bit LR image."""
+    _, restored = round_trip(network, image)
+    return folded(by_latitude((luma(restored) - luma(image)) ** 2, BANDS))
+
+
+def decibel(mean_square: Floats) -> Floats:
+    result: Floats = 10 * np.log10(255**2 / mean_square)
+    return result
+
+
+def table(network: RescalingNetwork, images: dict[str, Image8]) -> str:
+    """Markdown; decibels are means over the panoramas."""
+    network = network.eval()
+    network.freeze_inverses()
+    on, off = [], []
+    with offsets_of(network) as offsets:
+        for image in tqdm(images.values(), leave=False, unit="image"):
+            network.set_deformation(False)
+            off.append(error(network, image))
+            network.set_deformation(True)
+            on.append(error(network, image))
+    area = folded(by_area())
+    share = area / area.sum()
+    lost = np.array(on) * share
+    moved = np.mean(offsets, axis=0)
+    plain, gain = decibel(np.array(off)).mean(0), (decibel(np.array(on)) - decibel(np.array(off))).mean(0)
+    head = "| latitude | of the sphere | of the error | offset, rows | columns | offsets off | on adds |"
+    lines = [head, "|---|---|---|---|---|---|---|"]
+    for band in range(BANDS // 2):
+        bounds = f"{band * 180 // BANDS}° to {(band + 1) * 180 // BANDS}°"
+        part = (lost[:, band] / lost.sum(1)).mean()
+        rows, columns = moved[band]
+        lines.append(
+            f"| {bounds} | {share[band]:.1%} | {part:.1%} | {rows:.3f} px | {columns:.3f} px "
+            f"| {plain[band]:.3f} dB | {gain[band]:+.3f} dB |"
+        )
+    whole = [decibel((np.array(each) * share).sum(1)) for each in (off, on)]
+    lines.append(f"| all | 100 % | 100 % | | | {whole[0].mean():.3f} dB | {(whole[1] - whole[0]).mean():+.3f} dB |")
+    return "\n".join(lines)
+
+
+def by_area(height: int = 1200) -> Floats:
+    """Each band's share of the sphere's area, not folded."""
+    weights = latitude_weights(height)
+    return np.bincount((np.arange(height) * BANDS) // height, weights, BANDS) / weights.sum()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ckpt", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="folder of panoramas")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    network = load_checkpoint(options.ckpt).build()
+    print(table(network, read_folder(options.data, 8 * network.config.scale, "panoramas")))
+
+
+if __name__ == "__main__":
+    main()
