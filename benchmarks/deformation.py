@@ -21,7 +21,7 @@ from tqdm import tqdm
 from dinn360.checkpoint import load_checkpoint
 from dinn360.data.crops import read_folder
 from dinn360.evaluation.evaluate import by_latitude
-from dinn360.evaluation.metrics import latitude_weights, luma
+from dinn360.evaluation.metrics import latitude_weights, luma, ws_psnr
 from dinn360.evaluation.validate import round_trip
 from dinn360.networks.layers import DConv
 from dinn360.networks.network import RescalingNetwork
@@ -56,14 +56,16 @@ def offsets_of(network: nn.Module) -> Iterator[list[Floats]]:
             hook.remove()
 
 
-def error(network: RescalingNetwork, image: Image8) -> Floats:
-    """Mean squared error of Y by folded band of the round trip through an 8-bit LR image."""
+def error(network: RescalingNetwork, image: Image8) -> tuple[Floats, float]:
+    """Of the round trip through an 8-bit LR image: mean squared error of Y by folded band, and WS-PSNR (dB)."""
     _, restored = round_trip(network, image)
-    return folded(by_latitude((luma(restored) - luma(image)) ** 2, BANDS))
+    y, original = luma(restored), luma(image)
+    return folded(by_latitude((y - original) ** 2, BANDS)), ws_psnr(y, original)
 
 
-def decibel(mean_square: Floats) -> Floats:
-    result: Floats = 10 * np.log10(255**2 / mean_square)
+def decibel(mean_squares: Floats) -> Floats:
+    """PSNR (bands,) of mean squared errors (panoramas, bands): the mean over the panoramas."""
+    result: Floats = (10 * np.log10(255**2 / mean_squares)).mean(0)
     return result
 
 
@@ -71,30 +73,28 @@ def table(network: RescalingNetwork, images: dict[str, Image8]) -> str:
     """Markdown; decibels are means over the panoramas."""
     network = network.eval()
     network.freeze_inverses()
-    on, off = [], []
+    on: list[tuple[Floats, float]] = []
+    off: list[tuple[Floats, float]] = []
     with offsets_of(network) as offsets:
         for image in tqdm(images.values(), leave=False, unit="image"):
-            network.set_deformation(False)
-            off.append(error(network, image))
-            network.set_deformation(True)
-            on.append(error(network, image))
-    area = folded(by_area())
-    share = area / area.sum()
-    lost = np.array(on) * share
-    moved = np.mean(offsets, axis=0)
-    plain, gain = decibel(np.array(off)).mean(0), (decibel(np.array(on)) - decibel(np.array(off))).mean(0)
+            for deform, found in ((False, off), (True, on)):
+                network.set_deformation(deform)
+                found.append(error(network, image))
+    share = folded(by_area())
+    share /= share.sum()
+    bands_on, bands_off = (np.array([bands for bands, _ in found]) for found in (on, off))
+    of_error = bands_on * share / (bands_on * share).sum(1, keepdims=True)
+    columns = (share, of_error.mean(0), *np.mean(offsets, axis=0).T, decibel(bands_off), decibel(bands_on))
     head = "| latitude | of the sphere | of the error | offset, rows | columns | offsets off | on adds |"
     lines = [head, "|---|---|---|---|---|---|---|"]
-    for band in range(BANDS // 2):
+    for band, (area, part, rows, across, plain, deformed) in enumerate(zip(*columns, strict=True)):
         bounds = f"{band * 180 // BANDS}° to {(band + 1) * 180 // BANDS}°"
-        part = (lost[:, band] / lost.sum(1)).mean()
-        rows, columns = moved[band]
-        lines.append(
-            f"| {bounds} | {share[band]:.1%} | {part:.1%} | {rows:.3f} px | {columns:.3f} px "
-            f"| {plain[band]:.3f} dB | {gain[band]:+.3f} dB |"
+        cells = (
+            f"{area:.1%} | {part:.1%} | {rows:.3f} px | {across:.3f} px | {plain:.3f} dB | {deformed - plain:+.3f} dB"
         )
-    whole = [decibel((np.array(each) * share).sum(1)) for each in (off, on)]
-    lines.append(f"| all | 100 % | 100 % | | | {whole[0].mean():.3f} dB | {(whole[1] - whole[0]).mean():+.3f} dB |")
+        lines.append(f"| {bounds} | {cells} |")
+    plain, deformed = (np.mean([psnr for _, psnr in found]) for found in (off, on))
+    lines.append(f"| all | 100 % | 100 % | | | {plain:.3f} dB | {deformed - plain:+.3f} dB |")
     return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from networks import build, tiny
 from torch import nn
 
-from dinn360.training.optimiser import Muon, Optimiser, orthogonalise
+from dinn360.training.optimiser import Method, Muon, Optimiser, orthogonalise
 
 
 @settings(max_examples=30, deadline=None)
@@ -62,8 +62,9 @@ def test_kernels_of_one_shape_do_not_mix() -> None:
 def test_every_parameter_of_a_network_has_its_method() -> None:
     network = build(tiny(2), seed=0)
     optimiser = Optimiser("muon", network, 1e-3)
-    kernels = {id(p) for p in optimiser.parts["muon"].param_groups[0]["params"]}
-    others = {id(p) for p in optimiser.parts["adam"].param_groups[0]["params"]}
+    kernels, others = (
+        {id(p) for group in optimiser.parts[name].param_groups for p in group["params"]} for name in ("muon", "adam")
+    )
     assert kernels and others and not kernels & others
     assert kernels | others == {id(p) for p in network.parameters()}
     assert all(p.ndim == 4 for p in network.parameters() if id(p) in kernels)
@@ -71,9 +72,25 @@ def test_every_parameter_of_a_network_has_its_method() -> None:
 
 
 @pytest.mark.parametrize("method", ["muon", "adam"])
-def test_a_stored_state_continues_alike(method: str) -> None:
+def test_heads_have_a_rate_of_their_own(method: Method) -> None:
+    steps = []
+    for head_rate in (1.0, 10.0):
+        network = build(tiny(2))
+        before = {name: p.detach().clone() for name, p in network.named_parameters()}
+        for index, p in enumerate(network.parameters()):
+            p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(index))
+        Optimiser(method, network, 1e-3, head_rate).step()
+        steps.append({name: (p.detach() - before[name]) for name, p in network.named_parameters()})
+    heads = {name for name in steps[0] if "offset_head" in name or "scale_head" in name}
+    assert {name.split(".")[-2] for name in heads} == {"offset_head", "scale_head"}
+    for name, step in steps[0].items():
+        torch.testing.assert_close(steps[1][name], step * (10 if name in heads else 1), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["muon", "adam"])
+def test_a_stored_state_continues_alike(method: Method) -> None:
     networks = [build(tiny(2), seed=0) for _ in range(2)]
-    first, second = (Optimiser(method, network, 1e-3) for network in networks)  # type: ignore[arg-type]
+    first, second = (Optimiser(method, network, 1e-3) for network in networks)
 
     def step(network: nn.Module, optimiser: Optimiser, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)

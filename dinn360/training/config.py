@@ -36,6 +36,9 @@ class TrainConfig:
     deform_from: float = setting(
         0.6, "Share of steps after which offsets are on; before, the same weights run as plain convolutions.", SHARE
     )
+    head_rate: float = setting(
+        1.0, "Rate of the heads that say where to sample, as a multiple of the others'.", POSITIVE
+    )
     clip_norm: float = setting(1.0, "Largest norm of the gradient.", POSITIVE)
     average: float = setting(0.999, "Decay of the averaged weights, which are validated and released.", DECAY)
     precision: Literal["fp32", "bf16"] = setting(

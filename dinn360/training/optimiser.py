@@ -16,6 +16,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from dinn360.networks.layers import DST, DConv
+
 Method = Literal["muon", "adam"]
 
 # Jordan's quintic: five iterations bring singular values of 0.01 to 1 into 0.7 to 1.2, which is near enough.
@@ -40,7 +42,7 @@ class Muon(torch.optim.Optimizer):
     lr: the root mean square of what a step changes in a kernel's elements. A kernel without gradient stays as it is.
     """
 
-    def __init__(self, kernels: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
+    def __init__(self, kernels: Iterable[Any], lr: float, momentum: float = 0.95) -> None:
         super().__init__(kernels, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
@@ -65,22 +67,30 @@ class Optimiser:
     """The optimiser of a run: one or two of PyTorch's, under one learning rate.
 
     method: "muon" (our choice): kernels by Muon, what is left by Adam. "adam": everything by Adam, with HCFlow's betas.
+    head_rate: the rate of the heads that say where to sample, as a multiple of the others'.
     """
 
-    def __init__(self, method: Method, network: nn.Module, lr: float) -> None:
-        kernels = [p for p in network.parameters() if method == "muon" and _is_kernel(p)]
-        chosen = {id(p) for p in kernels}
-        others = [p for p in network.parameters() if id(p) not in chosen]
+    def __init__(self, method: Method, network: nn.Module, lr: float, head_rate: float = 1.0) -> None:
+        heads = {id(p) for module in network.modules() for head in sampling_heads(module) for p in head.parameters()}
+        groups: dict[str, list[dict[str, Any]]] = {"muon": [], "adam": []}
+        for of_heads in (False, True):
+            chosen = [p for p in network.parameters() if (id(p) in heads) == of_heads]
+            parts = {"muon": [p for p in chosen if method == "muon" and _is_kernel(p)]}
+            parts["adam"] = [p for p in chosen if method == "adam" or not _is_kernel(p)]
+            for name, members in parts.items():
+                if members:
+                    groups[name].append({"params": members, "factor": head_rate if of_heads else 1.0})
         self.parts: dict[str, torch.optim.Optimizer] = {}
-        if kernels:
-            self.parts["muon"] = Muon(kernels, lr)
-        if others:
-            self.parts["adam"] = torch.optim.Adam(others, lr=lr, betas=(0.9, 0.99), foreach=True)
+        if groups["muon"]:
+            self.parts["muon"] = Muon(groups["muon"], lr)
+        if groups["adam"]:
+            self.parts["adam"] = torch.optim.Adam(groups["adam"], lr=lr, betas=(0.9, 0.99), foreach=True)
+        self.set_rate(lr)
 
     def set_rate(self, lr: float) -> None:
         for part in self.parts.values():
             for group in part.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group["factor"]
 
     def zero_grad(self) -> None:
         for part in self.parts.values():
@@ -102,3 +112,10 @@ class Optimiser:
 def _is_kernel(parameter: Tensor) -> bool:
     """Of a convolution with more than one output and input; one row or column has nothing to orthogonalise."""
     return parameter.ndim == 4 and min(parameter.shape[0], parameter[0].numel()) > 1
+
+
+def sampling_heads(module: nn.Module) -> list[nn.Module]:
+    """The convolutions of a DConv or a DST that say where to sample."""
+    if isinstance(module, DConv):
+        return [module.offset_head]
+    return [module.scale_head, module.offset_head] if isinstance(module, DST) else []

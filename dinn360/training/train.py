@@ -56,7 +56,7 @@ class Trainer:
             self.processes.device, memory_format=torch.channels_last
         )
         self.average = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
-        self.optimiser = Optimiser(config.optimiser, self.network, config.lr)
+        self.optimiser = Optimiser(config.optimiser, self.network, config.lr, config.head_rate)
         self.step = self.skipped = 0
         self.best = float("-inf")
 
