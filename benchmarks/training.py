@@ -93,7 +93,7 @@ def contenders(scale: int, x: Tensor, compiled: bool) -> dict[str, Step]:
         steps[f"{kind}, bf16, channels last"] = step(copy.deepcopy(channels_last), last, True)
         if compiled and kind != NATIVE:  # a compiled network runs the composed form
             other = copy.deepcopy(channels_last)
-            other.split, other.merge = torch.compile(other.split), torch.compile(other.merge)
+            other.split, other.merge = (torch.compile(half, dynamic=False) for half in (other.split, other.merge))
             steps[f"{kind}, fp32, channels last, torch.compile"] = step(other, last, False)
     return steps
 
