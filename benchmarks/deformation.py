@@ -80,8 +80,7 @@ def table(network: RescalingNetwork, images: dict[str, Image8]) -> str:
             for deform, found in ((False, off), (True, on)):
                 network.set_deformation(deform)
                 found.append(error(network, image))
-    share = folded(by_area())
-    share /= share.sum()
+    share = shares()
     bands_on, bands_off = (np.array([bands for bands, _ in found]) for found in (on, off))
     of_error = bands_on * share / (bands_on * share).sum(1, keepdims=True)
     columns = (share, of_error.mean(0), *np.mean(offsets, axis=0).T, decibel(bands_off), decibel(bands_on))
@@ -98,10 +97,11 @@ def table(network: RescalingNetwork, images: dict[str, Image8]) -> str:
     return "\n".join(lines)
 
 
-def by_area(height: int = 1200) -> Floats:
-    """Each band's share of the sphere's area, not folded."""
-    weights = latitude_weights(height)
-    return np.bincount((np.arange(height) * BANDS) // height, weights, BANDS) / weights.sum()
+def shares(height: int = 1200) -> Floats:
+    """Each folded band's share of the sphere's area."""
+    band = (np.arange(height) * BANDS) // height
+    areas: Floats = np.bincount(band, latitude_weights(height), BANDS).astype(np.float64)
+    return folded(areas / areas.mean()) / (BANDS // 2)
 
 
 def main() -> None:

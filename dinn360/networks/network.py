@@ -103,6 +103,16 @@ class RescalingNetwork(nn.Module, ABC):
             if isinstance(module, DConv | DST):
                 module.deform = on
 
+    def sampling_heads(self) -> list[nn.Module]:
+        """The layers that say where DConv and DST sample; none where a network has neither."""
+        heads: list[nn.Module] = []
+        for module in self.modules():
+            if isinstance(module, DConv | DST):
+                heads.append(module.offset_head)
+            if isinstance(module, DST):
+                heads.append(module.scale_head)
+        return heads
+
     def freeze_inverses(self) -> None:
         """Stores the inverse of every 1x1 mixing matrix, for export and repeated inference."""
         for module in self.modules():

@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dinn360.networks.layers import DST, DConv
+from dinn360.networks.network import RescalingNetwork
 
 Method = Literal["muon", "adam"]
 
@@ -70,16 +70,16 @@ class Optimiser:
     head_rate: the rate of the heads that say where to sample, as a multiple of the others'.
     """
 
-    def __init__(self, method: Method, network: nn.Module, lr: float, head_rate: float = 1.0) -> None:
-        heads = {id(p) for module in network.modules() for head in sampling_heads(module) for p in head.parameters()}
+    def __init__(self, method: Method, network: RescalingNetwork, lr: float, head_rate: float = 1.0) -> None:
+        heads = {id(p) for head in network.sampling_heads() for p in head.parameters()}
         groups: dict[str, list[dict[str, Any]]] = {"muon": [], "adam": []}
-        for of_heads in (False, True):
+        for factor, of_heads in ((1.0, False), (head_rate, True)):
             chosen = [p for p in network.parameters() if (id(p) in heads) == of_heads]
-            parts = {"muon": [p for p in chosen if method == "muon" and _is_kernel(p)]}
-            parts["adam"] = [p for p in chosen if method == "adam" or not _is_kernel(p)]
-            for name, members in parts.items():
+            kernels = [p for p in chosen if method == "muon" and _is_kernel(p)]
+            others = [p for p in chosen if method == "adam" or not _is_kernel(p)]
+            for name, members in (("muon", kernels), ("adam", others)):
                 if members:
-                    groups[name].append({"params": members, "factor": head_rate if of_heads else 1.0})
+                    groups[name].append({"params": members, "factor": factor})
         self.parts: dict[str, torch.optim.Optimizer] = {}
         if groups["muon"]:
             self.parts["muon"] = Muon(groups["muon"], lr)
@@ -112,10 +112,3 @@ class Optimiser:
 def _is_kernel(parameter: Tensor) -> bool:
     """Of a convolution with more than one output and input; one row or column has nothing to orthogonalise."""
     return parameter.ndim == 4 and min(parameter.shape[0], parameter[0].numel()) > 1
-
-
-def sampling_heads(module: nn.Module) -> list[nn.Module]:
-    """The convolutions of a DConv or a DST that say where to sample."""
-    if isinstance(module, DConv):
-        return [module.offset_head]
-    return [module.scale_head, module.offset_head] if isinstance(module, DST) else []
