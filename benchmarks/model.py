@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import record
 from engines.files import sha256_of
 
 Array = NDArray[np.float32]
@@ -156,24 +157,28 @@ def measure(system: str, direction: str, arguments: list[str]) -> dict[str, Any]
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def table(found: dict[tuple[str, str], dict[str, Any]], systems: list[str], pixels: int) -> str:
-    """Markdown: seconds, megapixels a second, times the fastest of ours, memory."""
-    lines = [
-        "| | encode | MP/s | memory | B/pixel | decode | MP/s | memory | B/pixel |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+def table(title: str, found: dict[tuple[str, str], dict[str, Any]], systems: list[str], pixels: int) -> record.Table:
+    """Seconds, megapixels a second, memory beyond the packages and its bytes per HR pixel, in each direction."""
+    columns = {"": "{}"}
+    for name in DIRECTIONS.values():
+        columns |= {
+            f"{name}, s": "{:.2f}",
+            f"{name}, MP/s": "{:.2f}",
+            f"{name}, MiB": "{:.0f}",
+            f"{name}, B/px": "{:.0f}",
+        }
+    rows: list[list[record.Cell]] = []
     for system in systems:
-        cells = [SYSTEMS[system]]
+        cells: list[record.Cell] = [SYSTEMS[system]]
         for direction in DIRECTIONS:
             row = found.get((system, direction))
             if row is None:
-                cells += ["-"] * 4
+                cells += [None] * 4
                 continue
             seconds, memory = min(row["seconds"]), row["memory"]
-            cells += [f"{seconds:.2f} s", f"{pixels / seconds / 1e6:.2f}"]
-            cells += [f"{memory / 2**20:.0f} MiB", f"{memory / pixels:.0f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            cells += [seconds, pixels / seconds / 1e6, memory / 2**20, memory / pixels]
+        rows.append(cells)
+    return record.Table(title, columns, rows)
 
 
 def verdicts(found: dict[tuple[str, str], dict[str, Any]]) -> list[str]:
@@ -201,6 +206,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="timed runs after a first one")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--worker", nargs=2, metavar=("SYSTEM", "DIRECTION"), help=argparse.SUPPRESS)
+    record.add_option(parser)
     options = parser.parse_args()
     folder = graphs(options.ckpt, options.systems if options.worker is None else [])
     if options.worker is not None:
@@ -217,9 +223,8 @@ def main() -> None:
                 print(f"{SYSTEMS[system]}, {DIRECTIONS[direction]}: left out, {result}", file=sys.stderr)
             else:
                 found[system, direction] = result
-    print(f"{options.ckpt.name}, {width}x{height}, {options.threads} threads\n")
-    print(table(found, options.systems, width * height))
-    print("\n" + "\n".join(verdicts(found)))
+    title = f"{options.ckpt.name}, {width}x{height}, {options.threads} threads"
+    record.report([table(title, found, options.systems, width * height)], verdicts(found), options.save)
 
 
 if __name__ == "__main__":

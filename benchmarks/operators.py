@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from benchmarks import record
 from benchmarks.traffic import offsets
 from export.lowering import lower
 from export.operators import DOMAIN, PLUGIN
@@ -190,8 +191,8 @@ def _status(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def report(title: str, contenders: dict[str, Contender], reference: str, threads: int, rounds: int) -> None:
-    """Prints one table. Every contender but the plain convolution has to give the reference's result."""
+def compare(title: str, contenders: dict[str, Contender], reference: str, threads: int, rounds: int) -> record.Table:
+    """Times and memory. Every contender but the plain convolution has to give the reference's result."""
     grown = {name: memory(contender, threads) for name, contender in contenders.items()}
     runs = {name: contender.make(threads) for name, contender in contenders.items()}
     expected = runs[reference]()
@@ -206,27 +207,33 @@ def report(title: str, contenders: dict[str, Contender], reference: str, threads
             run()
             times[name].append(time.perf_counter() - start)
     best = next(iter(runs))
-    print(f"\n{title}: {rounds} rounds, {threads} threads\n")
-    print(f"| | median ms | min ms | times {best} | memory MiB |\n|---|---|---|---|---|")
+    columns = {"": "{}", "median ms": "{:.1f}", "min ms": "{:.1f}", f"times {best}": "{:.2f}", "memory MiB": "{:.1f}"}
+    rows: list[list[record.Cell]] = []
     for name, values in times.items():
-        ratio = np.median(np.divide(values, times[best]))
-        milliseconds = f"{1e3 * np.median(values):.1f} | {1e3 * min(values):.1f}"
-        print(f"| {name} | {milliseconds} | {ratio:.2f} | {grown[name] / 2**20:.1f} |")
+        ratio = float(np.median(np.divide(values, times[best])))
+        rows.append([name, 1e3 * float(np.median(values)), 1e3 * min(values), ratio, grown[name] / 2**20])
+    return record.Table(f"{title}: {rounds} rounds, {threads} threads", columns, rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
+    record.add_option(parser)
     options = parser.parse_args(arguments)
+    notes = []
     if importlib.util.find_spec("openvino") is None:
-        print("OpenVINO is left out: the package openvino is not installed")
+        notes.append("OpenVINO is left out: the package openvino is not installed")
+    tables = []
     for channels in (32, 64):
         title = f"Deformable convolution, C = {channels}"
-        report(title, convolutions(channels), "ONNX Runtime DeformConv", options.threads, options.rounds)
+        contenders = convolutions(channels)
+        tables.append(compare(title, contenders, "ONNX Runtime DeformConv", options.threads, options.rounds))
     for channels in (32, 64):
         title = f"DST attention, C = {channels}, {channels // DEPTH} heads"
-        report(title, attentions(channels), "ONNX Runtime, decomposed", options.threads, options.rounds)
+        contenders = attentions(channels)
+        tables.append(compare(title, contenders, "ONNX Runtime, decomposed", options.threads, options.rounds))
+    record.report(tables, notes, options.save)
 
 
 if __name__ == "__main__":

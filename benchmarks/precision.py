@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks import record
 from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.interpolation import resize
 from dinn360.evaluation.metrics import latitude_weights, luma
@@ -28,7 +29,17 @@ from engines.images import Image8, read_panorama, to_image, to_tensor
 from engines.session import Session
 from export.graphs import Downscale, Upscale
 from export.onnx import Form, export_checkpoint
-from export.parity import aligned, rounded_session
+from export.parity import rounded_session
+
+COLUMNS = {
+    "panorama": "{}",
+    "rows": "{}",
+    "LR values moved": "{:.3%}",
+    "LR pixels moved": "{:.3%}",
+    "levels at most": "{}",
+    "WS-PSNR Y, fp32": "{:.3f} dB",
+    "loss": "{:+.4f} dB",
+}
 
 
 @dataclass
@@ -43,16 +54,16 @@ class Sums:
     square: float = 0.0
     square_fp16: float = 0.0
 
-    def line(self, width: int, height: int, rows: int) -> list[str]:
+    def row(self, width: int, height: int, rows: int) -> list[record.Cell]:
         before, after = (10 * np.log10(255**2 * self.weights / s) for s in (self.square, self.square_fp16))
         return [
             f"{width}x{height}",
-            str(rows),
-            f"{self.moved / self.values:.3%}",
-            f"{3 * self.pixels_moved / self.values:.3%}",
-            str(self.levels),
-            f"{before:.3f} dB",
-            f"{before - after:+.4f} dB",
+            rows,
+            self.moved / self.values,
+            3 * self.pixels_moved / self.values,
+            self.levels,
+            float(before),
+            float(before - after),
         ]
 
 
@@ -97,10 +108,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=128, help="HR rows of a band, a multiple of 8 x scale")
     parser.add_argument("--bands", type=int, help="bands of each width; default: all")
     parser.add_argument("--ops", choices=["standard", "primitive"], default="primitive")
+    record.add_option(parser)
     options = parser.parse_args()
     network = load_checkpoint(options.ckpt).build()
     original = read_panorama(options.image)
-    lines = [["panorama", "rows", "LR values", "LR pixels", "levels at most", "WS-PSNR Y, fp32", "loss"]]
+    rows: list[list[record.Cell]] = []
     with tempfile.TemporaryDirectory() as folder:
         exported = export_checkpoint(options.ckpt, Path(folder), Form(options.ops, precision="fp16"))
         with rounded_session(exported.down) as down, rounded_session(exported.up) as up:
@@ -109,8 +121,9 @@ def main() -> None:
                 image = original if original.shape[1] == width else resize(original, (height, width), "bicubic")
                 tops = bands(height, options.rows, options.bands)
                 sums = compare(network, down, up, image, tops, options.rows)
-                lines.append(sums.line(width, height, len(tops) * options.rows))
-    print(f"{options.ckpt.name}, {options.ops} graphs, {options.image.name}\n{aligned(lines)}")
+                rows.append(sums.row(width, height, len(tops) * options.rows))
+    title = f"{options.ckpt.name}, {options.ops} graphs, {options.image.name}"
+    record.report([record.Table(title, COLUMNS, rows)], [], options.save)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks import record
 from dinn360.native import use_native_kernels
 from dinn360.networks.config import ModelConfig, preset
 from dinn360.networks.dinn360 import DINN360
@@ -110,21 +111,20 @@ def measure(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
     return times
 
 
-def table(times: dict[str, list[float]], threads: int) -> str:
-    """Markdown; ratios are to the first row."""
+def table(title: str, times: dict[str, list[float]], threads: int) -> record.Table:
+    """Ratios are to the first row."""
     first = next(iter(times.values()))
-    lines = ["| | ms a step, median | least | steps/s | times the first row |", "|---|---|---|---|---|"]
+    columns = {"": "{}", "ms a step, median": "{:.0f}", "least": "{:.0f}", "steps/s": "{:.2f}", "times first": "{:.2f}"}
+    rows: list[list[record.Cell]] = []
     for name, values in times.items():
         ratio = statistics.median(a / b for a, b in zip(values, first, strict=True))
         median = statistics.median(values) / threads
-        lines.append(
-            f"| {name} | {1e3 * median:.0f} | {1e3 * min(values) / threads:.0f} | {1 / median:.2f} | {ratio:.2f} |"
-        )
-    return "\n".join(lines)
+        rows.append([name, 1e3 * median, 1e3 * min(values) / threads, 1 / median, ratio])
+    return record.Table(title, columns, rows)
 
 
-def breakdown(steps: dict[str, Step]) -> str:
-    """Where a step's time goes, by groups of operators: Markdown, ms of the clock and share of the step.
+def breakdown(steps: dict[str, Step]) -> record.Table:
+    """Where a step's time goes, by groups of operators: ms of the clock and share of the step.
 
     An operator's time is its own, without what it calls; on a busy machine only the shares mean something.
     """
@@ -139,11 +139,14 @@ def breakdown(steps: dict[str, Step]) -> str:
             group = next((g for g, heads in GROUPS.items() if event.key.startswith(heads)), "the rest")
             spent[group] += event.self_cpu_time_total / 3e3
         columns[name] = spent
-    lines = [f"| ms a step | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
+    heads = {"": "{}"}
+    for name in columns:
+        heads |= {f"{name}, ms": "{:.0f}", f"{name}, share": "{:.0%}"}
+    rows: list[list[record.Cell]] = []
     for group in (*GROUPS, "the rest"):
-        shares = (f"{spent[group]:.0f} ({spent[group] / sum(spent.values()):.0%})" for spent in columns.values())
-        lines.append(f"| {group} | {' | '.join(shares)} |")
-    return "\n".join(lines)
+        shares = [(spent[group], spent[group] / sum(spent.values())) for spent in columns.values()]
+        rows.append([group, *(value for pair in shares for value in pair)])
+    return record.Table("Where the time of a step goes", heads, rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -153,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--breakdown", action="store_true")
     parser.add_argument("--child", choices=tuple(CHILDREN), help=argparse.SUPPRESS)
+    record.add_option(parser)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     x = torch.rand(options.batch, 3, options.crop, options.crop, generator=torch.Generator().manual_seed(0))
@@ -165,10 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps(measure({k: step(made[k], last, False) for k in kinds}, options.rounds)))
         return
     title = f"edge x{options.scale}, batch {options.batch} of {options.crop}x{options.crop}"
-    print(f"{title}, {options.threads} threads, {options.rounds} rounds\n")
     steps = contenders(options.scale, x, options.compile)
-    print(table(measure(steps, options.rounds), options.threads))
-    print(f"\nMemory that is freed, in processes of their own: {title}, fp32, channels last\n")
+    times = measure(steps, options.rounds)
+    tables = [table(f"{title}, {options.threads} threads, {options.rounds} rounds", times, options.threads)]
     rows: dict[str, list[float]] = {}
     for child in ("keep", "free", "keep", "free"):
         given = [f"--{name}={getattr(options, name)}" for name in ("scale", "batch", "crop", "threads", "rounds")]
@@ -176,10 +179,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         for kind, values in json.loads(done.stdout).items():
             rows.setdefault(f"{kind}, {CHILDREN[child]}", []).extend(values)
-    print(table(rows, options.threads))
+    freed = f"Memory that is freed, in processes of their own: {title}, fp32, channels last"
+    tables.append(table(freed, rows, options.threads))
     if options.breakdown:
-        print("\nWhere the time of a step goes\n")
-        print(breakdown({kind: steps[f"{kind}, fp32, channels last"] for kind in (PLAIN, COMPOSED, NATIVE)}))
+        tables.append(breakdown({kind: steps[f"{kind}, fp32, channels last"] for kind in (PLAIN, COMPOSED, NATIVE)}))
+    record.report(tables, [], options.save)
 
 
 if __name__ == "__main__":

@@ -51,9 +51,9 @@ file -b "$LIBRARY" | cut -d, -f1-2
 say "a panorama of 256x128 through both"
 "$PYTHON" - "$FOLDER" <<'PY'
 import sys
-from dinn360.baselines import resize
+from dinn360.evaluation.interpolation import resize
 from engines.images import read_panorama, write_png
-write_png(f"{sys.argv[1]}/panorama.png", resize(read_panorama("assets/courtyard.png"), (128, 256)))
+write_png(f"{sys.argv[1]}/panorama.png", resize(read_panorama("assets/courtyard.png"), (128, 256), "bicubic"))
 PY
 cp "$FOLDER/panorama.png" "$DEVICE/"
 on_device() { # python3 -m engines …, in the userland
@@ -76,8 +76,8 @@ import sys
 from pathlib import Path
 import numpy as np
 from dinn360.checkpoint import load_checkpoint
-from dinn360.metrics import luma, ws_psnr
-from dinn360.validate import round_trip
+from dinn360.evaluation.metrics import luma, ws_psnr
+from dinn360.evaluation.validate import round_trip
 from engines.images import read_panorama
 
 device = Path(sys.argv[1])
