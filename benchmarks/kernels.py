@@ -15,8 +15,8 @@ from pathlib import Path
 
 from engines.files import atomic_path
 from plugins.build import BuildError
-from plugins.kernels import library
-from plugins.kernels.binaries import Kernel, MissingToolError, read
+from plugins.cuda import library
+from plugins.testing.cuda_binaries import Kernel, MissingToolError, read
 
 REPORT = Path(__file__).resolve().parents[1] / "plugins" / "REPORT.md"
 

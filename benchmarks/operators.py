@@ -27,10 +27,10 @@ from benchmarks import record
 from benchmarks.traffic import offsets
 from export.lowering import lower
 from export.operators import DOMAIN, PLUGIN
-from plugins import native
-from plugins.cpu.library import INSTRUCTION_SETS, Call, instruction_sets
-from plugins.native import Array
 from plugins.onnxruntime import library
+from plugins.testing import native
+from plugins.testing.cpu_operators import INSTRUCTION_SETS, Call, instruction_sets
+from plugins.testing.native import Array
 
 HEIGHT, WIDTH, WINDOW, DEPTH = 256, 512, 8, 16
 Run = Callable[[], Array]

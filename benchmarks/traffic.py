@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from engines.files import atomic_path
-from plugins.emulator.library import Report, deform_conv, dst_attention
-from plugins.native import HWC8, LINEAR, Array
+from plugins.testing.emulator.library import Report, deform_conv, dst_attention
+from plugins.testing.native import HWC8, LINEAR, Array
 
 HEIGHT, WIDTH = 64, 128
 PIXELS = HEIGHT * WIDTH
@@ -26,7 +26,7 @@ TABLE = Path(__file__).resolve().parents[1] / "plugins" / "TRAFFIC.md"
 HEAD = """# Bytes that the kernels move
 
 Written by `python -m benchmarks.traffic --write`, which runs the kernels' source on the SIMT emulator
-(`plugins/emulator`) and counts. Nothing here was timed, and nothing ran on a GPU.
+(`plugins/testing/emulator`) and counts. Nothing here was timed, and nothing ran on a GPU.
 
 All figures are bytes of global memory per output pixel, for one panorama of {width}×{height} pixels with as many output
 as input channels, columns cyclic. Kernels of 3×3 with one offset group; windows of 8×8, displaced by 4, with heads of

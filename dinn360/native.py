@@ -1,4 +1,4 @@
-"""The deformable convolution of training as C++ kernels for CPU cores (plugins/training): one autograd function.
+"""The deformable convolution of training as C++ kernels for CPU cores (plugins/cpu/training): one autograd function.
 
 Its gradients are those of autograd through the composed definition. At whole coordinates, where a bilinear sample has
 two slopes, it takes the one towards the next row and column, as grid_sample does; there the composed definition is at
@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from dinn360.networks.layers import DConv, bounded_deform_conv2d
 from engines.errors import UserError
 from plugins.build import BuildError
-from plugins.training import library
+from plugins.cpu.training import library
 
 KERNELS = ("auto", "native", "composed")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from kernels_native import Array
 
-from plugins import native
 from plugins.build import ROOT, missing
-from plugins.cpu import library
+from plugins.testing import cpu_operators as library
+from plugins.testing import native
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 CROSS = (

@@ -1,4 +1,4 @@
-"""What the kernels have to compute, in numpy and fp64: the definitions of plugins/kernels/params.h, vectorised.
+"""What the kernels have to compute, in numpy and fp64: the definitions of plugins/params.h, vectorised.
 
 `rounded` is applied where an ideal fp16 implementation would round: tests/kernels_cases.py says why.
 """

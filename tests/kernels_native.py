@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from plugins import build
-from plugins.emulator import library
+from plugins.testing.emulator import library
 
 Array = NDArray[Any]
 WHY_NOT = build.missing()

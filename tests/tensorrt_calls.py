@@ -10,8 +10,8 @@ import pytest
 from kernels_cases import attention, convolution
 from kernels_native import Array
 
-from plugins.tensorrt.driver import LINEAR, Library, Tensor
 from plugins.tensorrt.library import UnavailableError
+from plugins.testing.driver import LINEAR, Library, Tensor
 
 DEFORM_CONV: dict[str, Any] = dict(
     max_offset=3.0, wrap=1, strides=(1, 1), pads=(1, 1), dilations=(1, 1), group=1, offset_group=1

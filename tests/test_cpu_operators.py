@@ -18,10 +18,10 @@ from kernels_cases import ATTENTIONS, CONVOLUTIONS, assert_close, attention, con
 from kernels_expected import expected_deform_conv, expected_dst_attention, to_half
 from kernels_native import Array
 
-from plugins import native
 from plugins.build import missing
-from plugins.cpu import library
-from plugins.cpu.library import Call, deform_conv, dst_attention
+from plugins.testing import cpu_operators as library
+from plugins.testing import native
+from plugins.testing.cpu_operators import Call, deform_conv, dst_attention
 
 TYPES = [np.float32, np.float16]
 WHY_NOT = missing()

@@ -11,9 +11,10 @@ import pytest
 
 from benchmarks import kernels as report
 from plugins.build import BuildError, cmake
-from plugins.kernels import binaries, library
+from plugins.cuda import library
 from plugins.onnxruntime.headers import include_folder
 from plugins.onnxruntime.library import NAME
+from plugins.testing import cuda_binaries as binaries
 
 OURS = ("80", "86", "87", "89", "90", "100", "110", "120")
 

@@ -176,7 +176,7 @@ def test_what_does_not_fit_is_refused(change: dict[str, Any], attributes: dict[s
 def agreement(folder: Path, *options: str) -> Path:
     """The program that compares the instruction sets."""
     cmake(folder, ["CPU"], "dinn360_fused_agreement", *options)
-    return folder / "fused" / "dinn360_fused_agreement"
+    return folder / "testing" / "dinn360_fused_agreement"
 
 
 def check_agreement(command: list[str], name: str) -> None:

@@ -15,8 +15,8 @@ from kernels_cases import TYPES, convolution
 from kernels_expected import expected_deform_conv
 from kernels_native import needs_compiler
 
-from plugins.emulator.library import Report, deform_conv, load
-from plugins.native import HWC8, LINEAR, deform_conv_params
+from plugins.testing.emulator.library import Report, deform_conv, load
+from plugins.testing.native import HWC8, LINEAR, deform_conv_params
 
 pytestmark = needs_compiler
 

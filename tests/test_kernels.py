@@ -17,8 +17,8 @@ from kernels_expected import expected_deform_conv, expected_dst_attention, to_ha
 from kernels_native import needs_compiler
 
 from dinn360 import ops, reference
-from plugins.emulator.library import Report, deform_conv, dst_attention, load
-from plugins.native import HWC8, LINEAR, dst_attention_params
+from plugins.testing.emulator.library import Report, deform_conv, dst_attention, load
+from plugins.testing.native import HWC8, LINEAR, dst_attention_params
 
 pytestmark = needs_compiler
 

@@ -1,6 +1,6 @@
 """The life of a TensorRT plugin on host memory: what the builder asks of it, and a call from its fields to its result.
 
-driver.cpp of plugins/tensorrt calls a plugin as TensorRT's builder and runtime do, over the emulated kernels; results
+driver.cpp of plugins/testing calls a plugin as TensorRT's builder and runtime do, over the emulated kernels; results
 are held to the tolerance of kernels_cases.py.
 """
 
@@ -28,8 +28,8 @@ from tensorrt_calls import (
     walk,
 )
 
-from plugins.tensorrt import driver
-from plugins.tensorrt.driver import HWC, HWC8, LINEAR, Library, PluginError, Tensor
+from plugins.testing import driver
+from plugins.testing.driver import HWC, HWC8, LINEAR, Library, PluginError, Tensor
 
 LINEAR_32, CHANNELS_LAST_32 = (np.float32, LINEAR), (np.float32, HWC)
 LINEAR_16, CHANNELS_LAST_16 = (np.float16, LINEAR), (np.float16, HWC8)

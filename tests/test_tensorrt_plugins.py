@@ -27,8 +27,9 @@ from tensorrt_calls import (
 )
 
 from export.operators import DOMAIN, PLUGIN, SCHEMAS, VERSION
-from plugins.tensorrt import driver, library
-from plugins.tensorrt.driver import Library, PluginError, Tensor
+from plugins.tensorrt import library
+from plugins.testing import driver
+from plugins.testing.driver import Library, PluginError, Tensor
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def emulated_path() -> Path:
 
 @pytest.fixture(scope="module", params=["emulated", "product"])
 def path(request: pytest.FixtureRequest) -> Path:
-    return available(library.product if request.param == "product" else library.emulated_path)
+    return available(library.product if request.param == "product" else driver.emulated_path)
 
 
 # ---- the library

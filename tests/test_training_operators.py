@@ -34,8 +34,8 @@ from dinn360.training.train import TrainConfig, Trainer
 from engines.errors import UserError
 from engines.images import Image8
 from plugins.build import ROOT, BuildError
-from plugins.cpu import library as cpu
-from plugins.training import library
+from plugins.cpu.training import library
+from plugins.testing import cpu_operators as cpu
 
 pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=f"the kernels cannot be built: {WHY_NOT}")
 SETS = cpu.instruction_sets() if WHY_NOT is None else []
@@ -317,7 +317,7 @@ def test_without_a_compiler_training_goes_on_composed(monkeypatch: pytest.Monkey
 
 def check_agreement(folder: Path, before: list[str], *options: str) -> list[str]:
     """Runs the program that compares the instruction sets with the portable one; returns their names."""
-    program = cpu.build("dinn360_training_agreement", folder, *options).parent / "training/dinn360_training_agreement"
+    program = cpu.build("dinn360_training_agreement", folder, *options) / "dinn360_training_agreement"
     done = subprocess.run([*before, str(program)], capture_output=True, text=True, check=True)
     apart = {line.split()[0]: float(line.split()[1]) for line in done.stdout.splitlines()}
     assert apart["portable"] == 0 and max(apart.values()) < 1e-5, apart

@@ -1,4 +1,4 @@
-"""The schemas of the fused operators (domain dinn360.cpu). Their meaning: plugins/fused/README.md."""
+"""The schemas of the fused operators (domain dinn360.cpu). Their meaning: plugins/cpu/fused/README.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onnx.defs import OpSchema
 
 DOMAIN = "dinn360.cpu"
 VERSION = 1
-MOST_SOURCES = 5  # plugins/fused/params.h: kMaxSources
+MOST_SOURCES = 5  # plugins/cpu/fused/params.h: kMaxSources
 MOST_OUTPUTS = 3
 
 _Option = OpSchema.FormalParameterOption

@@ -1,1 +1,1 @@
-"""The two operators on CPU cores, and their test library."""
+"""The operators on CPU cores: for inference, for the fused nodes of CPU graphs, and for training."""

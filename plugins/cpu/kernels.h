@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "../kernels/params.h"
+#include "../params.h"
 
 namespace dinn360::cpu {
 

@@ -9,7 +9,7 @@
 #include <new>
 
 #include "kernels.h"
-#include "operators.h"
+#include "inference/operators.h"
 
 namespace dinn360::cpu {
 

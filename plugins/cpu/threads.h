@@ -5,7 +5,7 @@
 #include <thread>
 #include <vector>
 
-#include "operators.h"
+#include "inference/operators.h"
 
 namespace dinn360::cpu {
 

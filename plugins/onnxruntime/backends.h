@@ -1,7 +1,7 @@
 // Where the operators run: CPU cores, or a GPU through ONNX Runtime's CUDA provider.
 #pragma once
 
-#include "../kernels/params.h"
+#include "../params.h"
 #include "api.h"
 
 namespace dinn360::ort {

@@ -1,5 +1,5 @@
 // The operators of plugins/cpu on the threads of the session that runs the node.
-#include "../cpu/operators.h"
+#include "../cpu/inference/operators.h"
 #include "backends.h"
 #include "session_pool.h"
 

@@ -1,5 +1,5 @@
-// The kernels of plugins/kernels on the stream of ONNX Runtime's CUDA provider, with its allocator for their workspace.
-#include "../kernels/launch.h"
+// The kernels of plugins/cuda on the stream of ONNX Runtime's CUDA provider, with its allocator for their workspace.
+#include "../cuda/launch.h"
 #include "backends.h"
 
 namespace dinn360::ort {

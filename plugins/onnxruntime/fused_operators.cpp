@@ -1,6 +1,6 @@
 #include "fused_operators.h"
 
-#include "../fused/operators.h"
+#include "../cpu/fused/operators.h"
 #include "session_pool.h"
 
 namespace dinn360::ort {

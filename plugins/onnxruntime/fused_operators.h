@@ -1,7 +1,7 @@
-// The fused operators (domain dinn360.cpu) as ONNX Runtime kernels; plugins/fused/README.md has their schema.
+// The fused operators (domain dinn360.cpu) as ONNX Runtime kernels; plugins/cpu/fused/README.md has their schema.
 #pragma once
 
-#include "../fused/params.h"
+#include "../cpu/fused/params.h"
 #include "api.h"
 
 namespace dinn360::ort {

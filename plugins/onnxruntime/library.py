@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 from plugins.build import ROOT, BuildError, cmake
-from plugins.kernels import library as kernels
+from plugins.cuda import library as kernels
 from plugins.onnxruntime.headers import include_folder
 
 NAME = "libdinn360_ort.so"

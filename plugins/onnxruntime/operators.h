@@ -3,7 +3,7 @@
 // Backend: kProvider, and OrtStatus* run(params, Context const&) for DeformConvParams and DstAttentionParams.
 #pragma once
 
-#include "../kernels/params.h"
+#include "../params.h"
 #include "api.h"
 
 namespace dinn360::ort {

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <thread>
 
-#include "../cpu/operators.h"
+#include "../cpu/inference/operators.h"
 #include "api.h"
 
 namespace dinn360::ort {

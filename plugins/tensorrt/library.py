@@ -1,4 +1,4 @@
-"""Builds the TensorRT plugin libraries: with the CUDA kernels, and for tests with the emulated ones."""
+"""Builds the TensorRT plugin library."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import functools
 import sys
 from pathlib import Path
 
-from plugins.build import BuildError, cmake, missing
-from plugins.emulator import library as emulator
-from plugins.kernels import library as kernels
+from plugins.build import BuildError, cmake
+from plugins.cuda import library as kernels
 
 
 class UnavailableError(Exception):
@@ -16,8 +15,8 @@ class UnavailableError(Exception):
 
 
 @functools.cache
-def _built(folder: Path, part: str, target: str) -> Path:
-    """The folder of the libraries, built where this part's kernels are built, which are therefore compiled once."""
+def build(folder: Path, part: str, target: str) -> None:
+    """Builds `target`, the plugins over this part's kernels, in `folder` with the kernels: each is compiled once."""
     try:
         cmake(folder, [part, "TENSORRT"], target, f"-DPython3_EXECUTABLE={sys.executable}")
     except BuildError as error:
@@ -25,18 +24,11 @@ def _built(folder: Path, part: str, target: str) -> Path:
         if missing:
             raise UnavailableError(what) from error
         raise
-    return folder / "tensorrt"
 
 
 def product() -> Path:
     """libdinn360_trt.so with the CUDA kernels. Raises UnavailableError, BuildError."""
     if why := kernels.missing():
         raise UnavailableError(why)
-    return _built(kernels.BUILD, "CUDA", "dinn360_trt") / "libdinn360_trt.so"
-
-
-def emulated_path() -> Path:
-    """libdinn360_trt_emulated.so, and beside it the driver. Raises UnavailableError, BuildError."""
-    if why := missing():
-        raise UnavailableError(why)
-    return _built(emulator.BUILD, "EMULATOR", "dinn360_trt_driver") / "libdinn360_trt_emulated.so"
+    build(kernels.BUILD, "CUDA", "dinn360_trt")
+    return kernels.BUILD / "tensorrt" / "libdinn360_trt.so"

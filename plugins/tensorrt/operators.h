@@ -2,7 +2,7 @@
 // plugins/README.md says what they compute; plugin.h makes plugins of them.
 #pragma once
 
-#include "../kernels/launch.h"
+#include "../cuda/launch.h"
 #include "fields.h"
 #include "shapes.h"
 

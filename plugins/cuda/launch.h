@@ -1,0 +1,25 @@
+// The host side of the CUDA kernels: what a shell calls. Returns nullptr on success, else a static message.
+// Nothing here throws, allocates or synchronises.
+#pragma once
+
+#include <cstddef>
+
+#include "../params.h"
+
+namespace dinn360 {
+
+// `stream` is a cudaStream_t; the emulator ignores it.
+using Stream = void*;
+
+// Why a call cannot run (unsupported sizes, null pointers), or nullptr.
+const char* check(DeformConvParams const& params);
+const char* check(DstAttentionParams const& params);
+
+// Bytes of device scratch that a launch needs (packed weights; 0 where none).
+size_t workspace_size(DeformConvParams const& params);
+size_t workspace_size(DstAttentionParams const& params);
+
+const char* launch(DeformConvParams const& params, void* workspace, Stream stream);
+const char* launch(DstAttentionParams const& params, void* workspace, Stream stream);
+
+}  // namespace dinn360
