@@ -105,8 +105,13 @@ def _use_deform_conv(graph: GraphProto) -> None:
 def _deform_conv(node: NodeProto, kernel: list[int], constants: dict[str, np.ndarray]) -> list[NodeProto]:
     """DeformConv for one DeformConv2d; the integers it needs are added to `constants`.
 
-    Longitude: x is extended on both sides of the circle by more than a sample can reach, and the offsets by zeros, one
-    for each stride; the result is cropped. Rows need nothing: DeformConv, too, reads zeros beyond them.
+    Rows need nothing: DeformConv, too, reads zeros beyond them. Longitude: x is extended on both sides of the circle by
+    more than a sample can reach, and the offsets by zeros, one for each stride; the result is cropped.
+
+    The pads are alike on all four sides, in columns too, where zeros then stand beyond all that is kept. TensorRT's
+    own plugin (ModulatedDeformConv2d, 10.1 to 11.1) takes the first of a pair, that of the rows, for that of the
+    columns, and computes something else where they differ. So it does with strides and dilations, but no network here
+    has a pair of those that differs.
     """
     attributes = attributes_of(node)
     x, offset, weight, bias, *mask = node.input
@@ -120,15 +125,19 @@ def _deform_conv(node: NodeProto, kernel: list[int], constants: dict[str, np.nda
         constants[label.replace("-", "m")] = array
         return label.replace("-", "m")
 
-    def convolution(inputs: list[str], output: str, pad_column: int) -> NodeProto:
-        pads = [pad_row, pad_column, pad_row, pad_column]
-        return helper.make_node("DeformConv", inputs, [output], node.name, kernel_shape=kernel, pads=pads, **same)
+    def convolution(inputs: list[str], output: str, pad: int) -> NodeProto:
+        return helper.make_node("DeformConv", inputs, [output], node.name, kernel_shape=kernel, pads=[pad] * 4, **same)
 
     if not attributes["wrap"]:
-        return [convolution([x, weight, offset, bias, *mask], name, pad_column)]
+        pad = min(pad_row, pad_column)
+        if pad_row == pad_column:
+            return [convolution([x, weight, offset, bias, *mask], name, pad)]
+        more = constant([pad_row - pad, pad_column - pad] * 2)
+        padding = helper.make_node("Pad", [x, more, "", constant([2, 3])], [f"{name}_padded"])
+        return [padding, convolution([f"{name}_padded", weight, offset, bias, *mask], name, pad)]
     stride = attributes["strides"][1]
-    beside = -(-(int(np.ceil(attributes["max_offset"])) + 1) // stride)
-    margin = beside * stride + pad_column
+    beside = -(-(int(np.ceil(attributes["max_offset"])) + 1 + pad_row) // stride)
+    margin = beside * stride + pad_column - pad_row
     nodes = [
         helper.make_node("Shape", [x], [f"{name}_width"], start=3, end=4),
         helper.make_node("Squeeze", [f"{name}_width"], [f"{name}_width_s"]),
@@ -142,6 +151,6 @@ def _deform_conv(node: NodeProto, kernel: list[int], constants: dict[str, np.nda
         sides = constant([beside, beside])
         nodes.append(helper.make_node("Pad", [value, sides, "", constant([3])], [f"{name}_{len(padded)}_padded"]))
         padded.append(f"{name}_{len(padded)}_padded")
-    nodes.append(convolution([f"{name}_wrapped", weight, padded[0], bias, *padded[1:]], f"{name}_wide", 0))
+    nodes.append(convolution([f"{name}_wrapped", weight, padded[0], bias, *padded[1:]], f"{name}_wide", pad_row))
     ends = [f"{name}_wide", constant([beside]), constant([-beside]), constant([3])]
     return [*nodes, helper.make_node("Slice", ends, [name])]

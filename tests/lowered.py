@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from export.lowering import Lowering, lower
 from export.operators import DOMAIN, PLUGIN
 
 
-def run_lowered(operator: str, inputs: dict[str, Tensor], attributes: dict[str, Any], ops: Lowering) -> np.ndarray:
-    """The operator's output. Weight and bias become initialisers, as in an exported graph; the rest are inputs."""
+def lowered(operator: str, inputs: dict[str, Tensor], attributes: dict[str, Any], ops: Lowering) -> ModelProto:
+    """A graph of one operator. Weight and bias become initialisers, as in an exported graph; the rest are inputs."""
     fixed = {"weight", "bias"}
     node = helper.make_node(operator, list(inputs), ["y"], "node", domain=DOMAIN, **attributes, **PLUGIN)
     free = {name: value for name, value in inputs.items() if name not in fixed}
@@ -31,5 +31,12 @@ def run_lowered(operator: str, inputs: dict[str, Tensor], attributes: dict[str, 
     imports = [helper.make_opsetid("", 19), helper.make_opsetid(DOMAIN, 1)]
     model = lower(helper.make_model(graph, opset_imports=imports, ir_version=10), ops)
     onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def run_lowered(operator: str, inputs: dict[str, Tensor], attributes: dict[str, Any], ops: Lowering) -> np.ndarray:
+    """The output of `lowered`."""
+    model = lowered(operator, inputs, attributes, ops)
+    free = {value.name: inputs[value.name].numpy() for value in model.graph.input}
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, {name: value.numpy() for name, value in free.items()})[0]
+    return session.run(None, free)[0]
