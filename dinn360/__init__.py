@@ -3,4 +3,4 @@
 The model, its training and its evaluation. This storey needs torch; what runs on a device lives in `engines`.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
