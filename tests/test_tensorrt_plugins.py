@@ -39,7 +39,7 @@ def plugins() -> Library:
 
 @pytest.fixture(scope="module")
 def emulated_path() -> Path:
-    return available(library.emulated_path)
+    return available(driver.emulated_path)
 
 
 @pytest.fixture(scope="module", params=["emulated", "product"])
