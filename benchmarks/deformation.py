@@ -25,7 +25,7 @@ from dinn360.evaluation.metrics import latitude_weights, luma, ws_psnr
 from dinn360.evaluation.validate import round_trip
 from dinn360.networks.layers import DConv
 from dinn360.networks.network import RescalingNetwork
-from engines.images import Image8
+from engines.support.arrays import Image8
 
 Floats = NDArray[np.float64]
 BANDS = 12  # from pole to pole

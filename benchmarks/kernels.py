@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from engines.files import atomic_path
+from engines.support.files import atomic_path
 from plugins.build import BuildError
 from plugins.cuda import library
 from plugins.testing.cuda_binaries import Kernel, MissingToolError, read

@@ -19,10 +19,10 @@ from PIL import Image
 
 from engines.commands import Group
 from engines.commands.types import SIZE
-from engines.errors import UserError
-from engines.images import read_panorama
 from engines.onnx_file import read_onnx
 from engines.panorama.png import PngWriter
+from engines.support.errors import UserError
+from engines.support.images import read_panorama
 
 ROOT = Path(__file__).parents[1]
 BAND = 64  # rows that are enlarged at a time

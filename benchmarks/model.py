@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import record
-from engines.files import sha256_of
+from engines.support.files import sha256_of
 
 Array = NDArray[np.float32]
 Run = Callable[[Array], Array]

@@ -25,8 +25,9 @@ from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.interpolation import resize
 from dinn360.evaluation.metrics import latitude_weights, luma
 from dinn360.networks.network import RescalingNetwork
-from engines.images import Image8, read_panorama, to_image, to_tensor
-from engines.session import Session
+from engines.runtimes.base import Session
+from engines.support.arrays import Image8, to_image, to_tensor
+from engines.support.images import read_panorama
 from export.graphs import Downscale, Upscale
 from export.onnx import Form, export_checkpoint
 from export.parity import rounded_session

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.record import FOLDER, ROOT, load
-from engines.files import write_text
+from engines.support.files import write_text
 
 PLACE = re.compile(r"(<!-- results: (?P<name>[\w.-]+) (?P<index>\d+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 

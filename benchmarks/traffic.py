@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.files import atomic_path
+from engines.support.files import atomic_path
 from plugins.testing.emulator.library import Report, deform_conv, dst_attention
 from plugins.testing.native import HWC8, LINEAR, Array
 

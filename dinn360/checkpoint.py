@@ -22,8 +22,8 @@ from torch import Tensor
 from dinn360.networks.architectures import build_network
 from dinn360.networks.config import NetworkConfig, config_from_dict
 from dinn360.networks.network import RescalingNetwork
-from engines.errors import UserError
-from engines.files import atomic_path, os_reason
+from engines.support.errors import UserError
+from engines.support.files import atomic_path, os_reason
 
 FORMAT = "dinn360-checkpoint"
 VERSION = 1

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dinn360.networks.layers import DConv, bounded_deform_conv2d
-from engines.errors import UserError
+from engines.support.errors import UserError
 from plugins.build import BuildError
 from plugins.cpu.training import library
 

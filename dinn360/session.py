@@ -12,8 +12,9 @@ from dinn360.checkpoint import load_checkpoint
 from dinn360.networks.network import RescalingNetwork
 from dinn360.sphere import Frame
 from dinn360.tiling import tiling
-from engines.files import sha256_of
-from engines.session import Array, Session, TensorSpec
+from engines.runtimes.base import Session, TensorSpec
+from engines.support.arrays import Array
+from engines.support.files import sha256_of
 
 IMAGE = ("batch", 3, "height", "width")
 

@@ -13,7 +13,6 @@ MODULES = {
     "triton": ("engines.commands.triton", "Write a Triton Inference Server repository."),
     "build": ("engines.commands.build", "Build an engine and its sidecar."),
     "inspect": ("engines.commands.inspect", "Say what a graph or an engine is."),
-    "estimate": ("engines.commands.estimate", "Time and memory on a device, on paper."),
 }
 
 

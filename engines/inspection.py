@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from engines.building.build import plugin_nodes
-from engines.building.manifest import Manifest, read_manifest, sidecar
+from engines.engine_file.manifest import Manifest, read_manifest, sidecar
+from engines.nvidia import cuda
+from engines.nvidia.tensorrt_package import NAMES, PLUGIN_LIBRARY, import_tensorrt
 from engines.onnx_file import OnnxFile, OnnxTensor, read_onnx
-from engines.runtimes import cuda
-from engines.runtimes.tensorrt_package import NAMES, PLUGIN_LIBRARY, import_tensorrt
 from plugins.onnxruntime.library import NAME as CPU_LIBRARY
 
 # Metadata that has a line of its own, or is too long for one.

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engines.errors import UserError
-from engines.files import os_reason
+from engines.support.errors import UserError
+from engines.support.files import os_reason
 
 Dimension = int | str | None
 Attribute = int | float | str | list[int] | list[float] | list[str]

@@ -14,8 +14,8 @@ if sys.version_info >= (3, 11):
 else:  # JetPack 6
     import tomli as tomllib
 
-from engines.errors import UserError
-from engines.files import os_reason
+from engines.support.errors import UserError
+from engines.support.files import os_reason
 
 Size = tuple[int, int]
 Runtime = Literal["tensorrt", "tensorrt_rtx"]

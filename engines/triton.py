@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engines.building.manifest import read_manifest
-from engines.errors import UserError
-from engines.files import atomic_path, make_folder, write_text
+from engines.engine_file.manifest import read_manifest
 from engines.onnx_file import read_onnx
+from engines.support.errors import UserError
+from engines.support.files import atomic_path, make_folder, write_text
 
 Device = Literal["auto", "cpu", "gpu"]
 VERSION = "1"

@@ -1,4 +1,4 @@
-"""Command line of the export: python -m export onnx | check | sensitivity | demo."""
+"""Command line of the export: python -m export onnx | check | estimate | sensitivity | demo | report."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from engines.commands import Group
+from engines.commands.types import SIZE
 
 if TYPE_CHECKING:
     from export.edges import Edges
@@ -61,7 +62,7 @@ def to_onnx(ckpt: Path, out: Path | None, ops: Lowering, opset: int, precision: 
 @click.pass_context
 def check(ctx: click.Context, ckpt: Path, folder: Path, image: Path, tolerance: float) -> None:
     """Compare every runtime that is present with PyTorch fp32 on one panorama; exit 1 beyond the tolerance."""
-    from engines.images import read_panorama
+    from engines.support.images import read_panorama
     from export.parity import compare, left_out, table, within
 
     rows = compare(ckpt, folder, read_panorama(image))
@@ -69,6 +70,28 @@ def check(ctx: click.Context, ckpt: Path, folder: Path, image: Path, tolerance: 
     for line in left_out(folder):
         click.echo(f"left out: {line}")
     ctx.exit(0 if within(rows, tolerance) else 1)
+
+
+@main.command()
+@click.option("--onnx", "path", type=PATH, required=True, help="A graph of ours, best one with plugin operators.")
+@click.option("--target", required=True, help="Device, a name in engines/targets.toml.")
+@click.option("--size", type=SIZE, default="3840x1920", show_default=True, help="HR panorama, WIDTHxHEIGHT.")
+@click.option("--plot", type=PATH, help="PNG of the roofline (needs matplotlib).")
+def estimate(path: Path, target: str, size: tuple[int, int], plot: Path | None) -> None:
+    """Multiply-accumulates, traffic, roofline time and peak memory on a device, with and without the plugins.
+
+    An estimate: nothing runs on the device.
+    """
+    from engines.targets import find_target
+    from export.estimate.roofline import estimate as work_out
+    from export.estimate.table import text
+
+    estimates = work_out(path, find_target(target), size)
+    if plot is not None:
+        from export.estimate.chart import draw
+
+        draw(estimates, plot)
+    click.echo(text(estimates))
 
 
 @main.command()
@@ -83,8 +106,8 @@ def sensitivity(ckpt: Path, images: tuple[Path, ...], ops: Lowering, out: Path |
     """
     from tqdm import tqdm
 
-    from engines.files import write_text
-    from engines.images import read_panorama
+    from engines.support.files import write_text
+    from engines.support.images import read_panorama
     from export.precision.sensitivity import sensitivity as measure
     from export.precision.sensitivity import table
 
@@ -131,7 +154,7 @@ def report(ckpt: Path, image: Path, out: Path | None, folders: tuple[Path, ...])
 
     Without --onnx the graphs are exported for the occasion.
     """
-    from engines.files import make_folder
+    from engines.support.files import make_folder
     from export.report.contents import gather
     from export.report.page import write
 

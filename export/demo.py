@@ -9,11 +9,12 @@ from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.interpolation import bicubic_round_trip, resize
 from dinn360.evaluation.metrics import luma, psnr, ws_psnr, ws_ssim
 from dinn360.networks.config import NetworkConfig
-from engines.files import make_folder
-from engines.images import Image8, read_panorama, write_png
-from engines.rescale import downscale_image, upscale_image
+from engines.panorama.rescale_image import downscale_image, upscale_image
 from engines.session import open_session
-from engines.text import aligned
+from engines.support.arrays import Image8
+from engines.support.files import make_folder
+from engines.support.images import read_panorama, write_png
+from engines.support.text import aligned
 from export.lowering import Lowering
 from export.onnx import Form, export_checkpoint
 from export.parity import Row, compare

@@ -1,6 +1,6 @@
 """8-bit edges: a camera's buffer goes in and a PNG's pixels come out, with nothing left for the host to compute.
 
-The graph reads and gives uint8 (B,H,W,3), RGB. The arithmetic is that of engines.images: k / 255 in, and out 255 x
+The graph reads and gives uint8 (B,H,W,3), RGB. The arithmetic is that of support.arrays: k / 255 in, and out 255 x
 rounded half to even and clipped, all in fp32. Layouts are turned where the runtimes allow it: TensorRT takes uint8 at
 its borders only, so the casts are outermost.
 """
@@ -22,7 +22,7 @@ _TO_NCHW, _TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
 def with_8_bit_edges(model: ModelProto) -> ModelProto:
     """A copy of `model`, whose first input and output are float (B,3,H,W) in [0,1], with uint8 (B,H,W,3) instead.
 
-    The names stay. What is beyond [0,1] is clipped; NaN, which engines.images refuses, becomes some level.
+    The names stay. What is beyond [0,1] is clipped; NaN, which engines.support.arrays refuses, becomes some level.
     """
     result = ir.from_proto(model)
     graph = result.graph

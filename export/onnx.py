@@ -23,8 +23,8 @@ from dinn360 import __version__
 from dinn360.checkpoint import Checkpoint, load_checkpoint
 from dinn360.networks.network import RescalingNetwork
 from dinn360.tiling import tiling
-from engines.errors import UserError
-from engines.files import atomic_path, make_folder, sha256_of, write_text
+from engines.support.errors import UserError
+from engines.support.files import atomic_path, make_folder, sha256_of, write_text
 from export.edges import Edges, with_8_bit_edges
 from export.fusion import operators as fusion_operators
 from export.graphs import GRAPHS

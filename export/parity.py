@@ -21,14 +21,15 @@ from numpy.typing import NDArray
 
 from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.metrics import luma, ws_psnr
-from engines.errors import UserError
-from engines.files import sha256_of
-from engines.images import Image8, to_image, to_tensor
+from engines.kinds import kinds_of
 from engines.onnx_file import read_onnx
-from engines.rescale import has_8_bit_edges, scale_of
-from engines.runtimes.kinds import kinds_of
-from engines.session import Session, open_session
-from engines.text import aligned
+from engines.panorama.rescale_image import has_8_bit_edges, scale_of
+from engines.runtimes.base import Session
+from engines.session import open_session
+from engines.support.arrays import Image8, to_image, to_tensor
+from engines.support.errors import UserError
+from engines.support.files import sha256_of
+from engines.support.text import aligned
 from export.graphs import GRAPHS
 from export.precision.rounding import with_rounding
 
@@ -81,7 +82,7 @@ class Row:
 def compare(ckpt: Path, folder: Path, image: Image8) -> list[Row]:
     """Runs both graphs of `folder` on `image` in every runtime that is present, beside PyTorch fp32.
 
-    That is ONNX Runtime with each of its providers, and the engines of the folder (`engines.runtimes.kinds`). An fp16
+    That is ONNX Runtime with each of its providers, and the engines of the folder (`engines.kinds`). An fp16
     graph in ONNX Runtime's CPU provider gives two rows: as that provider runs it, mostly in fp32, and with every fp16
     tensor rounded (`precision.rounding`).
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from dinn360.evaluation.metrics import luma
-from engines.images import Image8
+from engines.support.arrays import Image8
 
 WHITE_AT = 32  # luma levels of error at which the heat is white
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import settings
 from onnx import TensorProto, helper
 
-from engines.images import Image8, read_panorama
+from engines.support.arrays import Image8
+from engines.support.images import read_panorama
 
 # A busy machine is no bug, so no example has a deadline.
 settings.register_profile("dinn360", deadline=None)

@@ -16,7 +16,7 @@ from dinn360.data.crops import Batch
 from dinn360.training.config import TrainConfig
 from dinn360.training.processes import Processes, join
 from dinn360.training.train import Trainer
-from engines.images import Image8
+from engines.support.arrays import Image8
 
 CONFIG: TrainConfig = replace(SHORT, steps=8, batch=4, deform_from=0.5, backflow=0.5, lr=GENTLE, clip_norm=0.1)
 BROKEN = 2  # the step whose last crop is broken

@@ -15,10 +15,11 @@ from conftest import save_graph
 from onnx import TensorProto, helper
 
 from engines.building.build import BuildOptions, build_engine
-from engines.building.profile import sizes_for
-from engines.errors import UserError
-from engines.runtimes import cuda, tensorrt_session
-from engines.runtimes.tensorrt_package import TensorRT
+from engines.engine_file.profile import sizes_for
+from engines.nvidia import cuda
+from engines.nvidia.tensorrt_package import TensorRT
+from engines.runtimes import tensorrt_session
+from engines.support.errors import UserError
 from engines.targets import Runtime, find_target
 
 SMALL = {"direction": "down", "scale": "2", "checkpoint_sha256": "c" * 64, "ops": "primitive", "precision": "fp32"}

@@ -24,7 +24,7 @@ from dinn360.networks.dinn360 import DINN360
 from dinn360.networks.layers import DConv
 from dinn360.networks.network import RescalingNetwork
 from dinn360.tiling import tiling
-from engines.files import sha256_of
+from engines.support.files import sha256_of
 from export.lowering import LOWERINGS
 from export.onnx import Form, check, finish, label, metadata, trace, write_graph
 

@@ -20,8 +20,8 @@ from dinn360.networks.network import RescalingNetwork
 from dinn360.sphere import Frame
 from dinn360.training.losses import algorithm_1
 from dinn360.training.train import Trainer
-from engines.errors import UserError
-from engines.images import Image8
+from engines.support.arrays import Image8
+from engines.support.errors import UserError
 
 TINY = {"irn": tiny_irn, "hcflow": tiny_hcflow}
 SCALES = (2, 4, 8)

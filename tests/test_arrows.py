@@ -127,9 +127,9 @@ def test_the_block_blocks(name: str) -> None:
 
 def test_a_panorama_is_rescaled_without_torch_and_onnx(make_graph: GraphMaker, tmp_path: Path) -> None:
     body = """
-from engines.images import read_panorama, write_png
-from engines.rescale import downscale_image
+from engines.panorama.rescale_image import downscale_image
 from engines.session import open_session
+from engines.support.images import read_panorama, write_png
 _, _, graph, source, target = sys.argv
 with open_session(graph, threads=1) as session:
     write_png(target, downscale_image(session, read_panorama(source)))
@@ -144,8 +144,8 @@ assert not {"torch", "onnx"} & set(sys.modules)
 
 def test_without_a_runtime_the_message_names_the_package(make_graph: GraphMaker) -> None:
     body = """
-from engines.errors import UserError
 from engines.session import open_session
+from engines.support.errors import UserError
 try:
     open_session(sys.argv[2])
 except UserError as error:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from dinn360.evaluation.interpolation import Method, bicubic_round_trip, resize
 from dinn360.evaluation.metrics import ws_psnr
-from engines.images import Image8
+from engines.support.arrays import Image8
 
 METHODS: list[Method] = ["bicubic", "bilinear", "lanczos"]
 

@@ -23,9 +23,9 @@ from PIL import Image
 from engines.batch import local
 from engines.batch.outcomes import JOURNAL, NAME, Manifest, Outcome
 from engines.cli import main
-from engines.files import sha256_of
-from engines.images import read_panorama, write_png
 from engines.panorama.selection import Job
+from engines.support.files import sha256_of
+from engines.support.images import read_panorama, write_png
 
 ROOT = Path(__file__).parents[1]
 

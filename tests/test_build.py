@@ -16,13 +16,13 @@ from engine_files import SMALL, build_small, free_values, no_gpu, options, plugi
 from onnx import TensorProto, helper, numpy_helper
 
 from engines.building.build import build_engine
-from engines.building.manifest import IO, Default, read_manifest
-from engines.building.profile import Profile, profile_for, sizes_for
 from engines.building.progress import BuildProgress
 from engines.cli import main
-from engines.errors import UserError
-from engines.files import sha256_of
+from engines.engine_file.manifest import IO, Default, read_manifest
+from engines.engine_file.profile import Profile, profile_for, sizes_for
 from engines.onnx_file import read_onnx
+from engines.support.errors import UserError
+from engines.support.files import sha256_of
 from engines.targets import find_target
 
 rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx-cu13 is not installed")

@@ -15,7 +15,7 @@ from networks import build, picture, tiny
 from safetensors.torch import save_file
 
 from dinn360.checkpoint import FORMAT, VERSION, Checkpoint, load_checkpoint, save_checkpoint
-from engines.errors import UserError
+from engines.support.errors import UserError
 
 SUFFIXES = [".pth", ".safetensors"]
 

@@ -14,7 +14,8 @@ from PIL import Image
 
 from dinn360.checkpoint import Checkpoint, save_checkpoint
 from dinn360.cli import MODULES, main
-from engines.images import Image8, read_panorama, write_png
+from engines.support.arrays import Image8
+from engines.support.images import read_panorama, write_png
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ from PIL import Image
 from dinn360.cli import main
 from dinn360.data.datasets import LAYOUTS, Selection, read_exclusions, select
 from dinn360.data.survey import NOT_2_TO_1, SEAM_SEEN, fingerprint, projection
-from engines.errors import UserError
-from engines.images import Image8, write_png
+from engines.support.arrays import Image8
+from engines.support.errors import UserError
+from engines.support.images import write_png
 
 OSRT = """
 import shutil

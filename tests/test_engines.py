@@ -15,11 +15,11 @@ from engine_files import build_small, no_gpu
 from exported import checkpoint, released
 from onnx_expected import check
 
-from engines.building.manifest import read_manifest
 from engines.cli import main as engines
-from engines.files import sha256_of
-from engines.images import read_panorama, write_png
+from engines.engine_file.manifest import read_manifest
 from engines.onnx_file import read_onnx
+from engines.support.files import sha256_of
+from engines.support.images import read_panorama, write_png
 from export.cli import main as export
 
 CKPT = checkpoint("x2")

@@ -15,12 +15,12 @@ from PIL import Image
 
 from dinn360.checkpoint import load_checkpoint
 from dinn360.info import describe
-from engines.cli import main
-from engines.estimate.layers import layers_of
-from engines.estimate.roofline import estimate, layer_seconds, peak_activations
-from engines.estimate.shapes import shapes_at
 from engines.onnx_file import read_onnx
 from engines.targets import find_target
+from export.cli import main
+from export.estimate.layers import layers_of
+from export.estimate.roofline import estimate, layer_seconds, peak_activations
+from export.estimate.shapes import shapes_at
 
 HEIGHT, WIDTH = 192, 384
 PIXELS = HEIGHT * WIDTH

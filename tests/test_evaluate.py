@@ -20,7 +20,8 @@ from dinn360.evaluation.evaluate import Result as Evaluation
 from dinn360.evaluation.metrics import luma, ws_psnr
 from dinn360.evaluation.published import SETS, published
 from dinn360.evaluation.systems import BASELINES, Interpolation
-from engines.images import Image8, write_png
+from engines.support.arrays import Image8
+from engines.support.images import write_png
 
 
 @pytest.fixture(scope="module")

@@ -21,10 +21,11 @@ from dinn360 import reference
 from dinn360.checkpoint import Checkpoint, save_checkpoint
 from dinn360.evaluation.interpolation import resize
 from dinn360.ops import deform_conv2d, dst_attention
-from engines.errors import UserError
-from engines.files import sha256_of
-from engines.images import Image8, read_panorama, write_png
 from engines.session import open_session
+from engines.support.arrays import Image8
+from engines.support.errors import UserError
+from engines.support.files import sha256_of
+from engines.support.images import read_panorama, write_png
 from export.cli import main
 from export.lowering import Lowering, lower
 from export.onnx import check

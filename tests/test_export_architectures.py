@@ -19,8 +19,9 @@ from dinn360.checkpoint import Checkpoint, save_checkpoint
 from dinn360.networks.config import NetworkConfig
 from dinn360.networks.network import RescalingNetwork
 from dinn360.tiling import tiling
-from engines.images import to_image, write_png
 from engines.session import open_session
+from engines.support.arrays import to_image
+from engines.support.images import write_png
 from export.cli import main
 from export.graphs import GRAPHS
 from export.lowering import LOWERINGS

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engines.errors import UserError
-from engines.files import atomic_path, sha256_of
+from engines.support.errors import UserError
+from engines.support.files import atomic_path, sha256_of
 
 
 def test_user_error_is_one_line() -> None:

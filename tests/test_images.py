@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from engines.errors import UserError
-from engines.images import Image8, read_panorama, to_image, to_tensor, write_png
+from engines.support.arrays import Image8, to_image, to_tensor
+from engines.support.errors import UserError
+from engines.support.images import read_panorama, write_png
 
 IMAGES = hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3)))
 

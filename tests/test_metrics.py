@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from dinn360.evaluation.interpolation import bicubic_round_trip
 from dinn360.evaluation.metrics import latitude_weights, luma, psnr, ssim, ssim_map, ws_psnr, ws_ssim
-from engines.images import Image8
+from engines.support.arrays import Image8
 
 SHAPES = st.tuples(st.integers(1, 8), st.integers(1, 8))
 

@@ -15,8 +15,8 @@ from dinn360.networks.config import PRESETS, LevelConfig, config_from_dict, pres
 from dinn360.networks.dinn360 import DINN360
 from dinn360.networks.layers import DST
 from dinn360.sphere import Frame, wrap_columns
-from engines.errors import UserError
-from engines.images import Image8
+from engines.support.arrays import Image8
+from engines.support.errors import UserError
 
 CROP = Frame(wrap=False)
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx_expected import check
 
-from engines.errors import UserError
 from engines.onnx_file import OnnxTensor, read_onnx
+from engines.support.errors import UserError
 
 
 def test_attributes_and_types_of_every_kind(tmp_path: Path) -> None:

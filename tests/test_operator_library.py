@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engines.errors import UserError
 from engines.runtimes import operator_library
+from engines.support.errors import UserError
 from plugins import build
 from plugins.build import BuildError
 from plugins.onnxruntime import headers, library

@@ -16,12 +16,12 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from dinn360.session import TorchSession
-from engines.errors import UserError
 from engines.panorama.metadata import Metadata
 from engines.panorama.rescaler import Direction, Rescaler, Tile
 from engines.panorama.sources import Samples, WholeSource
 from engines.panorama.tiles import Plan
 from engines.session import open_session
+from engines.support.errors import UserError
 
 Picture = np.ndarray[Any, np.dtype[Any]]
 

@@ -16,8 +16,8 @@ from ort_library import needs_library
 
 from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.interpolation import resize
-from engines.images import Image8, to_image, to_tensor
 from engines.session import open_session
+from engines.support.arrays import Image8, to_image, to_tensor
 from export.graphs import Downscale, Upscale
 from export.parity import (
     LEVELS,
@@ -99,7 +99,7 @@ def test_a_foreign_image_is_upscaled_as_by_super_resolution(forest: Image8) -> N
     """An LR image that bicubic made, not our downscale: the result is a plausible panorama, not noise."""
     from dinn360.evaluation.metrics import luma, ws_psnr
     from dinn360.evaluation.validate import round_trip
-    from engines.images import to_image
+    from engines.support.arrays import to_image
 
     network = load_checkpoint(checkpoint("x4")).build()
     image = forest[:, :512]

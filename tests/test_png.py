@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from engines.errors import UserError
-from engines.images import Image8
 from engines.panorama.png import LARGEST, SIGNATURE, PngReader, PngWriter, Samples, read_text
 from engines.panorama.sources import StreamedPng, open_source
+from engines.support.arrays import Image8
+from engines.support.errors import UserError
 
 SAMPLES = st.sampled_from([np.uint8, np.uint16]).flatmap(
     lambda dtype: hnp.arrays(dtype, st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([3, 4])))

@@ -18,11 +18,12 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from dinn360.checkpoint import Checkpoint, save_checkpoint
 from dinn360.networks.dinn360 import DINN360
-from engines.errors import UserError
-from engines.files import sha256_of
-from engines.images import Image8, to_image, to_tensor, write_png
-from engines.rescale import downscale_image, upscale_image
+from engines.panorama.rescale_image import downscale_image, upscale_image
 from engines.session import open_session
+from engines.support.arrays import Image8, to_image, to_tensor
+from engines.support.errors import UserError
+from engines.support.files import sha256_of
+from engines.support.images import write_png
 from export.cli import main
 from export.edges import with_8_bit_edges
 from export.graphs import Downscale

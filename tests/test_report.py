@@ -17,7 +17,8 @@ from exported import checkpoint, released
 from PIL import Image
 
 from dinn360.evaluation.interpolation import resize
-from engines.images import Image8, write_png
+from engines.support.arrays import Image8
+from engines.support.images import write_png
 from export.cli import main
 from export.report.contents import Contents, gather
 from export.report.page import WIDEST, html

@@ -14,10 +14,10 @@ from exported import released
 from PIL import Image, ImageCms
 
 from engines.cli import main
-from engines.images import Image8
 from engines.panorama.metadata import read_metadata
 from engines.panorama.png import PngWriter
 from engines.panorama.sources import open_source
+from engines.support.arrays import Image8
 
 ROOT = Path(__file__).parents[1]
 GPANO = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">

@@ -10,10 +10,11 @@ import pytest
 from conftest import GraphMaker
 from onnx import TensorProto, helper
 
-from engines.errors import UserError
-from engines.images import Image8, to_tensor
-from engines.rescale import downscale_image, upscale_image
-from engines.session import TensorSpec, open_session
+from engines.panorama.rescale_image import downscale_image, upscale_image
+from engines.runtimes.base import TensorSpec
+from engines.session import open_session
+from engines.support.arrays import Image8, to_tensor
+from engines.support.errors import UserError
 
 
 def box_mean(image: Image8) -> Image8:

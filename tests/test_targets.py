@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.errors import UserError
+from engines.support.errors import UserError
 from engines.targets import BYTES_PER_PIXEL, TARGETS, find_target, load_targets
 
 KEYS = ["jetson-orin-nano", "jetson-orin-nx", "jetson-agx-orin", "jetson-thor", "a100", "l4", "h100", "b200", "rtx"]

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 from engine_files import HostGpu, build_small, install, no_gpu
 
-from engines.errors import UserError
-from engines.images import Image8, to_tensor
-from engines.rescale import downscale_image
-from engines.runtimes import cuda
-from engines.runtimes.kinds import kinds_of
-from engines.runtimes.tensorrt_package import import_tensorrt
-from engines.session import Session, TensorSpec, open_session
+from engines.kinds import kinds_of
+from engines.nvidia import cuda
+from engines.nvidia.tensorrt_package import import_tensorrt
+from engines.panorama.rescale_image import downscale_image
+from engines.runtimes.base import Session, TensorSpec
+from engines.session import open_session
+from engines.support.arrays import Image8, to_tensor
+from engines.support.errors import UserError
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed")
 

@@ -21,8 +21,8 @@ from dinn360.networks.layers import DST, DConv
 from dinn360.training.config import TrainConfig
 from dinn360.training.losses import Losses, algorithm_1, quantise, reference_lr
 from dinn360.training.memory import keep_freed_memory
-from engines.errors import UserError
-from engines.images import Image8
+from engines.support.arrays import Image8
+from engines.support.errors import UserError
 
 # --- crops
 

@@ -25,8 +25,8 @@ from dinn360.training.journal import read_csv
 from dinn360.training.run_file import DataConfig, RunConfig, RunFile, resolve
 from dinn360.training.state import sole_writer
 from dinn360.training.train import Trainer
-from engines.errors import UserError
-from engines.images import Image8
+from engines.support.arrays import Image8
+from engines.support.errors import UserError
 
 EXAMPLE = Path(__file__).parents[1] / "dinn360" / "training" / "configs" / "x4-edge.toml"
 LEVEL = ", ".join(f"{name} = {value!r}" for name, value in dataclasses.asdict(tiny(2).levels[0]).items())

@@ -22,8 +22,8 @@ from dinn360.cli import main
 from dinn360.data.crops import Crops
 from dinn360.training.journal import read_csv
 from dinn360.training.processes import Processes, join
-from engines.errors import UserError
-from engines.images import Image8
+from engines.support.arrays import Image8
+from engines.support.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = ("step", "loss", "hr", "lr", "latent", "rate", "norm", "skipped")

@@ -27,8 +27,8 @@ from dinn360.training.config import TrainConfig
 from dinn360.training.journal import STEP_COLUMNS, CsvLog, read_csv
 from dinn360.training.state import load_state
 from dinn360.training.train import Trainer
-from engines.errors import UserError
-from engines.images import Image8
+from engines.support.arrays import Image8
+from engines.support.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 

@@ -31,8 +31,8 @@ from dinn360.networks.layers import DConv, bounded_deform_conv2d
 from dinn360.sphere import Frame
 from dinn360.training.losses import algorithm_1
 from dinn360.training.train import TrainConfig, Trainer
-from engines.errors import UserError
-from engines.images import Image8
+from engines.support.arrays import Image8
+from engines.support.errors import UserError
 from plugins.build import ROOT, BuildError
 from plugins.cpu.training import library
 from plugins.testing import cpu_operators as cpu

@@ -15,9 +15,9 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from engines.cli import main
-from engines.files import sha256_of
-from engines.images import Image8, to_image, to_tensor
 from engines.session import open_session
+from engines.support.arrays import Image8, to_image, to_tensor
+from engines.support.files import sha256_of
 from engines.triton import Serving, Tensor, configuration, read_model
 
 

@@ -9,12 +9,12 @@ from click.testing import CliRunner
 from conftest import save_graph
 from engine_files import SMALL, options, plugin_graph
 
-from engines.building.manifest import read_manifest
-from engines.building.profile import sizes_for
 from engines.building.trtexec import adopt_engine, trtexec_command
 from engines.cli import main
-from engines.errors import UserError
-from engines.files import sha256_of
+from engines.engine_file.manifest import read_manifest
+from engines.engine_file.profile import sizes_for
+from engines.support.errors import UserError
+from engines.support.files import sha256_of
 from engines.targets import find_target
 
 

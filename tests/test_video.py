@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from conftest import GraphMaker
 
 from engines.cli import main
-from engines.images import Image8
+from engines.support.arrays import Image8
 
 av = pytest.importorskip("av", reason="needs the package av (PyAV)")
 ROOT = Path(__file__).parents[1]

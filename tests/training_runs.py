@@ -18,7 +18,8 @@ from dinn360.training.config import TrainConfig
 from dinn360.training.processes import Processes
 from dinn360.training.run_file import DataConfig, RunConfig, RunFile
 from dinn360.training.train import Trainer
-from engines.images import Image8, write_png
+from engines.support.arrays import Image8
+from engines.support.images import write_png
 
 SHORT = TrainConfig(steps=6, batch=2, crop=16, lr=2e-3, warmup=2, latent_interval=2, save_every=3, validate_every=100)
 

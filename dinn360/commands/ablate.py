@@ -23,8 +23,8 @@ from dinn360.training.memory import keep_freed_memory
 from dinn360.training.processes import join
 from dinn360.training.run_file import DataConfig, RunConfig, resolve
 from engines.commands.types import PATH
-from engines.errors import UserError
-from engines.files import make_folder, write_text
+from engines.support.errors import UserError
+from engines.support.files import make_folder, write_text
 
 
 @click.command()

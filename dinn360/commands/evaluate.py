@@ -15,8 +15,8 @@ from dinn360.evaluation import evaluate as evaluation
 from dinn360.evaluation.published import SETS
 from dinn360.evaluation.systems import BASELINES, Interpolation, Network, Rescaler, System, Upscaler
 from engines.commands.types import PATH
-from engines.errors import UserError
-from engines.files import make_folder, write_text
+from engines.support.errors import UserError
+from engines.support.files import make_folder, write_text
 
 
 @click.command()

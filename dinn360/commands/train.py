@@ -22,8 +22,8 @@ from dinn360.training.run_file import NAME, DataConfig, RunConfig, RunFile, reso
 from dinn360.training.state import has_state, sole_writer
 from dinn360.training.train import Trainer
 from engines.commands.types import PATH
-from engines.errors import UserError
-from engines.files import make_folder
+from engines.support.errors import UserError
+from engines.support.files import make_folder
 
 # The slides' ablations; the fifth is --alpha 0.
 ABLATIONS = {

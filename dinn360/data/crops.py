@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 from dinn360.data.datasets import Selection, select
 from dinn360.sphere import Frame
-from engines.errors import UserError
-from engines.images import Image8, read_panorama
+from engines.support.arrays import Image8
+from engines.support.errors import UserError
+from engines.support.images import read_panorama
 
 PHOTOGRAPH_ROWS = 1024  # rows of the panorama that a photograph's crop is declared to be part of
 

@@ -11,7 +11,7 @@ import ast
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines.errors import UserError
+from engines.support.errors import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 SPLITS = {"train": ("training", "train"), "val": ("validation", "valid", "val"), "test": ("testing", "test")}

@@ -14,8 +14,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from dinn360.evaluation.metrics import luma
-from engines.errors import UserError
-from engines.images import Image8, read_panorama
+from engines.support.arrays import Image8
+from engines.support.errors import UserError
+from engines.support.images import read_panorama
 
 SEAM = 4.0  # the edge may differ from its neighbour column this many times as much as columns inside do
 POLE = 0.9  # the first and last row may vary by this share of what rows near the equator do (a forest: 0.85)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from dinn360.evaluation.metrics import latitude_weights, luma, psnr, ssim, ws_psnr, ws_ssim
 from dinn360.evaluation.published import SOURCE, published
 from dinn360.evaluation.systems import System, reference_lr
-from engines.images import Image8
+from engines.support.arrays import Image8
 
 BANDS = 9  # of 20 degrees of latitude each
 Floats = NDArray[np.float64]

@@ -14,8 +14,9 @@ from PIL import Image, ImageDraw
 from dinn360.evaluation.evaluate import BANDS, Result
 from dinn360.evaluation.metrics import luma
 from dinn360.evaluation.systems import System
-from engines.files import atomic_path
-from engines.images import Image8, write_png
+from engines.support.arrays import Image8
+from engines.support.files import atomic_path
+from engines.support.images import write_png
 
 matplotlib.use("Agg")  # no display is needed
 

@@ -16,10 +16,11 @@ from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.interpolation import Method, resize
 from dinn360.evaluation.validate import round_trip
 from dinn360.networks.network import RescalingNetwork
-from engines.errors import UserError
-from engines.images import Image8, to_image, to_tensor
-from engines.rescale import downscale_image, scale_of, upscale_image
-from engines.session import Session, open_session
+from engines.panorama.rescale_image import downscale_image, scale_of, upscale_image
+from engines.runtimes.base import Session
+from engines.session import open_session
+from engines.support.arrays import Image8, to_image, to_tensor
+from engines.support.errors import UserError
 
 METHODS: tuple[Method, ...] = get_args(Method)
 ALIASED = "-aliased"  # suffix of an interpolation without anti-aliasing, as OpenCV shrinks

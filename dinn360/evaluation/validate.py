@@ -14,7 +14,7 @@ from dinn360.data.crops import read_folder
 from dinn360.evaluation.interpolation import bicubic_round_trip, resize
 from dinn360.evaluation.metrics import luma, psnr, ws_psnr
 from dinn360.networks.network import RescalingNetwork
-from engines.images import Image8, to_image, to_tensor
+from engines.support.arrays import Image8, to_image, to_tensor
 
 
 @dataclass(frozen=True)

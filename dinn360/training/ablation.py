@@ -25,8 +25,8 @@ from dinn360.training.processes import Processes
 from dinn360.training.run_file import RunConfig
 from dinn360.training.state import has_state, sole_writer
 from dinn360.training.train import Trainer
-from engines.errors import UserError
-from engines.files import atomic_path
+from engines.support.errors import UserError
+from engines.support.files import atomic_path
 
 matplotlib.use("Agg")  # no display is needed
 

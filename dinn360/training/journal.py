@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from dinn360.evaluation.validate import Figures, Restored
 from dinn360.training.pictures import learning_curve, sample_sheet
-from engines.errors import UserError
-from engines.files import atomic_path, make_folder
-from engines.images import write_png
+from engines.support.errors import UserError
+from engines.support.files import atomic_path, make_folder
+from engines.support.images import write_png
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw
 from dinn360.evaluation.figures import busiest
 from dinn360.evaluation.interpolation import bicubic_round_trip
 from dinn360.evaluation.validate import Restored
-from engines.files import atomic_path
-from engines.images import Image8
+from engines.support.arrays import Image8
+from engines.support.files import atomic_path
 
 SQUARE = 128  # HR pixels a side of a close-up
 ZOOM = 3

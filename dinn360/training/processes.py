@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from engines.errors import UserError
+from engines.support.errors import UserError
 
 DEVICES = ("auto", "cpu", "cuda")
 PATIENCE = timedelta(hours=2)  # the others wait while the first one validates

@@ -24,8 +24,8 @@ from dinn360.networks.config import ARCHITECTURES, PRESETS, SCALES, NetworkConfi
 from dinn360.training.config import TrainConfig
 from dinn360.training.processes import DEVICES
 from dinn360.training.settings import COUNT, checked, flag, one_of, setting
-from engines.errors import UserError
-from engines.files import os_reason, write_text
+from engines.support.errors import UserError
+from engines.support.files import os_reason, write_text
 
 NAME = "config.toml"  # in the folder of a run
 Tables = Mapping[str, Mapping[str, Any]]

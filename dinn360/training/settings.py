@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from engines.errors import UserError
+from engines.support.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from dinn360.checkpoint import load_tensors
-from engines.errors import UserError
-from engines.files import atomic_path
+from engines.support.errors import UserError
+from engines.support.files import atomic_path
 
 FORMAT = "dinn360-training"
 LATEST, PREVIOUS = "state.pth", "state.previous.pth"

@@ -27,7 +27,7 @@ from dinn360.training.losses import algorithm_1
 from dinn360.training.optimiser import Optimiser
 from dinn360.training.processes import Processes
 from dinn360.training.state import load_state, save_state
-from engines.errors import UserError
+from engines.support.errors import UserError
 
 
 class Trainer:

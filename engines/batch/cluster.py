@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from engines.batch.outcomes import Outcome
 from engines.batch.work import Setup, failed
-from engines.errors import UserError
 from engines.panorama.selection import Job
+from engines.support.errors import UserError
 
 
 class _Actor:

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from engines.errors import UserError
-from engines.files import os_reason, write_text
 from engines.panorama.selection import Job
+from engines.support.errors import UserError
+from engines.support.files import os_reason, write_text
 
 NAME = "manifest.jsonl"
 JOURNAL = ".manifest.journal"  # what has happened so far in a run that is under way or was cut off

@@ -1,1 +1,1 @@
-"""Engines: built from graphs for a target (build.py, trtexec.py), and described by a sidecar (manifest.py)."""
+"""Engines built from graphs for a target: here (build.py), or by trtexec on the device (trtexec.py)."""

@@ -15,14 +15,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engines.building.manifest import IO, Default, Manifest, PluginLibrary, write_manifest
-from engines.building.profile import Profile, Sizes, profile_for
 from engines.building.progress import BuildProgress, monitor
-from engines.errors import UserError
-from engines.files import atomic_path, os_reason, sha256_of
+from engines.engine_file.manifest import IO, Default, Manifest, PluginLibrary, write_manifest
+from engines.engine_file.profile import Profile, Sizes, profile_for
+from engines.nvidia import cuda
+from engines.nvidia.tensorrt_package import PLUGIN_DOMAIN, PLUGIN_LIBRARY, TensorRT, import_tensorrt
 from engines.onnx_file import OnnxFile, OnnxNode, read_onnx
-from engines.runtimes import cuda
-from engines.runtimes.tensorrt_package import PLUGIN_DOMAIN, PLUGIN_LIBRARY, TensorRT, import_tensorrt
+from engines.support.errors import UserError
+from engines.support.files import atomic_path, os_reason, sha256_of
 from engines.targets import Target
 
 Verbosity = Literal["none", "layer-names", "detailed"]

@@ -7,10 +7,10 @@ import shlex
 from pathlib import Path
 
 from engines.building.build import BuildOptions, check_graph, describe
-from engines.building.manifest import Manifest, write_manifest
-from engines.building.profile import profile_for, text
-from engines.errors import UserError
+from engines.engine_file.manifest import Manifest, write_manifest
+from engines.engine_file.profile import profile_for, text
 from engines.onnx_file import read_onnx
+from engines.support.errors import UserError
 
 _VERBOSITY = {"none": "none", "layer-names": "layer_names_only", "detailed": "detailed"}
 _HARDWARE = {"ampere-plus": "ampere+", "same-compute-capability": "sameComputeCapability"}

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 import click
 
-from engines.errors import UserError
+from engines.support.errors import UserError
 
 
 class Group(click.Group):

@@ -13,11 +13,11 @@ from engines.batch import cluster, local
 from engines.batch.outcomes import NAME, Manifest
 from engines.batch.work import Setup
 from engines.commands.images import FOREIGN, LOSSY, Request, options_of, runtime_options, shared_options
-from engines.errors import UserError
-from engines.files import make_folder
 from engines.panorama.rescaler import Direction
 from engines.panorama.selection import Job, select
 from engines.session import open_session
+from engines.support.errors import UserError
+from engines.support.files import make_folder
 
 
 @click.command()

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from engines.commands.types import PATH, SIZE
-from engines.errors import UserError
+from engines.support.errors import UserError
 
 if TYPE_CHECKING:
     from engines.building.build import Hardware, Verbosity
-    from engines.building.manifest import Manifest
+    from engines.engine_file.manifest import Manifest
     from engines.targets import Size
 
 
@@ -73,8 +73,8 @@ def build(
 ) -> None:
     """Build an engine and its sidecar. TensorRT-RTX engines (--target rtx) build on any machine, without a GPU."""
     from engines.building.build import BuildOptions, build_engine
-    from engines.building.profile import sizes_for
     from engines.building.progress import BuildProgress, progress_bar
+    from engines.engine_file.profile import sizes_for
     from engines.targets import find_target
 
     device = find_target(target)
@@ -114,7 +114,7 @@ def build(
 
 
 def _report(engine: Path, manifest: Manifest) -> None:
-    from engines.building.manifest import sidecar
+    from engines.engine_file.manifest import sidecar
 
     capabilities = ", ".join(manifest.compute_capabilities)
     click.echo(f"{engine}  {manifest.engine_bytes / 1e6:.1f} MB, {manifest.precision}, for {capabilities}")

@@ -15,12 +15,13 @@ import click
 from tqdm import tqdm
 
 from engines.commands.types import PATH, SIZE, TILE
-from engines.errors import UserError
-from engines.files import make_folder
 from engines.panorama.rescale_file import Options, rescale_file
 from engines.panorama.rescaler import Direction, Rescaler
 from engines.panorama.selection import Job, select
-from engines.session import Session, open_session
+from engines.runtimes.base import Session
+from engines.session import open_session
+from engines.support.errors import UserError
+from engines.support.files import make_folder
 
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from engines.commands.types import PATH
-from engines.errors import UserError
+from engines.support.errors import UserError
 
 
 @click.command()
@@ -18,7 +18,7 @@ from engines.errors import UserError
 def inspect(file: Path, layers: bool, as_json: bool) -> None:
     """Say what FILE is (.onnx, .engine, .plan): inputs and outputs, profile, types, plugins, sidecar."""
     from engines import inspection
-    from engines.building.manifest import read_manifest
+    from engines.engine_file.manifest import read_manifest
 
     suffix = file.suffix.lower()
     if suffix == ".onnx":

@@ -10,10 +10,10 @@ from tqdm import tqdm
 
 from engines.commands.images import FOREIGN, runtime_options
 from engines.commands.types import PATH, TILE
-from engines.errors import UserError
 from engines.panorama.rescaler import Direction, Rescaler, Tile
 from engines.panorama.video import LOSSLESS, rescale_video
 from engines.session import open_session
+from engines.support.errors import UserError
 
 SOURCE = click.argument("source", type=PATH)
 TARGET = click.argument("target", type=PATH)

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import PngImagePlugin
 
-from engines.errors import UserError
-from engines.files import os_reason
+from engines.support.errors import UserError
+from engines.support.files import os_reason
 
 Samples = NDArray[Any]  # uint8 or uint16 (rows, width, 3 or 4)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import UserError
+from engines.support.errors import UserError
 
 KEYWORD = "DINN360"  # of the PNG text chunk
 FORMAT = 1

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engines.errors import UserError
-from engines.files import atomic_path
 from engines.panorama.record import Digest, Record, check_model
 from engines.panorama.rescaler import Rescaler, Tile
 from engines.panorama.sinks import check_format, format_of, open_sink
 from engines.panorama.sources import Source, open_source
+from engines.support.errors import UserError
+from engines.support.files import atomic_path
 
 Progress = Callable[[int, int], None]  # tiles done, tiles in all
 

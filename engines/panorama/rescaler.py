@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from engines.errors import UserError
+from engines.panorama.rescale_image import check_direction, scale_of
 from engines.panorama.sources import Samples, Source
 from engines.panorama.tiles import Plan, Span, automatic, plan
-from engines.rescale import check_direction, scale_of
-from engines.session import Session
+from engines.runtimes.base import Session
+from engines.support.errors import UserError
 
 Tile = Literal["auto", "none"] | tuple[int, int]
 Direction = Literal["down", "up"]

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines.errors import UserError
 from engines.panorama.sinks import FORMATS
+from engines.support.errors import UserError
 
 READABLE = {*FORMATS, ".bmp", ".ppm", ".gif", ".jp2", ".avif"}
 

@@ -14,11 +14,11 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from engines.errors import UserError
 from engines.panorama.metadata import Metadata
 from engines.panorama.png import PngWriter
 from engines.panorama.record import KEYWORD, Record
 from engines.panorama.sources import Samples
+from engines.support.errors import UserError
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 _XMP_TAG = 700  # of TIFF

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import UserError
-from engines.images import open_image, read_samples
 from engines.panorama.metadata import Metadata, orientation, read_metadata
 from engines.panorama.png import PngReader, read_text
 from engines.panorama.record import KEYWORD, Digest, Record
+from engines.support.errors import UserError
+from engines.support.images import open_image, read_samples
 
 Samples = NDArray[Any]  # uint8 or uint16 (rows, width, 3 or 4)
 

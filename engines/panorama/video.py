@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from engines.errors import UserError
-from engines.files import atomic_path, os_reason
-from engines.images import Image8
 from engines.panorama.metadata import Metadata
 from engines.panorama.record import KEYWORD, Record, check_model
 from engines.panorama.rescaler import Rescaler, Tile
 from engines.panorama.sources import WholeSource
+from engines.support.arrays import Image8
+from engines.support.errors import UserError
+from engines.support.files import atomic_path, os_reason
 
 # codec of the option: (encoder, pixel format, its options)
 LOSSLESS: dict[str, tuple[str, str, dict[str, str]]] = {

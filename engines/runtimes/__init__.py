@@ -1,1 +1,1 @@
-"""The sessions behind `engines.session.open_session`, one module a runtime, and what each needs of a machine."""
+"""Sessions: what all have (base.py), and one module a runtime. `engines.session.open_session` chooses among them."""

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from engines.errors import UserError
 from engines.runtimes import operator_library
-from engines.session import Array, Session, TensorSpec, listed
+from engines.runtimes.base import Session, TensorSpec, listed
+from engines.support.arrays import Array
+from engines.support.errors import UserError
 
 # ONNX Runtime's names of the types that numpy has too
 _DTYPES = {

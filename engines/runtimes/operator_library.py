@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from engines.errors import UserError
+from engines.support.errors import UserError
 from plugins.build import BuildError
 from plugins.onnxruntime import library
 

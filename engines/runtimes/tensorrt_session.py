@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from engines.building.manifest import IO, Manifest, read_manifest
-from engines.building.profile import Profile, text
-from engines.errors import UserError
-from engines.files import atomic_path, os_reason
-from engines.runtimes import cuda
-from engines.runtimes.tensorrt_package import TensorRT, import_tensorrt
-from engines.session import Array, Session, TensorSpec
+from engines.engine_file.manifest import IO, Manifest, read_manifest
+from engines.engine_file.profile import Profile, text
+from engines.nvidia import cuda
+from engines.nvidia.tensorrt_package import TensorRT, import_tensorrt
+from engines.runtimes.base import Session, TensorSpec
+from engines.support.arrays import Array
+from engines.support.errors import UserError
+from engines.support.files import atomic_path, os_reason
 
 
 class TensorRTSession(Session):

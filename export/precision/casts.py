@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx import ModelProto
 
-from engines.errors import UserError
+from engines.support.errors import UserError
 from export.operators import DEFORM_CONV_2D
 from export.precision.roles import EXACT, FIXED, ROLES, roles_of
 

@@ -20,9 +20,9 @@ from onnx import ModelProto
 
 from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.metrics import luma, ws_psnr
-from engines.images import Image8, to_image, to_tensor
 from engines.session import open_session
-from engines.text import aligned
+from engines.support.arrays import Image8, to_image, to_tensor
+from engines.support.text import aligned
 from export.graphs import GRAPHS
 from export.lowering import Lowering, lower
 from export.onnx import trace

@@ -18,9 +18,10 @@ from dinn360.evaluation.interpolation import bicubic_round_trip
 from dinn360.evaluation.metrics import luma
 from dinn360.evaluation.validate import round_trip
 from dinn360.info import describe
-from engines.files import sha256_of
-from engines.images import Image8, read_panorama
 from engines.session import open_session
+from engines.support.arrays import Image8
+from engines.support.files import sha256_of
+from engines.support.images import read_panorama
 from export.demo import quality_table
 from export.onnx import export_checkpoint
 from export.parity import TOLERANCE, cells, compare

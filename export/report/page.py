@@ -17,8 +17,8 @@ from PIL import Image
 
 from dinn360 import __version__
 from dinn360.evaluation.interpolation import resize
-from engines.files import write_text
-from engines.images import Image8
+from engines.support.arrays import Image8
+from engines.support.files import write_text
 from export.report.contents import Contents
 
 matplotlib.use("Agg")  # no display is needed

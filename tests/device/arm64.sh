@@ -52,7 +52,7 @@ say "a panorama of 256x128 through both"
 "$PYTHON" - "$FOLDER" <<'PY'
 import sys
 from dinn360.evaluation.interpolation import resize
-from engines.images import read_panorama, write_png
+from engines.support.images import read_panorama, write_png
 write_png(f"{sys.argv[1]}/panorama.png", resize(read_panorama("assets/courtyard.png"), (128, 256), "bicubic"))
 PY
 cp "$FOLDER/panorama.png" "$DEVICE/"
@@ -78,7 +78,7 @@ import numpy as np
 from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.metrics import luma, ws_psnr
 from dinn360.evaluation.validate import round_trip
-from engines.images import read_panorama
+from engines.support.images import read_panorama
 
 device = Path(sys.argv[1])
 image = read_panorama(device / "panorama.png")

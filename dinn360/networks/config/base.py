@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Self
 
-from engines.errors import UserError
+from engines.support.errors import UserError
 
 SCALES = (2, 4, 8)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from dinn360.networks.config.base import NetworkConfig
-from engines.errors import UserError
+from engines.support.errors import UserError
 
 
 @dataclass(frozen=True)

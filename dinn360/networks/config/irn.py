@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dinn360.networks.config.base import NetworkConfig
-from engines.errors import UserError
+from engines.support.errors import UserError
 
 
 @dataclass(frozen=True)

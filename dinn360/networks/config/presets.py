@@ -7,7 +7,7 @@ from typing import Any
 
 from dinn360.networks.config import dinn360, hcflow, irn
 from dinn360.networks.config.base import SCALES, NetworkConfig
-from engines.errors import UserError
+from engines.support.errors import UserError
 
 _PRESETS: dict[str, Callable[[int], NetworkConfig]] = {
     "base": dinn360.base,

@@ -10,8 +10,8 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from engines.estimate.shapes import Shape
 from engines.onnx_file import OnnxFile, OnnxNode
+from export.estimate.shapes import Shape
 
 ELEMENTWISE = frozenset(
     "Abs Add And Atan Cast Ceil Clip Div Equal Erf Exp Floor Gelu Greater GreaterOrEqual LeakyRelu Less LessOrEqual "

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines.building.manifest import read_manifest
-from engines.errors import UserError
-from engines.runtimes import cuda
-from engines.runtimes.tensorrt_package import import_tensorrt
-from engines.session import Session, open_session
+from engines.engine_file.manifest import read_manifest
+from engines.nvidia import cuda
+from engines.nvidia.tensorrt_package import import_tensorrt
+from engines.runtimes.base import Session
+from engines.session import open_session
+from engines.support.errors import UserError
 
 _GPU_PROVIDERS = {"CUDAExecutionProvider": "CUDA", "TensorrtExecutionProvider": "TensorRT"}
 

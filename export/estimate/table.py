@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from engines.estimate.layers import Layer
-from engines.estimate.roofline import Estimate
-from engines.text import aligned
+from engines.support.text import aligned
+from export.estimate.layers import Layer
+from export.estimate.roofline import Estimate
 
 LONGEST = 10  # layers that are listed one by one
 NOTE = (

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.errors import UserError
-from engines.estimate.roofline import Estimate
-from engines.estimate.table import label
-from engines.files import atomic_path
+from engines.support.errors import UserError
+from engines.support.files import atomic_path
+from export.estimate.roofline import Estimate
+from export.estimate.table import label
 
 SHOWN = 6  # kinds of layers with a colour of their own
 

@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from engines.errors import UserError
 from engines.onnx_file import OnnxFile, OnnxTensor
 from engines.runtimes import operator_library
+from engines.support.errors import UserError
 
 Shape = tuple[int, ...]
 STEP = 64  # the small sizes are multiples of this, in HR pixels: the DST window of 8 at x8

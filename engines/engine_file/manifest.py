@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engines.building import profile as profiles
-from engines.building.profile import Profile
-from engines.errors import UserError
-from engines.files import os_reason, sha256_of, write_text
-from engines.runtimes.tensorrt_package import NAMES
+from engines.engine_file import profile as profiles
+from engines.engine_file.profile import Profile
+from engines.nvidia.tensorrt_package import NAMES
+from engines.support.errors import UserError
+from engines.support.files import os_reason, sha256_of, write_text
 from engines.targets import Runtime, Size
 
 FORMAT, VERSION = "dinn360-engine", 1

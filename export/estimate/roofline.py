@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines.errors import UserError
-from engines.estimate.layers import Layer, layers_of
-from engines.estimate.shapes import shapes_at
 from engines.onnx_file import OnnxFile, read_onnx
+from engines.support.errors import UserError
 from engines.targets import Target
+from export.estimate.layers import Layer, layers_of
+from export.estimate.shapes import shapes_at
 
 
 @dataclass(frozen=True)

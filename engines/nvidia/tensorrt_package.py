@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engines.errors import UserError
-from engines.files import os_reason
+from engines.support.errors import UserError
+from engines.support.files import os_reason
 from engines.targets import Runtime
 
 NAMES: dict[Runtime, str] = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}

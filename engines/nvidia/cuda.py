@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from engines.errors import UserError
-from engines.session import Array
+from engines.support.arrays import Array
+from engines.support.errors import UserError
 
 
 @dataclass(frozen=True)

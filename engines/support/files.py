@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engines.errors import UserError
+from engines.support.errors import UserError
 
 _REASONS = {
     errno.ENOENT: "no such file",

@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import UserError
-from engines.images import check_image8, to_image, to_tensor
-from engines.session import Session
-
-Image8 = NDArray[np.uint8]
+from engines.runtimes.base import Session
+from engines.support.arrays import Image8, check_image8, to_image, to_tensor
+from engines.support.errors import UserError
 
 
 def scale_of(session: Session) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from engines.errors import UserError
 from engines.onnx_file import OnnxFile, OnnxTensor
+from engines.support.errors import UserError
 from engines.targets import MINIMUM, Size, Target
 
 Shape = tuple[int, ...]

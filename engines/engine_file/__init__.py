@@ -1,0 +1,1 @@
+"""What stands beside an engine: its sidecar (manifest.py) and the shapes that it takes (profile.py)."""

@@ -1,0 +1,1 @@
+"""NVIDIA's packages: CUDA through cuda-bindings, TensorRT and TensorRT-RTX behind one door."""
