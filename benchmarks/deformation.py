@@ -23,8 +23,8 @@ from dinn360.data.crops import read_folder
 from dinn360.evaluation.evaluate import by_latitude
 from dinn360.evaluation.metrics import latitude_weights, luma, ws_psnr
 from dinn360.evaluation.validate import round_trip
+from dinn360.networks import RescalingNetwork
 from dinn360.networks.layers import DConv
-from dinn360.networks.network import RescalingNetwork
 from engines.support.arrays import Image8
 
 Floats = NDArray[np.float64]

@@ -24,7 +24,7 @@ from benchmarks import record
 from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.interpolation import resize
 from dinn360.evaluation.metrics import latitude_weights, luma
-from dinn360.networks.network import RescalingNetwork
+from dinn360.networks import RescalingNetwork
 from engines.runtimes.base import Session
 from engines.support.arrays import Image8, to_image, to_tensor
 from engines.support.images import read_panorama

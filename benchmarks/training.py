@@ -26,8 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import record
 from dinn360.native import use_native_kernels
-from dinn360.networks.config import ModelConfig, preset
-from dinn360.networks.dinn360 import DINN360
+from dinn360.networks import DINN360, ModelConfig, preset
 from dinn360.sphere import Frame
 from dinn360.training.config import TrainConfig
 from dinn360.training.losses import algorithm_1

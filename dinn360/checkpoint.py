@@ -19,9 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dinn360.networks.architectures import build_network
-from dinn360.networks.config import NetworkConfig, config_from_dict
-from dinn360.networks.network import RescalingNetwork
+from dinn360.networks import NetworkConfig, RescalingNetwork, build_network, config_from_dict
 from engines.support.errors import UserError
 from engines.support.files import atomic_path, os_reason
 

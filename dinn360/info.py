@@ -16,9 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from dinn360.networks.architectures import build_network
-from dinn360.networks.config import NetworkConfig
-from dinn360.networks.network import RescalingNetwork
+from dinn360.networks import NetworkConfig, RescalingNetwork, build_network
 
 # Rows and columns of the image that MACs are counted on: multiples of every scale times every usual window,
 # so that no padding is counted.

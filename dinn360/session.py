@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from dinn360.checkpoint import load_checkpoint
-from dinn360.networks.network import RescalingNetwork
+from dinn360.networks import RescalingNetwork
 from dinn360.sphere import Frame
 from dinn360.tiling import tiling
 from engines.runtimes.base import Session, TensorSpec

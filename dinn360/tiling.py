@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from dinn360.info import directions, peak_bytes
-from dinn360.networks.architectures import build_network
-from dinn360.networks.network import RescalingNetwork
+from dinn360.networks import RescalingNetwork, build_network
 from dinn360.sphere import Frame
 
 PRECISION = 1e-6  # a tenth of what a tile may differ by

@@ -8,7 +8,7 @@ from pathlib import Path
 from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.interpolation import bicubic_round_trip, resize
 from dinn360.evaluation.metrics import luma, psnr, ws_psnr, ws_ssim
-from dinn360.networks.config import NetworkConfig
+from dinn360.networks import NetworkConfig
 from engines.panorama.rescale_image import downscale_image, upscale_image
 from engines.session import open_session
 from engines.support.arrays import Image8

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dinn360.networks.network import RescalingNetwork
+from dinn360.networks import RescalingNetwork
 from dinn360.sphere import PANORAMA, Frame
 
 

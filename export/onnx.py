@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from dinn360 import __version__
 from dinn360.checkpoint import Checkpoint, load_checkpoint
-from dinn360.networks.network import RescalingNetwork
+from dinn360.networks import RescalingNetwork
 from dinn360.tiling import tiling
 from engines.support.errors import UserError
 from engines.support.files import atomic_path, make_folder, sha256_of, write_text

@@ -19,10 +19,8 @@ from networks import randomise
 from onnx import ModelProto
 
 from dinn360.checkpoint import Checkpoint, load_checkpoint
-from dinn360.networks.config import preset
-from dinn360.networks.dinn360 import DINN360
+from dinn360.networks import DINN360, RescalingNetwork, preset
 from dinn360.networks.layers import DConv
-from dinn360.networks.network import RescalingNetwork
 from dinn360.tiling import tiling
 from engines.support.files import sha256_of
 from export.lowering import LOWERINGS

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dinn360.networks.architectures import build_network
-from dinn360.networks.config import (
+from dinn360.networks import (
     HCFlowConfig,
     HCFlowLevel,
     IRNConfig,
@@ -17,8 +16,9 @@ from dinn360.networks.config import (
     LevelConfig,
     ModelConfig,
     NetworkConfig,
+    RescalingNetwork,
+    build_network,
 )
-from dinn360.networks.network import RescalingNetwork
 
 _LEVEL = LevelConfig(
     blocks=1,

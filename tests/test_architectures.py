@@ -14,9 +14,7 @@ from training_runs import SHORT
 from dinn360.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dinn360.data.crops import Crops
 from dinn360.info import describe
-from dinn360.networks.architectures import build_network
-from dinn360.networks.config import HCFlowConfig, IRNConfig, IRNLevel, NetworkConfig, preset
-from dinn360.networks.network import RescalingNetwork
+from dinn360.networks import HCFlowConfig, IRNConfig, IRNLevel, NetworkConfig, RescalingNetwork, build_network, preset
 from dinn360.sphere import Frame
 from dinn360.training.losses import algorithm_1
 from dinn360.training.train import Trainer

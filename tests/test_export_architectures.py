@@ -16,8 +16,7 @@ from ort_library import needs_library
 
 import export.onnx
 from dinn360.checkpoint import Checkpoint, save_checkpoint
-from dinn360.networks.config import NetworkConfig
-from dinn360.networks.network import RescalingNetwork
+from dinn360.networks import NetworkConfig, RescalingNetwork
 from dinn360.tiling import tiling
 from engines.session import open_session
 from engines.support.arrays import to_image

@@ -12,8 +12,7 @@ from networks import build, picture, tiny
 
 from dinn360.cli import main
 from dinn360.info import count_macs, describe
-from dinn360.networks.config import preset
-from dinn360.networks.dinn360 import DINN360
+from dinn360.networks import DINN360, preset
 from dinn360.networks.layers import DST, DConv, SphereConv2d
 
 

@@ -10,9 +10,7 @@ import torch
 from networks import build, picture, randomise, tiny
 from torch import Tensor, nn
 
-from dinn360.networks.architectures import build_network
-from dinn360.networks.config import PRESETS, LevelConfig, config_from_dict, preset
-from dinn360.networks.dinn360 import DINN360
+from dinn360.networks import DINN360, PRESETS, LevelConfig, build_network, config_from_dict, preset
 from dinn360.networks.layers import DST
 from dinn360.sphere import Frame, wrap_columns
 from engines.support.arrays import Image8

@@ -17,7 +17,7 @@ from networks import build, tiny
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from dinn360.checkpoint import Checkpoint, save_checkpoint
-from dinn360.networks.dinn360 import DINN360
+from dinn360.networks import DINN360
 from engines.panorama.rescale_image import downscale_image, upscale_image
 from engines.session import open_session
 from engines.support.arrays import Image8, to_image, to_tensor

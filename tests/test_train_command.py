@@ -19,7 +19,7 @@ from dinn360.checkpoint import load_checkpoint
 from dinn360.cli import main
 from dinn360.commands.train import ABLATIONS
 from dinn360.data.crops import Batch
-from dinn360.networks.config import preset
+from dinn360.networks import preset
 from dinn360.training.config import TrainConfig
 from dinn360.training.journal import read_csv
 from dinn360.training.run_file import DataConfig, RunConfig, RunFile, resolve

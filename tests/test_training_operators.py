@@ -26,7 +26,7 @@ from torch import Tensor
 
 from dinn360 import native
 from dinn360.data.crops import Crops
-from dinn360.networks.dinn360 import DINN360
+from dinn360.networks import DINN360
 from dinn360.networks.layers import DConv, bounded_deform_conv2d
 from dinn360.sphere import Frame
 from dinn360.training.losses import algorithm_1

@@ -15,8 +15,8 @@ from dinn360.commands.train import read_crops
 from dinn360.evaluation.evaluate import evaluate
 from dinn360.evaluation.systems import Network
 from dinn360.evaluation.validate import Validation
-from dinn360.networks.config import PRESETS, ModelConfig
-from dinn360.networks.config import preset as named
+from dinn360.networks import PRESETS, ModelConfig
+from dinn360.networks import preset as named
 from dinn360.training.ablation import Outcome, Variant, draw_curves, markdown, train_variant, variants
 from dinn360.training.config import TrainConfig
 from dinn360.training.memory import keep_freed_memory

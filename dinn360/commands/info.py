@@ -9,7 +9,7 @@ import click
 
 from dinn360.checkpoint import load_checkpoint
 from dinn360.info import describe
-from dinn360.networks.config import PRESETS, preset
+from dinn360.networks import PRESETS, preset
 from engines.commands.types import PATH, SIZE
 
 

@@ -14,7 +14,7 @@ from dinn360.commands.settings import setting_options
 from dinn360.data.crops import Crops, read_folder
 from dinn360.evaluation.validate import Validation
 from dinn360.native import choose_kernels
-from dinn360.networks.config import PRESETS, ModelConfig
+from dinn360.networks import PRESETS, ModelConfig
 from dinn360.training.config import TrainConfig
 from dinn360.training.memory import keep_freed_memory
 from dinn360.training.processes import Processes, join, restarted

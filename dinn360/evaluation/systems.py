@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.interpolation import Method, resize
 from dinn360.evaluation.validate import round_trip
-from dinn360.networks.network import RescalingNetwork
+from dinn360.networks import RescalingNetwork
 from engines.panorama.rescale_image import downscale_image, scale_of, upscale_image
 from engines.runtimes.base import Session
 from engines.session import open_session

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from dinn360.data.crops import read_folder
 from dinn360.evaluation.interpolation import bicubic_round_trip, resize
 from dinn360.evaluation.metrics import luma, psnr, ws_psnr
-from dinn360.networks.network import RescalingNetwork
+from dinn360.networks import RescalingNetwork
 from engines.support.arrays import Image8, to_image, to_tensor
 
 

@@ -1,1 +1,29 @@
-"""The invertible networks, from a dataclass that fixes the architecture to the two directions."""
+"""The invertible networks: one file an architecture, with its config and its presets. What others import is here."""
+
+from dinn360.networks.base import SCALES, NetworkConfig, Reconstruction, RescalingNetwork, Split
+from dinn360.networks.dinn360 import DINN360, LevelConfig, ModelConfig
+from dinn360.networks.hcflow import HCFlow, HCFlowConfig, HCFlowLevel
+from dinn360.networks.irn import IRN, IRNConfig, IRNLevel
+from dinn360.networks.presets import ARCHITECTURES, PRESETS, build_network, config_from_dict, preset
+
+__all__ = [
+    "ARCHITECTURES",
+    "DINN360",
+    "IRN",
+    "PRESETS",
+    "SCALES",
+    "HCFlow",
+    "HCFlowConfig",
+    "HCFlowLevel",
+    "IRNConfig",
+    "IRNLevel",
+    "LevelConfig",
+    "ModelConfig",
+    "NetworkConfig",
+    "Reconstruction",
+    "RescalingNetwork",
+    "Split",
+    "build_network",
+    "config_from_dict",
+    "preset",
+]

@@ -9,9 +9,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from dinn360.networks.config import NetworkConfig
+from dinn360.networks.base import NetworkConfig, Reconstruction, RescalingNetwork, Split
 from dinn360.networks.invertible import Haar, InvertibleBlock, Projection
-from dinn360.networks.network import Reconstruction, RescalingNetwork, Split
 from dinn360.sphere import PANORAMA, Frame
 
 

@@ -1,7 +1,7 @@
-"""The invertible parts: Haar transform, invertible deformable (ID) blocks, invertible projection (IP) blocks.
+"""The invertible parts: Haar transform, the coupling of ID blocks, invertible projection (IP) blocks.
 
 Every class has `forward` and `inverse`, exact inverses of each other up to rounding. Equations after IRN (ID) and
-HCFlow (IP); the affine functions of ID blocks are those of the slides, built from DConv and DST.
+HCFlow (IP).
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dinn360.networks.config import LevelConfig, ModelConfig
-from dinn360.networks.layers import DST, DConv, SphereConv2d, leaky_relu
+from dinn360.networks.layers import SphereConv2d
 
 
 class Haar(nn.Module):
@@ -33,49 +32,6 @@ class Haar(nn.Module):
         low, lh, hl, hh = x.chunk(4, dim=1)
         quads = torch.stack([low + lh + hl + hh, low - lh + hl - hh, low + lh - hl - hh, low - lh - hl + hh], dim=2)
         return F.pixel_shuffle(quads.flatten(1, 2), 2)
-
-
-class AffineFunction(nn.Module):
-    """Residual structure with DConv layers and, where the level has it, a DST module (slides, figure caption a).
-
-    (B,in,H,W) -> (B,out,H,W); zero at the start, so that a fresh block is the identity. The features start at the size
-    of the image (gain 1, our choice; IRN has 0.1): DST normalises its tokens, and to features a tenth of that size its
-    untrained branches would add six times what they carry.
-    """
-
-    def __init__(self, channels_in: int, channels_out: int, level: LevelConfig, config: ModelConfig, shift: int | None):
-        super().__init__()
-        width = level.width
-        self.first = SphereConv2d(channels_in, width, gain=1.0)
-        self.dconvs = nn.ModuleList(
-            DConv(width, config.offset_kernel, config.max_offset, config.deform) for _ in range(config.dconvs)
-        )
-        self.dst = (
-            DST(width, level.heads, config.window, shift, config.mlp_ratio, config.deform)
-            if shift is not None and config.dst
-            else None
-        )
-        self.merge = SphereConv2d(width, width) if config.merge_conv else None
-        self.last = SphereConv2d(width, channels_out, gain=0.0)
-
-    @property
-    def radius(self) -> int:
-        dconvs = sum(dconv.radius for dconv in cast(Sequence[DConv], self.dconvs))
-        dst = 0 if self.dst is None else self.dst.radius
-        merge = 0 if self.merge is None else self.merge.radius
-        return self.first.radius + dconvs + dst + merge + self.last.radius
-
-    def forward(self, x: Tensor, wrap: bool) -> Tensor:
-        features = leaky_relu(self.first(x, wrap))
-        residual = features
-        for index, dconv in enumerate(self.dconvs):
-            residual = dconv(leaky_relu(residual) if index else residual, wrap)
-        residual = features + residual
-        if self.dst is not None:
-            residual = self.dst(residual, wrap)
-        if self.merge is not None:
-            residual = features + self.merge(residual, wrap)
-        return self.last(leaky_relu(residual), wrap)
 
 
 class InvertibleBlock(nn.Module, ABC):
@@ -124,30 +80,6 @@ class AdditiveAffineBlock(InvertibleBlock):
         s, eta = self._coupling(low, wrap)
         high = (high - eta) * torch.exp(-s)
         return torch.cat([low - self.phi(high, wrap), high], dim=1)
-
-
-class IDBlock(AdditiveAffineBlock):
-    """Invertible deformable block: the coupling with affine functions built from DConv and DST.
-
-    rho and eta share one trunk with doubled output (HCFlow; one third cheaper than three networks, our choice).
-    """
-
-    phi: AffineFunction
-
-    def __init__(self, channels: int, level: LevelConfig, config: ModelConfig, index: int) -> None:
-        super().__init__(config.coupling_clamp)
-        high = channels - 3
-        shift = (index % 2) * (config.window // 2)
-        self.phi = AffineFunction(high, 3, level, config, shift if level.dst == "both" else None)
-        self.rho_eta = AffineFunction(3, 2 * high, level, config, None if level.dst == "none" else shift)
-
-    @property
-    def radius(self) -> int:
-        return self.phi.radius + self.rho_eta.radius
-
-    def rho_and_eta(self, low: Tensor, wrap: bool) -> tuple[Tensor, Tensor]:
-        rho, eta = self.rho_eta(low, wrap).to(low.dtype).chunk(2, dim=1)
-        return rho, eta
 
 
 class ActNorm(nn.Module):

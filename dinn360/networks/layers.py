@@ -1,8 +1,10 @@
-"""The parts of an affine function: convolution on the sphere, deformable convolution (DConv) and the DST module."""
+"""The parts of affine functions and trunks: convolution on the sphere and dense blocks of it, DConv and DST."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +58,34 @@ class DenseFunction(nn.Module):
         for conv in self.convs:
             features = torch.cat([features, leaky_relu(conv(features, wrap))], dim=1)
         return self.last(features, wrap)
+
+
+class DenseBlock(DenseFunction):
+    """x + 0.2 f(x) with five densely connected convolutions f (ESRGAN's RDB)."""
+
+    def __init__(self, channels: int, growth: int) -> None:
+        super().__init__(channels, channels, growth)
+
+    def forward(self, x: Tensor, wrap: bool) -> Tensor:
+        return x + 0.2 * super().forward(x, wrap)
+
+
+class RRDB(nn.Module):
+    """Three dense blocks with an outer residual (ESRGAN, HCFlow), the trunk block of `base`."""
+
+    def __init__(self, channels: int, growth: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(DenseBlock(channels, growth) for _ in range(3))
+
+    @property
+    def radius(self) -> int:
+        return sum(block.radius for block in cast(Sequence[DenseBlock], self.blocks))
+
+    def forward(self, x: Tensor, wrap: bool) -> Tensor:
+        out = x
+        for block in self.blocks:
+            out = block(out, wrap)
+        return x + 0.2 * out
 
 
 def bounded_deform_conv2d(

@@ -18,7 +18,7 @@ from dinn360.evaluation.published import ABLATION
 from dinn360.evaluation.validate import Validation
 from dinn360.info import describe
 from dinn360.native import choose_kernels
-from dinn360.networks.config import ModelConfig, NetworkConfig
+from dinn360.networks import ModelConfig, NetworkConfig
 from dinn360.training.config import TrainConfig
 from dinn360.training.journal import read_csv
 from dinn360.training.processes import Processes

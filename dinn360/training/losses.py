@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dinn360.networks.network import RescalingNetwork
+from dinn360.networks import RescalingNetwork
 from dinn360.sphere import Frame
 
 LUMA = (0.299, 0.587, 0.114)  # BT.601, without its offset

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from dinn360.networks.network import RescalingNetwork
+from dinn360.networks import RescalingNetwork
 
 Method = Literal["muon", "adam"]
 

@@ -1,6 +1,6 @@
 """The config of a run as a TOML file: read, overridden by options, checked, and stored whole in the run's folder.
 
-[model]  preset, scale, and any field of its config (networks.config), which overrides the preset's
+[model]  preset, scale, and any field of its config (dinn360.networks), which overrides the preset's
 [data]   train, val, photographs, …     fields of DataConfig
 [train]  steps, batch, crop, lr, …      fields of TrainConfig
 [run]    device, threads, …             fields of RunConfig
@@ -20,7 +20,7 @@ import tomli_w
 
 from dinn360.data.datasets import LAYOUTS, SPLITS, Selection
 from dinn360.native import KERNELS
-from dinn360.networks.config import ARCHITECTURES, PRESETS, SCALES, NetworkConfig, preset
+from dinn360.networks import ARCHITECTURES, PRESETS, SCALES, NetworkConfig, preset
 from dinn360.training.config import TrainConfig
 from dinn360.training.processes import DEVICES
 from dinn360.training.settings import COUNT, checked, flag, one_of, setting

@@ -17,9 +17,7 @@ from dinn360.checkpoint import Checkpoint, save_checkpoint
 from dinn360.data.ahead import Ahead
 from dinn360.data.crops import Batch, Crops
 from dinn360.evaluation.validate import Validation, as_dict
-from dinn360.networks.architectures import build_network
-from dinn360.networks.config import NetworkConfig
-from dinn360.networks.network import RescalingNetwork
+from dinn360.networks import NetworkConfig, RescalingNetwork, build_network
 from dinn360.training.config import TrainConfig
 from dinn360.training.interrupt import Interrupt
 from dinn360.training.journal import Journal

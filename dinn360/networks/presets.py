@@ -1,12 +1,12 @@
-"""Configs by name, and from the dictionaries in files."""
+"""Networks and configs by name, and from the dictionaries in files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dinn360.networks.config import dinn360, hcflow, irn
-from dinn360.networks.config.base import SCALES, NetworkConfig
+from dinn360.networks import dinn360, hcflow, irn
+from dinn360.networks.base import SCALES, NetworkConfig, RescalingNetwork
 from engines.support.errors import UserError
 
 _PRESETS: dict[str, Callable[[int], NetworkConfig]] = {
@@ -18,9 +18,12 @@ _PRESETS: dict[str, Callable[[int], NetworkConfig]] = {
     "hcflow-edge": hcflow.edge,
 }
 PRESETS = tuple(_PRESETS)
-ARCHITECTURES: dict[str, type[NetworkConfig]] = {
-    config.architecture: config for config in (dinn360.ModelConfig, irn.IRNConfig, hcflow.HCFlowConfig)
+_NETWORKS: dict[type[NetworkConfig], Any] = {
+    dinn360.ModelConfig: dinn360.DINN360,
+    irn.IRNConfig: irn.IRN,
+    hcflow.HCFlowConfig: hcflow.HCFlow,
 }
+ARCHITECTURES: dict[str, type[NetworkConfig]] = {config.architecture: config for config in _NETWORKS}
 
 
 def preset(name: str, scale: int) -> NetworkConfig:
@@ -38,3 +41,8 @@ def config_from_dict(values: Mapping[str, Any]) -> NetworkConfig:
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise UserError(f"model config: unknown architecture {architecture!r}, expected one of {tuple(ARCHITECTURES)}")
     return ARCHITECTURES[architecture].from_dict(values)
+
+
+def build_network(config: NetworkConfig) -> RescalingNetwork:
+    """A fresh network of this config; its weights come from PyTorch's random state."""
+    return _NETWORKS[type(config)](config)
