@@ -9,9 +9,10 @@ namespace dinn360 {
 
 enum class DataType : int32_t { kFloat = 0, kHalf = 1 };
 
-// kLinear: (B,C,H,W). kHWC8: (B,H,W,8*ceil(C/8)) with zeros in the channels beyond C (TensorRT's channels-last for fp16;
-// for fp32 the same arrangement). The layout is that of all activations of a call: x, offset, mask, y; q, k, v, y.
-enum class Layout : int32_t { kLinear = 0, kHWC8 = 1 };
+// kLinear: (B,C,H,W). kHWC8: (B,H,W,8*ceil(C/8)) with zeros in the channels beyond C, TensorRT's channels-last for fp16.
+// kHWC: (B,H,W,C), its channels-last for fp32. The layout is that of all activations of a call: x, offset, mask, y;
+// q, k, v, y.
+enum class Layout : int32_t { kLinear = 0, kHWC8 = 1, kHWC = 2 };
 
 // y[b,o,i,j] = bias[o] + sum_{c,t} weight[o,c,t] * mask[b,g,t,i,j] * x(b, c, row, column), bilinear, with
 //   row    = i*stride_row    - pad_row    + r(t)*dilation_row    + offset[b,g,t,0,i,j]

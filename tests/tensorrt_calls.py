@@ -83,5 +83,5 @@ def walk(plugins: Library, name: str, fields: dict[str, Any], tensors: list[Tens
     context = built.through_engine().attach()
     context.shape_change(tensors)
     context.enqueue(tensors, workspace)
-    assert plugins.log() == ""
+    assert plugins.said() == ""
     return tensors[-1].array()

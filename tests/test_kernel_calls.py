@@ -16,7 +16,7 @@ from kernels_expected import expected_deform_conv
 from kernels_native import needs_compiler
 
 from plugins.testing.emulator.library import Report, deform_conv, load
-from plugins.testing.native import HWC8, LINEAR, deform_conv_params
+from plugins.testing.native import HWC, HWC8, LINEAR, deform_conv_params
 
 pytestmark = needs_compiler
 
@@ -48,7 +48,7 @@ def calls(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @settings(max_examples=40, derandomize=True)
-@given(case=calls(), type_=st.sampled_from(TYPES), layout=st.sampled_from([LINEAR, HWC8]))
+@given(case=calls(), type_=st.sampled_from(TYPES), layout=st.sampled_from([LINEAR, HWC8, HWC]))
 def test_any_deform_conv(case: dict[str, Any], type_: Any, layout: int) -> None:
     arrays, options = convolution(type_, **case)
     got, _ = deform_conv(*arrays, **options, layout=layout)

@@ -18,7 +18,7 @@ from kernels_native import needs_compiler
 
 from dinn360 import ops, reference
 from plugins.testing.emulator.library import Report, deform_conv, dst_attention, load
-from plugins.testing.native import HWC8, LINEAR, dst_attention_params
+from plugins.testing.native import HWC, HWC8, LINEAR, dst_attention_params
 
 pytestmark = needs_compiler
 
@@ -39,6 +39,15 @@ def test_deform_conv(case: str, type_: Any, layout: str) -> None:
     assert got.dtype == type_
     assert_close(got, expected, ideal, case)
     assert report.blocks > 0
+
+
+@pytest.mark.parametrize("options", [dict(channels=16, out=8), dict(channels=12, out=10, mask=True), dict(fields=8)])
+def test_deform_conv_with_the_channels_last_and_not_filled_up(options: dict[str, Any]) -> None:
+    """TensorRT's fp32 form: offsets of 18 channels, which 16 bytes do not divide, beside images that they do."""
+    arrays, options = convolution(np.float32, **dict(channels=16, out=16, size=(5, 11), wrap=True, mask=False) | options)
+    got, _ = deform_conv(*arrays, **options, layout=HWC)
+    expected = expected_deform_conv(*arrays, **options)  # type: ignore[arg-type]
+    assert_close(got, expected, expected, "not filled up")
 
 
 @pytest.mark.parametrize("case", ["odd channels", "groups", "offset groups", "all at once"])
@@ -170,6 +179,14 @@ def test_dst_attention(case: str, type_: Any, layout: str) -> None:
     assert got.dtype == type_
     assert_close(got, expected, ideal, case)
     assert report.blocks > 0
+
+
+@pytest.mark.parametrize("case", ["partial windows, shift", "depth 5", "depth 12"])
+def test_dst_attention_with_the_channels_last_and_not_filled_up(case: str) -> None:
+    arrays, options = attention(np.float32, **ATTENTIONS[case])
+    got, _ = dst_attention(*arrays, **options, layout=HWC)
+    expected = expected_dst_attention(*arrays, **options)  # type: ignore[arg-type]
+    assert_close(got, expected, expected, case)
 
 
 @pytest.mark.parametrize("case", ["deformed, no wrap", "plain, shift", "partial windows, shift", "depth 5"])

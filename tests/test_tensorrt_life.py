@@ -6,7 +6,9 @@ are held to the tolerance of kernels_cases.py.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,8 @@ from tensorrt_calls import (
     walk,
 )
 
+from plugins.tensorrt import library
+from plugins.tensorrt.library import kernels_revision
 from plugins.testing import driver
 from plugins.testing.driver import HWC, HWC8, LINEAR, Library, PluginError, Tensor
 
@@ -148,18 +152,15 @@ def test_activations_share_a_format_and_the_rest_is_linear(plugins: Library, nam
         assert not plugin.supports(tensors), i
 
 
-def test_fp32_channels_last_is_taken_where_it_needs_no_filling(plugins: Library) -> None:
-    """TensorRT's kHWC does not fill the channels up to a multiple of 8, which the kernels' layout does."""
+def test_fp32_channels_last_is_taken_for_any_number_of_channels(plugins: Library) -> None:
+    """TensorRT's kHWC does not fill the channels up: the 18 of the offsets stay 18."""
+    assert plugins.create("DeformConv2d", DEFORM_CONV).supports(small("DeformConv2d", np.float32, HWC))
     attention_plugin = plugins.create("DSTAttention", DST_ATTENTION)
-    assert attention_plugin.supports(small("DSTAttention", np.float32, HWC))
     arrays, _ = attention(np.float32, heads=2, depth=6, size=(5, 9), window=4)
-    assert not attention_plugin.supports(call("DSTAttention", arrays, HWC))
-    tensors = small("DSTAttention", np.float32, HWC)
+    tensors = call("DSTAttention", arrays, HWC)
+    assert attention_plugin.supports(tensors)
     tensors[0].open = (1,)
-    assert not attention_plugin.supports(tensors)
-    convolution_plugin = plugins.create("DeformConv2d", DEFORM_CONV)
-    assert not convolution_plugin.supports(small("DeformConv2d", np.float32, HWC))  # 18 offsets
-    assert convolution_plugin.supports(small("DeformConv2d", np.float32, HWC, fields=8))
+    assert attention_plugin.supports(tensors)
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -219,8 +220,9 @@ def test_a_wrong_number_of_inputs_is_refused(plugins: Library, name: str) -> Non
 @pytest.mark.parametrize(
     ("case", "type_", "format"),
     [
-        *((case, *kind) for case in CONVOLUTIONS for kind in (LINEAR_32, LINEAR_16, CHANNELS_LAST_16)),
-        ("eights", *CHANNELS_LAST_32),
+        (case, *kind)
+        for case in CONVOLUTIONS
+        for kind in (LINEAR_32, CHANNELS_LAST_32, LINEAR_16, CHANNELS_LAST_16)
     ],
 )
 def test_the_life_of_a_convolution(plugins: Library, case: str, type_: Any, format: int) -> None:
@@ -264,7 +266,7 @@ def test_an_empty_batch_is_a_call_that_does_nothing(plugins: Library) -> None:
     context.enqueue(tensors, np.empty(0, np.uint8))
 
 
-def test_what_the_kernels_refuse_is_logged(plugins: Library) -> None:
+def test_what_the_kernels_refuse_is_said(plugins: Library) -> None:
     """A width that the shapes allow and the kernels do not: when the engine is built, and when a context gets it."""
     plugin = plugins.create("DeformConv2d", DEFORM_CONV)
     tensors = small("DeformConv2d", np.float32)
@@ -275,7 +277,61 @@ def test_what_the_kernels_refuse_is_logged(plugins: Library) -> None:
             function(tensors)
 
 
-def test_enqueue_before_any_shape_is_refused(plugins: Library) -> None:
+@pytest.mark.parametrize("name", FIELDS)
+def test_enqueue_needs_no_call_before_it(plugins: Library, name: str) -> None:
+    """A context may run without onShapeChange: the engine carries the number of inputs, which enqueue is not told."""
+    tensors = small(name, np.float32)
+    built = plugins.create(name, FIELDS[name]).clone()
+    built.configure(tensors)
+    workspace = aligned(built.workspace_size(tensors))
+    context = built.through_engine().attach()
+    context.enqueue(tensors, workspace)
+    found = tensors[-1].array().copy()
+    context.shape_change(tensors)
+    context.enqueue(tensors, workspace)
+    assert np.isfinite(found).all() and np.array_equal(found, tensors[-1].array())
+
+
+def test_enqueue_of_a_plugin_that_was_told_nothing_is_refused(plugins: Library) -> None:
     context = plugins.create("DSTAttention", DST_ATTENTION).attach()
     with pytest.raises(PluginError, match="expected 4 or 6 inputs, found 0"):
         context.enqueue(small("DSTAttention", np.float32), np.empty(0, np.uint8))
+
+
+# ---- messages
+
+
+def test_a_context_reports_to_the_error_recorder(plugins: Library) -> None:
+    """With the code of the failure, and to stderr where there is no recorder. It is let go with the plugin."""
+    tensors = small("DSTAttention", np.float32)
+    tensors[3].dims = (2, 16, 15)
+    message = "dinn360 DSTAttention: input 'bias': expected (2,16,16), found (2,16,15)"
+    plugin = plugins.create("DSTAttention", DST_ATTENTION)
+    for records in (True, False):
+        context = plugin.attach(records)
+        copy = context.clone()
+        assert plugins.recorder_holders == 2 * records
+        with pytest.raises(PluginError, match=r"expected \(2,16,16\), found \(2,16,15\)") as error:
+            copy.shape_change(tensors)
+        assert str(error.value) == (f"error 3: {message}" if records else message)
+        del context, copy, error
+    with pytest.raises(PluginError, match="error 7: dinn360 DSTAttention: expected 4 or 6 inputs, found 0"):
+        plugin.attach(records=True).enqueue(small("DSTAttention", np.float32), np.empty(0, np.uint8))
+    assert plugins.recorder_holders == 0
+
+
+def test_timings_are_those_of_these_kernels(plugins: Library) -> None:
+    """The key of the timing cache names the sources that the kernels are compiled from."""
+    plugin = plugins.create("DSTAttention", DST_ATTENTION)
+    assert plugin.timing_id == f"{plugin.state} kernels={kernels_revision()}"
+
+
+def test_the_revision_follows_the_kernels_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = kernels_revision()
+    shutil.copytree(library.ROOT / "plugins" / "cuda", tmp_path / "plugins" / "cuda")
+    shutil.copy(library.ROOT / "plugins" / "params.h", tmp_path / "plugins")
+    monkeypatch.setattr(library, "ROOT", tmp_path)
+    assert kernels_revision() == here
+    with (tmp_path / "plugins" / "cuda" / "pieces.cuh").open("a") as source:
+        source.write("// faster\n")
+    assert kernels_revision() != here

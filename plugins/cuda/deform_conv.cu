@@ -28,7 +28,7 @@ size_t packed_weights(Plan const& plan, DeformConvParams const& params) {
 
 Plan plan(DeformConvParams const& p) {
   Plan plan{};
-  bool const channels_last = p.layout == Layout::kHWC8;
+  bool const channels_last = p.layout != Layout::kLinear, filled_up = p.layout == Layout::kHWC8;
   int const field_channels = p.channels / p.offset_groups;
   plan.taps = p.kernel_rows * p.kernel_columns;
   plan.group_channels = p.channels / p.groups;
@@ -41,17 +41,20 @@ Plan plan(DeformConvParams const& p) {
   plan.steps = static_cast<int>(ceil_div(int64_t{plan.spots} * plan.parts, 4));
   plan.step_slots = 4 / plan.parts, plan.step_rest = 4 % plan.parts;
   // The last group's blocks also write the zeros that fill y up.
-  int64_t const filled = channels_last ? ceil_div(p.out_channels, 8) * 8 - p.out_channels : 0;
+  int64_t const filled = filled_up ? ceil_div(p.out_channels, 8) * 8 - p.out_channels : 0;
   int64_t const outputs = plan.group_outputs + filled;
   plan.block_outputs = p.type == DataType::kHalf ? half_outputs(outputs) : float_kernel::kOutputs;
   plan.out_blocks = static_cast<int>(ceil_div(outputs, plan.block_outputs));
   plan.tile_rows = p.type == DataType::kHalf ? half_kernel::warps(plan.block_outputs / 8) : float_kernel::kWarps;
   plan.column_tiles = static_cast<int>(ceil_div(p.out_width, kWarp));
   plan.row_tiles = static_cast<int>(ceil_div(p.out_height, plan.tile_rows));
-  bool const whole_octets = (p.groups == 1 && plan.segments == 1) || plan.segment_channels % 8 == 0;
-  plan.vector = channels_last && whole_octets && (p.groups == 1 || plan.group_outputs % 8 == 0);
-  plan.offsets_in_order =
-      channels_last && plan.segments_per_field == 1 && (p.groups == 1 || plan.spots % kSpots == 0);
+  // What kHWC8 fills up, a kernel may read and write as well.
+  bool const whole_octets = (filled_up && p.groups == 1 && plan.segments == 1) || plan.segment_channels % 8 == 0;
+  bool const whole_outputs = (filled_up && p.groups == 1) || plan.group_outputs % 8 == 0;
+  bool const whole_offsets = filled_up || p.offset_groups * plan.taps % kSpots == 0;
+  plan.vector = channels_last && whole_octets && whole_outputs;
+  plan.offsets_in_order = channels_last && whole_offsets && plan.segments_per_field == 1 &&
+                          (p.groups == 1 || plan.spots % kSpots == 0);
   return plan;
 }
 
@@ -193,7 +196,7 @@ char const* check(DeformConvParams const& p) {
   if (p.channels % p.offset_groups != 0) return "DeformConv2d: offset groups must divide the input channels";
   if (p.pad_row < 0 || p.pad_column < 0) return "DeformConv2d: pads must not be negative";
   for (void const* const tensor : {p.x, p.offset, p.mask, static_cast<void const*>(p.y)}) {
-    if (p.layout == Layout::kHWC8 && reinterpret_cast<uintptr_t>(tensor) % 16 != 0) {
+    if (p.layout != Layout::kLinear && reinterpret_cast<uintptr_t>(tensor) % 16 != 0) {
       return "DeformConv2d: a channels-last tensor must begin on a 16-byte boundary";
     }
   }

@@ -26,9 +26,9 @@ struct Strides {
 };
 
 inline Strides strides(Layout layout, int64_t channels, int64_t pixels) {
-  int64_t const stored = ceil_div(channels, 8) * 8;
-  return layout == Layout::kHWC8 ? Strides{pixels * stored, static_cast<int32_t>(stored), 1}
-                                 : Strides{pixels * channels, 1, static_cast<int32_t>(pixels)};
+  if (layout == Layout::kLinear) return {pixels * channels, 1, static_cast<int32_t>(pixels)};
+  int64_t const stored = layout == Layout::kHWC8 ? ceil_div(channels, 8) * 8 : channels;
+  return {pixels * stored, static_cast<int32_t>(stored), 1};
 }
 
 struct Plan {
@@ -39,8 +39,8 @@ struct Plan {
   int out_blocks;                // blocks of `block_outputs` channels that cover a group's outputs
   int block_outputs;
   int column_tiles, row_tiles, tile_rows;  // a block's tile: 32 columns, one row for each warp
-  bool vector;                   // kHWC8, and no octet straddles eight stored channels
-  bool offsets_in_order;         // kHWC8, and spots follow each other as offsets do: four spots are eight stored channels
+  bool vector;                   // channels last, and no octet straddles eight stored channels
+  bool offsets_in_order;         // channels last, and spots follow each other as offsets do, four spots in 16 bytes
 
   int64_t weights(int groups) const { return int64_t{groups} * out_blocks * steps * 32 * block_outputs; }
   int64_t biases(int groups) const { return int64_t{groups} * out_blocks * block_outputs; }

@@ -66,7 +66,7 @@ const char* launch_depth(DstAttentionParams const& params, Stream stream) {
 template <class T>
 const char* launch_type(DstAttentionParams const& params, Stream stream) {
   // Whether a head's channels of a pixel are whole chunks of 16 bytes.
-  bool const vector = params.layout == Layout::kHWC8 && params.channels / params.heads * sizeof(T) % 16 == 0;
+  bool const vector = params.layout != Layout::kLinear && params.channels / params.heads * sizeof(T) % 16 == 0;
   return vector ? launch_depth<T, true>(params, stream) : launch_depth<T, false>(params, stream);
 }
 
@@ -88,9 +88,11 @@ const char* check(DstAttentionParams const& p) {
   }
   if (p.shift < 0 || p.shift >= p.window) return "DSTAttention: shift: expected at least 0 and less than the window";
   if (p.type != DataType::kFloat && p.type != DataType::kHalf) return "DSTAttention: type: expected float or half";
-  if (p.layout != Layout::kLinear && p.layout != Layout::kHWC8) return "DSTAttention: layout: expected linear or HWC8";
+  if (p.layout < Layout::kLinear || p.layout > Layout::kHWC) {
+    return "DSTAttention: layout: expected linear, HWC8 or HWC";
+  }
   bool const activations = dst::aligned(p.q) && dst::aligned(p.k) && dst::aligned(p.v) && dst::aligned(p.y);
-  if (!dst::aligned(p.bias) || (p.layout == Layout::kHWC8 && !activations)) {
+  if (!dst::aligned(p.bias) || (p.layout != Layout::kLinear && !activations)) {
     return "DSTAttention: tensors must begin on 16 bytes";
   }
   return nullptr;

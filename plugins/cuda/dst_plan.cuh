@@ -2,7 +2,7 @@
 //
 // A block of four warps takes one tile of 64 queries (of an 8x8 window: all of them) for each of up to four units. A
 // unit is one head in one window. Units of a block are neighbours in memory: windows side by side where rows of a
-// channel are contiguous (kLinear), heads of one window where a pixel's channels are (kHWC8): whole sectors are used.
+// channel are contiguous (kLinear), heads of one window where a pixel's channels are: whole sectors are used.
 #pragma once
 
 #include "../params.h"
@@ -56,8 +56,8 @@ struct Plan {
         shift(p.shift), wrap(p.wrap != 0), tokens(p.window * p.window), by_window(p.window) {
     down = static_cast<int>(ceil_div(height, window));
     across = static_cast<int>(ceil_div(width, window));
-    bool const channels_last = p.layout == Layout::kHWC8;
-    stored_channels = channels_last ? static_cast<int>(ceil_div(channels, 8)) * 8 : channels;
+    bool const channels_last = p.layout != Layout::kLinear;
+    stored_channels = p.layout == Layout::kHWC8 ? static_cast<int>(ceil_div(channels, 8)) * 8 : channels;
     pixel_stride = channels_last ? stored_channels : 1;
     channel_stride = channels_last ? 1 : int64_t{height} * width;
     image_stride = int64_t{stored_channels} * height * width;

@@ -62,7 +62,7 @@ nvinfer1::PluginFieldCollection const* FieldList::collection() noexcept {
 
 FieldReader::FieldReader(nvinfer1::PluginFieldCollection const& given) : given_(given) {}
 
-PluginField const& FieldReader::take(char const* name) {
+PluginField const* FieldReader::find(char const* name) const {
   PluginField const* found = nullptr;
   for (int32_t i = 0; i < given_.nbFields; ++i) {
     PluginField const& field = given_.fields[i];
@@ -74,6 +74,11 @@ PluginField const& FieldReader::take(char const* name) {
     }
     found = &field;
   }
+  return found;
+}
+
+PluginField const& FieldReader::take(char const* name) {
+  PluginField const* const found = find(name);
   if (found == nullptr || found->data == nullptr) {
     refuse(name, "a value", "none");
   }
@@ -106,6 +111,12 @@ void FieldReader::integers(char const* name, int32_t* values, int32_t count, Ran
       refuse(name, range_text(range), std::to_string(value));
     }
     values[i] = static_cast<int32_t>(value);
+  }
+}
+
+void FieldReader::optional(char const* name, int32_t& value, Range range) {
+  if (find(name) != nullptr) {
+    integers(name, &value, 1, range);
   }
 }
 

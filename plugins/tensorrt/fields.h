@@ -58,9 +58,12 @@ class FieldReader {
   void operator()(char const* name, float& value);
   void operator()(char const* name, int32_t& value, Range range) { integers(name, &value, 1, range); }
   void operator()(char const* name, Pair& value, Range range) { integers(name, value.data(), 2, range); }
+  // An integer that may be missing: `value` then stays as it is.
+  void optional(char const* name, int32_t& value, Range range);
   void finish() const;
 
  private:
+  nvinfer1::PluginField const* find(char const* name) const;
   nvinfer1::PluginField const& take(char const* name);
   void integers(char const* name, int32_t* values, int32_t count, Range range);
 

@@ -13,8 +13,9 @@ nvinfer1::IPluginCreatorInterface* const creators[] = {&deform_conv_2d, &dst_att
 
 #define DINN360_EXPORT extern "C" __attribute__((visibility("default")))
 
-// Called once, before any other function.
-DINN360_EXPORT void setLoggerFinder(nvinfer1::ILoggerFinder* finder) noexcept { set_logger_finder(finder); }
+// TensorRT's guide asks every library for it. What it is given is not used, and not even named by its type: log.h says
+// why.
+DINN360_EXPORT void setLoggerFinder(void*) noexcept {}
 
 // All creators of the library; they live as long as it is loaded.
 DINN360_EXPORT nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) noexcept {

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import sys
 from pathlib import Path
 
-from plugins.build import BuildError, cmake
+from plugins.build import ROOT, BuildError, cmake
 from plugins.cuda import library as kernels
 
 
@@ -24,6 +25,14 @@ def build(folder: Path, part: str, target: str) -> None:
         if missing:
             raise UnavailableError(what) from error
         raise
+
+
+def kernels_revision() -> str:
+    """Twelve hexadecimal digits of the kernels' sources, which the library's timing cache keys carry."""
+    folder = ROOT / "plugins"
+    sources = [folder / "params.h", *(p for kind in ("cu", "cuh", "h") for p in folder.glob(f"cuda/*.{kind}"))]
+    digests = sorted(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in sources)
+    return hashlib.sha256(";".join(digests).encode()).hexdigest()[:12]
 
 
 def product() -> Path:

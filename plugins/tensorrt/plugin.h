@@ -1,7 +1,8 @@
 // An operator (operators.h) as a TensorRT plugin of the V3 generation, and the creator that the registry lists.
 //
-// Nothing here needs libnvinfer at link time, and no name of a versioned namespace is used: the same source serves
-// TensorRT 10.0 to 11.x.
+// Nothing here needs libnvinfer at link time, and one binary serves TensorRT 10.0 to 11.x: every structure and every
+// virtual function that crosses the boundary has had the same size and slot in all of their headers, which
+// tests/test_tensorrt_headers.py pins.
 #pragma once
 
 #include <NvInferRuntime.h>
@@ -36,10 +37,8 @@ inline std::optional<DataType> kernel_type(nvinfer1::DataType type) {
   }
 }
 
-// How the kernels name the memory layout of an activation; none for what they cannot read.
-//
-// TensorRT's channels-last formats are kHWC8 for fp16, padded to a multiple of 8 channels, and kHWC for fp32, not
-// padded: that is the kernels' kHWC8 where the channels are a multiple of 8, and known when the engine is built.
+// How the kernels name the memory layout of an activation; none for what they cannot read. TensorRT's channels-last
+// formats are kHWC8 for fp16, filled up to a multiple of 8 channels, and kHWC for fp32, not filled up.
 inline std::optional<Layout> kernel_layout(nvinfer1::PluginTensorDesc const& tensor) {
   using nvinfer1::TensorFormat;
   bool const half = tensor.type == nvinfer1::DataType::kHALF;
@@ -49,9 +48,8 @@ inline std::optional<Layout> kernel_layout(nvinfer1::PluginTensorDesc const& ten
   if (tensor.format == TensorFormat::kHWC8 && half) {
     return Layout::kHWC8;
   }
-  int64_t const channels = tensor.dims.nbDims == 4 ? tensor.dims.d[1] : kOpen;
-  if (tensor.format == TensorFormat::kHWC && !half && channels > 0 && channels % 8 == 0) {
-    return Layout::kHWC8;
+  if (tensor.format == TensorFormat::kHWC && !half) {
+    return Layout::kHWC;
   }
   return std::nullopt;
 }
@@ -66,11 +64,13 @@ class Plugin final : public nvinfer1::IPluginV3,
   explicit Plugin(nvinfer1::PluginFieldCollection const& fields) {
     FieldReader reader(fields);
     Operator::visit(operator_, reader);
+    reader.optional(kCountField, input_count_, {Operator::kRequired, kMostInputs});
     reader.finish();
     operator_.check_fields();
     FieldText state;
     Operator::visit(operator_, state);
     state_ = std::string(Operator::kName) + " " + state.text;
+    timing_id_ = state_ + " kernels=" + DINN360_KERNELS_REVISION;
   }
 
   // ---- IPluginV3, IPluginV3OneCore
@@ -122,6 +122,7 @@ class Plugin final : public nvinfer1::IPluginV3,
         expect_rank(Operator::kInputs[i], inputs[i].nbDims);
       }
       operator_.output_shape(inputs, build, outputs[0]);
+      input_count_ = count;
       return kSuccess;
     });
   }
@@ -147,6 +148,7 @@ class Plugin final : public nvinfer1::IPluginV3,
       if (!is_empty(outputs[0].max)) {
         succeed(check(unbound(largest, inputs[0].desc, count)));
       }
+      input_count_ = count;
       return kSuccess;
     });
   }
@@ -160,7 +162,8 @@ class Plugin final : public nvinfer1::IPluginV3,
     });
   }
 
-  char const* getTimingCacheID() noexcept override { return state_.c_str(); }
+  // Measured with these kernels: others may be faster or slower.
+  char const* getTimingCacheID() noexcept override { return timing_id_.c_str(); }
   char const* getMetadataString() noexcept override { return state_.c_str(); }
 
   // ---- IPluginV3OneRuntime
@@ -169,12 +172,20 @@ class Plugin final : public nvinfer1::IPluginV3,
     return guarded<nvinfer1::PluginFieldCollection const*>(Operator::kName, nullptr, [this] {
       fields_ = FieldList();
       Operator::visit(std::as_const(operator_), fields_);
+      if (input_count_ != 0) {
+        fields_(kCountField, std::as_const(input_count_), Range{0});
+      }
       return fields_.collection();
     });
   }
 
-  // The plugin holds nothing of a context, so a copy is all that is needed.
-  nvinfer1::IPluginV3* attachToContext(nvinfer1::IPluginResourceContext*) noexcept override { return clone(); }
+  nvinfer1::IPluginV3* attachToContext(nvinfer1::IPluginResourceContext* context) noexcept override {
+    return guarded<nvinfer1::IPluginV3*>(Operator::kName, nullptr, [&] {
+      auto* const attached = new Plugin(*this);
+      attached->recorder_ = Recorder(context != nullptr ? context->getErrorRecorder() : nullptr);
+      return attached;
+    });
+  }
 
   int32_t onShapeChange(nvinfer1::PluginTensorDesc const* inputs, int32_t count,
                         nvinfer1::PluginTensorDesc const* outputs, int32_t) noexcept override {
@@ -186,7 +197,7 @@ class Plugin final : public nvinfer1::IPluginV3,
       }
       input_count_ = count;
       return kSuccess;
-    });
+    }, recorder_);
   }
 
   int32_t enqueue(nvinfer1::PluginTensorDesc const* in, nvinfer1::PluginTensorDesc const* out,
@@ -200,11 +211,12 @@ class Plugin final : public nvinfer1::IPluginV3,
         succeed(launch(params, workspace, stream));
       }
       return kSuccess;
-    });
+    }, recorder_, nvinfer1::ErrorCode::kFAILED_EXECUTION);
   }
 
  private:
   static constexpr int32_t kMostInputs = static_cast<int32_t>(std::size(Operator::kInputs));
+  static constexpr char const* kCountField = "input_count";  // in engines only: no attribute of a node
   using Sizes = std::array<nvinfer1::Dims, kMostInputs>;
 
   static bool is_count(int32_t count) { return count == Operator::kRequired || count == kMostInputs; }
@@ -255,8 +267,10 @@ class Plugin final : public nvinfer1::IPluginV3,
 
   Operator operator_;
   std::string state_;        // name and fields in one line
+  std::string timing_id_;    // the same, and which kernels
   FieldList fields_;         // what getFieldsToSerialize last gave out
-  int32_t input_count_ = 0;  // of the last onShapeChange: enqueue is not told
+  Recorder recorder_;        // of the context that the plugin is attached to
+  int32_t input_count_ = 0;  // as the engine says, or the last call that was told: enqueue is not
 };
 
 }  // namespace dinn360::tensorrt

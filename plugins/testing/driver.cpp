@@ -2,9 +2,12 @@
 // builder and its runtime do, on host memory. C functions for ctypes; driver.py is their other side.
 #include <NvInferRuntime.h>
 #include <dlfcn.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <deque>
 #include <limits>
 #include <string>
@@ -58,10 +61,10 @@ auto pointers(Tensor const* tensors, int32_t count) {
   return each(tensors, count, [](Tensor const& tensor) { return tensor.data; });
 }
 
-class Log final : public ILogger, public ILoggerFinder {
+// What the plugins said since it was last taken.
+class Lines {
  public:
-  void log(Severity, AsciiChar const* message) noexcept override { lines_ += std::string(message) + "\n"; }
-  ILogger* findLogger() override { return this; }
+  void add(std::string const& text) { lines_ += text; }
   char const* take() {
     taken_ = std::move(lines_);
     lines_.clear();
@@ -72,7 +75,57 @@ class Log final : public ILogger, public ILoggerFinder {
   std::string lines_, taken_;
 };
 
-Log the_log;
+Lines printed, recorded;
+
+// An application's error recorder, and the context that has it.
+class Recorder final : public IErrorRecorder {
+ public:
+  int32_t getNbErrors() const noexcept override { return 0; }
+  ErrorCode getErrorCode(int32_t) const noexcept override { return ErrorCode::kSUCCESS; }
+  ErrorDesc getErrorDesc(int32_t) const noexcept override { return ""; }
+  bool hasOverflowed() const noexcept override { return false; }
+  void clear() noexcept override {}
+  bool reportError(ErrorCode code, ErrorDesc what) noexcept override {
+    recorded.add("error " + std::to_string(static_cast<int32_t>(code)) + ": " + what + "\n");
+    return true;
+  }
+  RefCount incRefCount() noexcept override { return ++holders; }
+  RefCount decRefCount() noexcept override { return --holders; }
+  RefCount holders = 0;
+};
+
+Recorder the_recorder;
+
+class Context final : public IPluginResourceContext {
+ public:
+  IGpuAllocator* getGpuAllocator() const noexcept override { return nullptr; }
+  IErrorRecorder* getErrorRecorder() const noexcept override { return &the_recorder; }
+};
+
+Context the_context;
+
+// Runs `call` and keeps what it prints to stderr.
+template <class Call>
+auto listening(Call&& call) {
+  int const kept = dup(2), heard = memfd_create("stderr", 0);
+  dup2(heard, 2);
+  auto const result = call();
+  dup2(kept, 2);
+  close(kept);
+  std::string text(static_cast<size_t>(lseek(heard, 0, SEEK_END)), ' ');
+  if (pread(heard, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size())) printed.add(text);
+  close(heard);
+  return result;
+}
+
+// Stands for an ILoggerFinder of any version: whichever slot of it is called ends the process.
+struct UntouchableFinder {
+  UntouchableFinder() { std::fill(std::begin(slots), std::end(slots), &std::abort); }
+  void (**table)() = slots;
+  void (*slots[16])();
+};
+
+UntouchableFinder the_finder;
 
 // A size that knows its value and whether the plugin may.
 class Expression final : public IDimensionExpr, public apiv::VDimensionExpr {
@@ -127,21 +180,23 @@ IPluginCreatorV3One* creator(IPluginCreatorInterface* const* creators, int32_t i
 
 #define DRIVER extern "C" __attribute__((visibility("default")))
 
-// Loads `path` and hands it the log. The library's creators and their number; null, and the loader's words in the log.
+// Loads `path`. The library's creators and their number; null, and the loader's words among what was printed.
 DRIVER IPluginCreatorInterface* const* driver_open(char const* path, int32_t* count) {
   void* const library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   auto const set_finder = library != nullptr ? dlsym(library, "setLoggerFinder") : nullptr;
   auto const creators = library != nullptr ? dlsym(library, "getCreators") : nullptr;
   if (set_finder == nullptr || creators == nullptr) {
-    the_log.log(ILogger::Severity::kERROR, dlerror());
+    printed.add(dlerror());
     return nullptr;
   }
-  reinterpret_cast<void (*)(ILoggerFinder*)>(set_finder)(&the_log);
+  reinterpret_cast<void (*)(void*)>(set_finder)(&the_finder);
   return reinterpret_cast<IPluginCreatorInterface* const* (*)(int32_t&)>(creators)(*count);
 }
 
-// What the plugins logged since the last call.
-DRIVER char const* driver_log() { return the_log.take(); }
+// What the plugins wrote to stderr and to the error recorder since the last call; who holds the recorder.
+DRIVER char const* driver_printed() { return printed.take(); }
+DRIVER char const* driver_recorded() { return recorded.take(); }
+DRIVER int32_t driver_holders() { return the_recorder.holders; }
 
 DRIVER char const* driver_name(IPluginCreatorInterface* const* creators, int32_t index) {
   return creator(creators, index)->getPluginName();
@@ -159,20 +214,27 @@ DRIVER PluginFieldCollection const* driver_field_names(IPluginCreatorInterface* 
 DRIVER IPluginV3* driver_create(IPluginCreatorInterface* const* creators, int32_t index, PluginField const* fields,
                                 int32_t count, int32_t phase) {
   PluginFieldCollection const collection{count, fields};
-  return creator(creators, index)->createPlugin("layer", &collection, static_cast<TensorRTPhase>(phase));
+  return listening([&] {
+    return creator(creators, index)->createPlugin("layer", &collection, static_cast<TensorRTPhase>(phase));
+  });
 }
 DRIVER IPluginV3* driver_clone(IPluginV3* plugin) { return plugin->clone(); }
-DRIVER IPluginV3* driver_attach(IPluginV3* plugin) { return runtime(plugin)->attachToContext(nullptr); }
+DRIVER IPluginV3* driver_attach(IPluginV3* plugin, bool records) {
+  return runtime(plugin)->attachToContext(records ? &the_context : nullptr);
+}
 DRIVER void driver_destroy(IPluginV3* plugin) { delete plugin; }
 
-DRIVER char const* driver_state(IPluginV3* plugin) { return build(plugin)->getTimingCacheID(); }
+DRIVER char const* driver_state(IPluginV3* plugin) { return build(plugin)->getMetadataString(); }
+DRIVER char const* driver_timing_id(IPluginV3* plugin) { return build(plugin)->getTimingCacheID(); }
 DRIVER PluginFieldCollection const* driver_fields(IPluginV3* plugin) { return runtime(plugin)->getFieldsToSerialize(); }
 
 // The output's data type, or -1.
 DRIVER int32_t driver_output_type(IPluginV3* plugin, Tensor const* inputs, int32_t count) {
   auto const types = each(inputs, count, [](Tensor const& tensor) { return static_cast<DataType>(tensor.type); });
   DataType found{};
-  return build(plugin)->getOutputDataTypes(&found, 1, types.data(), count) == 0 ? static_cast<int32_t>(found) : -1;
+  int32_t const failed =
+      listening([&] { return build(plugin)->getOutputDataTypes(&found, 1, types.data(), count); });
+  return failed == 0 ? static_cast<int32_t>(found) : -1;
 }
 
 // Fills rank, dims and open of `output`. 0 for success.
@@ -187,7 +249,8 @@ DRIVER int32_t driver_output_shape(IPluginV3* plugin, Tensor const* inputs, int3
     return shape;
   });
   DimsExprs found{};
-  int32_t const failed = build(plugin)->getOutputShapes(shapes.data(), count, nullptr, 0, &found, 1, expressions);
+  int32_t const failed = listening(
+      [&] { return build(plugin)->getOutputShapes(shapes.data(), count, nullptr, 0, &found, 1, expressions); });
   output->rank = found.nbDims;
   output->open = 0;
   for (int32_t i = 0; i < found.nbDims; ++i) {
@@ -205,7 +268,7 @@ DRIVER bool driver_supports(IPluginV3* plugin, int32_t position, Tensor const* t
 }
 DRIVER int32_t driver_configure(IPluginV3* plugin, Tensor const* tensors, int32_t inputs) {
   auto const descs = ranges(tensors, inputs + 1);
-  return build(plugin)->configurePlugin(descs.data(), inputs, descs.data() + inputs, 1);
+  return listening([&] { return build(plugin)->configurePlugin(descs.data(), inputs, descs.data() + inputs, 1); });
 }
 DRIVER size_t driver_workspace(IPluginV3* plugin, Tensor const* tensors, int32_t inputs) {
   auto const descs = ranges(tensors, inputs + 1);
@@ -214,11 +277,13 @@ DRIVER size_t driver_workspace(IPluginV3* plugin, Tensor const* tensors, int32_t
 
 DRIVER int32_t driver_shape_change(IPluginV3* plugin, Tensor const* tensors, int32_t inputs) {
   auto const descs = exact(tensors, inputs + 1);
-  return runtime(plugin)->onShapeChange(descs.data(), inputs, descs.data() + inputs, 1);
+  return listening([&] { return runtime(plugin)->onShapeChange(descs.data(), inputs, descs.data() + inputs, 1); });
 }
 DRIVER int32_t driver_enqueue(IPluginV3* plugin, Tensor const* tensors, int32_t inputs, void* workspace) {
   auto const descs = exact(tensors, inputs + 1);
   auto const data = pointers(tensors, inputs + 1);
-  return runtime(plugin)->enqueue(descs.data(), descs.data() + inputs, data.data(), data.data() + inputs, workspace,
-                                  nullptr);
+  return listening([&] {
+    return runtime(plugin)->enqueue(descs.data(), descs.data() + inputs, data.data(), data.data() + inputs, workspace,
+                                    nullptr);
+  });
 }

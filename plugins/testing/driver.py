@@ -39,7 +39,7 @@ FieldValue = float | int | str | Sequence[int] | Array
 
 
 class PluginError(Exception):
-    """A plugin's function reported a failure; the message is what it logged."""
+    """A plugin's function reported a failure; the message is what it said, to stderr or to the error recorder."""
 
 
 class _Tensor(ctypes.Structure):
@@ -139,7 +139,7 @@ class Library:
         self._driver = ctypes.CDLL(str(driver))
         for name in ("open", "create", "clone", "attach"):
             self._function(name).restype = ctypes.c_void_p
-        for name in ("log", "name", "version", "namespace", "state"):
+        for name in ("printed", "recorded", "name", "version", "namespace", "state", "timing_id"):
             self._function(name).restype = ctypes.c_char_p
         for name in ("field_names", "fields"):
             self._function(name).restype = ctypes.POINTER(_Fields)
@@ -148,16 +148,29 @@ class Library:
         count = ctypes.c_int32()
         creators = self._function("open")(str(plugins).encode(), ctypes.byref(count))
         if creators is None:
-            raise RuntimeError(self.log())
+            raise RuntimeError(self.printed())
         self._creators = ctypes.c_void_p(creators)
         self.creators = [self._creator(i) for i in range(count.value)]
 
     def _function(self, name: str) -> Any:
         return getattr(self._driver, f"driver_{name}")
 
-    def log(self) -> str:
-        """What the plugins logged since the last call."""
-        return self._function("log")().decode().strip()
+    def printed(self) -> str:
+        """What the plugins wrote to stderr since the last call."""
+        return self._function("printed")().decode().strip()
+
+    def recorded(self) -> str:
+        """What the plugins gave to the error recorder since the last call: `error CODE: message` in each line."""
+        return self._function("recorded")().decode().strip()
+
+    def said(self) -> str:
+        """Both."""
+        return self.recorded() or self.printed()
+
+    @property
+    def recorder_holders(self) -> int:
+        """How many plugins hold the error recorder."""
+        return self._function("holders")()
 
     def _creator(self, index: int) -> tuple[str, str, str, list[str]]:
         """Name, version, namespace and field names."""
@@ -179,12 +192,12 @@ class Library:
 
     def _plugin(self, name: str, pointer: int | None) -> Plugin:
         if pointer is None:
-            raise PluginError(self.log())
+            raise PluginError(self.said())
         return Plugin(self, name, pointer)
 
 
 class Plugin:
-    """An IPluginV3. Its methods raise PluginError with what the plugin logged when its function reports a failure.
+    """An IPluginV3. Its methods raise PluginError with what the plugin said when its function reports a failure.
 
     `tensors` are the inputs, then the output.
     """
@@ -200,19 +213,24 @@ class Plugin:
 
     def _succeed(self, status: int) -> None:
         if status != 0:
-            raise PluginError(self._library.log())
+            raise PluginError(self._library.said())
 
     @property
     def state(self) -> str:
-        """Name and fields in one line: the suffix of the timing cache's key."""
+        """Name and fields in one line."""
         return self._call("state").decode()
+
+    @property
+    def timing_id(self) -> str:
+        """The suffix of the timing cache's key."""
+        return self._call("timing_id").decode()
 
     def clone(self) -> Plugin:
         return self._library._plugin(self._name, self._call("clone"))
 
-    def attach(self) -> Plugin:
-        """The plugin of an execution context."""
-        return self._library._plugin(self._name, self._call("attach"))
+    def attach(self, records: bool = False) -> Plugin:
+        """The plugin of an execution context. records: the application gave the context an error recorder."""
+        return self._library._plugin(self._name, self._call("attach", records))
 
     def through_engine(self) -> Plugin:
         """The plugin that a runtime makes of what this one writes into an engine."""

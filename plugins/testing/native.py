@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-LINEAR, HWC8 = 0, 1
+LINEAR, HWC8, HWC = 0, 1, 2
 _TYPES = {np.dtype(np.float32): 0, np.dtype(np.float16): 1}
 _INT, _POINTER = ctypes.c_int32, ctypes.c_void_p
 
@@ -54,8 +54,15 @@ def to_hwc8(x: Array) -> Array:
 
 
 def from_hwc8(x: Array, channels: int) -> Array:
-    """The inverse of `to_hwc8`."""
+    """The inverse of `to_hwc8`, and of HWC."""
     return np.ascontiguousarray(x[..., :channels].transpose(0, 3, 1, 2))
+
+
+def arranged(x: Array, layout: int) -> Array:
+    """(B,C,H,W) as it lies in memory in a layout."""
+    if layout == HWC8:
+        return to_hwc8(x)
+    return np.ascontiguousarray(x if layout == LINEAR else x.transpose(0, 2, 3, 1))
 
 
 def deform_conv_params(
@@ -84,16 +91,14 @@ def deform_conv_params(
     out_width = (width + 2 * pad[1] - dilation[1] * (columns - 1) - 1) // stride[1] + 1
     if offset.shape[2:] != (out_height, out_width):
         raise ValueError(f"offset: expected {out_height}x{out_width} pixels, found {offset.shape}")
-    arrange = to_hwc8 if layout == HWC8 else np.ascontiguousarray
-    padded = -(-out_channels // 8) * 8
-    shape = (batch, out_height, out_width, padded) if layout == HWC8 else (batch, out_channels, out_height, out_width)
-    y = np.full(shape, np.nan, x.dtype)
+    y = arranged(np.empty((batch, out_channels, out_height, out_width), x.dtype), layout)
+    y.fill(np.nan)
     keep = [
-        arrange(x),
-        arrange(offset),
+        arranged(x, layout),
+        arranged(offset, layout),
         np.ascontiguousarray(weight),
         np.ascontiguousarray(bias),
-        None if mask is None else arrange(mask),
+        None if mask is None else arranged(mask, layout),
     ]
     params = DeformConvParams(
         *map(_address, keep), y.ctypes.data,
@@ -119,8 +124,7 @@ def dst_attention_params(
 ) -> tuple[DstAttentionParams, Array, list[Array | None]]:
     """Parameters of one call, its y in `layout` (filled with NaN), and the arrays to keep alive meanwhile."""
     batch, channels, height, width = q.shape
-    arrange = to_hwc8 if layout == HWC8 else np.ascontiguousarray
-    keep: list[Array | None] = [arrange(q), arrange(k), arrange(v), np.ascontiguousarray(bias)]
+    keep: list[Array | None] = [*(arranged(a, layout) for a in (q, k, v)), np.ascontiguousarray(bias)]
     keep += [None if a is None else np.ascontiguousarray(a) for a in (scale, offset)]
     y = np.full(keep[0].shape, np.nan, q.dtype)  # type: ignore[union-attr]
     params = DstAttentionParams(

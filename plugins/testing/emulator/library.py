@@ -80,7 +80,7 @@ def _call(function: str, params: Any, y: Array, channels: int) -> tuple[Array, R
         raise ValueError(why.decode())
     if report.message():
         raise KernelError(report.message())
-    if params.layout == native.HWC8:
+    if params.layout != native.LINEAR:
         if np.any(y[..., channels:]):
             raise KernelError("the channels that fill y up to a multiple of 8 are not zero")
         y = native.from_hwc8(y, channels)
