@@ -102,6 +102,19 @@ def test_every_option_of_tensorrt_rtx(up: Path) -> None:
 
 
 @rtx
+def test_an_engine_of_one_size(down: Path) -> None:
+    """The network itself has the size, so that nothing in it is open."""
+    code, output = run(
+        "build", "--onnx", down, "--target", "rtx", "--size", "512x256", "--batch", "2", "--compute-capability", "8.6"
+    )
+    assert code == 0 and "hr 2x3x256x512 to 2x3x256x512" in output
+    manifest = read_manifest(down.with_suffix(".engine"))
+    assert manifest.profile.fixed and manifest.tile == (256, 512)
+    assert manifest.inputs == (IO("hr", "float32", (2, 3, 256, 512)),)
+    assert manifest.outputs == (IO("lr", "float32", (2, 3, 128, 256)),)
+
+
+@rtx
 def test_an_input_with_a_default_stays_an_input(tmp_path: Path) -> None:
     """The parser alone would make a constant of it."""
     weight = numpy_helper.from_array(np.array([3], np.int64), "rows")

@@ -44,7 +44,9 @@ def test_deform_conv(case: str, type_: Any, layout: str) -> None:
 @pytest.mark.parametrize("options", [dict(channels=16, out=8), dict(channels=12, out=10, mask=True), dict(fields=8)])
 def test_deform_conv_with_the_channels_last_and_not_filled_up(options: dict[str, Any]) -> None:
     """TensorRT's fp32 form: offsets of 18 channels, which 16 bytes do not divide, beside images that they do."""
-    arrays, options = convolution(np.float32, **dict(channels=16, out=16, size=(5, 11), wrap=True, mask=False) | options)
+    arrays, options = convolution(
+        np.float32, **dict(channels=16, out=16, size=(5, 11), wrap=True, mask=False) | options
+    )
     got, _ = deform_conv(*arrays, **options, layout=HWC)
     expected = expected_deform_conv(*arrays, **options)  # type: ignore[arg-type]
     assert_close(got, expected, expected, "not filled up")

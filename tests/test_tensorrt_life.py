@@ -219,11 +219,7 @@ def test_a_wrong_number_of_inputs_is_refused(plugins: Library, name: str) -> Non
 
 @pytest.mark.parametrize(
     ("case", "type_", "format"),
-    [
-        (case, *kind)
-        for case in CONVOLUTIONS
-        for kind in (LINEAR_32, CHANNELS_LAST_32, LINEAR_16, CHANNELS_LAST_16)
-    ],
+    [(case, *kind) for case in CONVOLUTIONS for kind in (LINEAR_32, CHANNELS_LAST_32, LINEAR_16, CHANNELS_LAST_16)],
 )
 def test_the_life_of_a_convolution(plugins: Library, case: str, type_: Any, format: int) -> None:
     arrays, options = convolution(type_, **CONVOLUTIONS[case])

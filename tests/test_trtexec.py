@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import save_graph
-from engine_files import SMALL, options, plugin_graph
+from engine_files import SMALL, free_values, options, plugin_graph, save
+from onnx import TensorProto, helper
 
+from engines.building.build import BuildOptions, build_engine
 from engines.building.trtexec import adopt_engine, trtexec_command
 from engines.cli import main
 from engines.engine_file.manifest import read_manifest
-from engines.engine_file.profile import sizes_for
+from engines.engine_file.profile import Profile, profile_for, sizes_for
+from engines.onnx_file import read_onnx
 from engines.support.errors import UserError
 from engines.support.files import sha256_of
-from engines.targets import find_target
+from engines.targets import Size, find_target
 
 
 @pytest.mark.parametrize(("version", "typed"), [("10.3", True), ("10.16", True), ("11.4", False)])
@@ -94,3 +99,87 @@ def test_the_trtexec_line_of_the_jetson_page(tmp_path: Path, monkeypatch: pytest
     arguments = ["--onnx", "x4/up.onnx", "--target", "jetson-agx-orin", "--plugins", "x4/libdinn360_trt.so"]
     result = CliRunner().invoke(main, ["build", *arguments, "--print-trtexec", "--tensorrt", "10.3.0"])
     assert result.exit_code == 0 and result.output.strip() == shown
+
+
+def deform_conv_graph(path: Path, channels: int = 32, dtype: int = TensorProto.FLOAT) -> Path:
+    """A graph of --ops standard with one DeformConv of 3x3 taps, as far as a builder's checks read it."""
+    inputs, outputs = free_values("hr"), free_values("lr")
+    weight = helper.make_tensor("w", dtype, [16, channels, 3, 3], np.zeros(16 * channels * 9, np.float32))
+    node = helper.make_node("DeformConv", ["hr", "w", "offset"], ["lr"], "the_node", group=1)
+    return save([node], inputs, outputs, [weight], {**SMALL, "ops": "standard"}, path)
+
+
+def sized(size: Size | None, **changes: Any) -> BuildOptions:
+    orin = find_target("jetson-agx-orin")
+    return options(target=orin, sizes=sizes_for(orin, only=size), **changes)
+
+
+def test_deform_conv_is_refused_for_a_range_of_sizes(tmp_path: Path) -> None:
+    """TensorRT's own plugin would compute its workspace of sizes that are not there."""
+    graph = deform_conv_graph(tmp_path / "down.onnx")
+    refused = r"node the_node \(DeformConv\): .* a range of sizes; use a graph of --ops plugin or primitive, or give .*"
+    refused += r"--size, found hr 1x3x64x128 to 1x3x3840x7680"
+    with pytest.raises(UserError, match=refused):
+        trtexec_command(graph, Path("x"), sized(None), "10.3")
+    with pytest.raises(UserError, match=refused):
+        build_engine(graph, tmp_path / "x.engine", sized(None))
+
+
+def test_deform_conv_of_one_size_that_fits_is_built(tmp_path: Path) -> None:
+    graph = deform_conv_graph(tmp_path / "down.onnx")
+    line = trtexec_command(graph, Path("x"), sized((1920, 3840)), "10.10")
+    assert "--minShapes=hr:1x3x1920x3840 --optShapes=hr:1x3x1920x3840 --maxShapes=hr:1x3x1920x3840" in line
+    # 32*9 values of 4 bytes for each of (1920*3840)/4 pixels are 2.12e9 bytes, and 2^31 the end.
+    with pytest.raises(UserError, match=r"its workspace would be up to 8493465600 bytes, and TensorRT's own plugin"):
+        trtexec_command(graph, Path("x"), sized((3840, 7680)), "10.10")
+    half = deform_conv_graph(tmp_path / "half.onnx", 60, TensorProto.FLOAT16)
+    trtexec_command(half, Path("x"), sized((1920, 3840)), "10.3")
+    # What is missing for a build here is TensorRT, and no longer the size.
+    with pytest.raises(UserError, match="needs the package tensorrt|needs an NVIDIA GPU"):
+        build_engine(graph, tmp_path / "x.engine", sized((1920, 3840)))
+
+
+def test_deform_conv_by_a_trtexec_that_leaves_sizes_open_is_refused(tmp_path: Path) -> None:
+    """From 10.11 on the plugin multiplies -1 where the network leaves a size open, whatever the profile says."""
+    graph = deform_conv_graph(tmp_path / "down.onnx")
+    for version in ("10.11", "10.13.3", "11.1"):
+        with pytest.raises(UserError, match=r"from TensorRT 10\.11 on .* use a graph of --ops plugin or primitive"):
+            trtexec_command(graph, Path("x"), sized((1920, 3840)), version)
+
+
+def test_one_size(tmp_path: Path) -> None:
+    orin = find_target("jetson-agx-orin")
+    up = save_graph(tmp_path / "up.onnx", "up", {**SMALL, "direction": "up", "scale": "4"})
+    profile = profile_for(read_onnx(up), sizes_for(orin, batch=2, only=(1920, 3840)))
+    assert profile == Profile("lr", *[(2, 3, 480, 960)] * 3) and profile.fixed
+    assert not profile.admits((1, 3, 480, 960))
+    for message, wrong in {
+        "--opt: expected none beside --size 3840x1920, found 1024x512": {"opt": (512, 1024)},
+        "--max: expected none beside --size 3840x1920, found 1024x512": {"maximum": (512, 1024)},
+        r"--size: expected at least 128x64 \(width x height\), found 64x64": {"only": (64, 64)},
+    }.items():
+        with pytest.raises(UserError, match=message):
+            sizes_for(orin, **{"only": (1920, 3840), **wrong})
+
+
+def test_a_serialised_library_needs_a_version_compatible_engine(tmp_path: Path) -> None:
+    """TensorRT writes no library into any other engine, and says nothing."""
+    graph = plugin_graph(tmp_path / "down.onnx")
+    chosen = sized(None, plugins=Path("libdinn360_trt.so"), serialize_plugins=True)
+    message = "--serialize-plugins: expected --version-compatible beside it"
+    with pytest.raises(UserError, match=message):
+        trtexec_command(graph, Path("x"), chosen, "10.3")
+    with pytest.raises(UserError, match=message):
+        build_engine(graph, tmp_path / "x.engine", chosen)
+    with pytest.raises(UserError, match=message):
+        adopt_engine(graph, tmp_path / "x.engine", chosen, "10.3.0")
+
+
+def test_same_compute_capability_came_with_10_9(tmp_path: Path) -> None:
+    graph = save_graph(tmp_path / "down.onnx", "down", SMALL)
+    chosen = sized(None, hardware="same-compute-capability")
+    with pytest.raises(UserError, match="--hardware-compatible same-.*: expected TensorRT 10.9 or newer, found 10.3.0"):
+        trtexec_command(graph, Path("x"), chosen, "10.3.0")
+    for version in ("10.9", "10.16", "11.1"):
+        line = trtexec_command(graph, Path("x"), chosen, version)
+        assert "--hardwareCompatibilityLevel=sameComputeCapability" in line

@@ -16,11 +16,12 @@ from typing import Any, Literal
 import numpy as np
 
 from engines.building.progress import BuildProgress, monitor
+from engines.building.stock_deform_conv import check_deform_convs
 from engines.engine_file.manifest import IO, Default, Manifest, PluginLibrary, write_manifest
-from engines.engine_file.profile import Profile, Sizes, profile_for
+from engines.engine_file.profile import Profile, Sizes, factor_of, profile_for
 from engines.nvidia import cuda
 from engines.nvidia.tensorrt_package import PLUGIN_DOMAIN, PLUGIN_LIBRARY, TensorRT, import_tensorrt
-from engines.onnx_file import OnnxFile, OnnxNode, read_onnx
+from engines.onnx_file import OnnxFile, OnnxNode, OnnxTensor, read_onnx
 from engines.support.errors import UserError
 from engines.support.files import atomic_path, os_reason, sha256_of
 from engines.targets import Target
@@ -75,12 +76,14 @@ def build_engine(onnx: Path, out: Path, options: BuildOptions, progress: BuildPr
     graph = read_onnx(onnx)
     capabilities = check_graph(graph, options)
     profile = profile_for(graph, options.sizes)
+    check_deform_convs(graph, profile, factor_of(graph))
     package = import_tensorrt(options.target.runtime, f"--target {options.target.key}")
     device = None if package.runtime == "tensorrt_rtx" else _build_device(options.target)
     if options.plugins is not None:
         package.load_plugins(options.plugins)
     builder = _builder(package)
     network = _parse(package, builder, graph)
+    _fix_sizes(network, profile)
     optional = _free_defaults(package, network, graph)
     config = builder.create_builder_config()
     _configure(package, config, options, capabilities)
@@ -130,6 +133,10 @@ def check_graph(graph: OnnxFile, options: BuildOptions) -> tuple[str, ...]:
     for option, given in (("--serialize-plugins", options.serialize_plugins), ("--plugins", options.plugins)):
         if given and not plugins:
             raise UserError(f"{option}: expected a graph of --ops plugin, found none of its nodes in {graph.path}")
+    if options.serialize_plugins and not options.version_compatible:
+        raise UserError(
+            "--serialize-plugins: expected --version-compatible beside it; TensorRT puts libraries into no other engine"
+        )
     if rtx and options.timing_cache is not None:
         raise UserError("--timing-cache: TensorRT-RTX measures nothing at build time; it keeps a runtime cache instead")
     if rtx and options.hardware != "none":
@@ -179,7 +186,7 @@ def describe(
         tile=options.sizes.maximum,
         profile=profile,
         plugin_library=_plugin_library(graph, options),
-        inputs=tuple(_graph_io(tensor) for tensor in graph.inputs),
+        inputs=tuple(_input_io(tensor, profile) for tensor in graph.inputs),
         outputs=outputs or tuple(_graph_io(tensor) for tensor in graph.outputs),
         optional=optional,
         layers=layers,
@@ -244,6 +251,14 @@ def _parse(package: TensorRT, builder: Any, graph: OnnxFile) -> Any:
     if not parser.parse_from_file(str(graph.path)):
         raise UserError(f"{graph.path}: {package.name} cannot take {_parser_error(package, parser, graph)}")
     return network
+
+
+def _fix_sizes(network: Any, profile: Profile) -> None:
+    """Give the network the one shape of its profile: a builder folds what depends on it, and tunes for it alone."""
+    if profile.fixed:
+        for index in range(network.num_inputs):
+            if network.get_input(index).name == profile.input:
+                network.get_input(index).shape = profile.maximum
 
 
 def _free_defaults(package: TensorRT, network: Any, graph: OnnxFile) -> tuple[Default, ...]:
@@ -354,7 +369,11 @@ def _io(tensor: Any) -> IO:
     return IO(tensor.name, _dtype(tensor.dtype), tuple(tensor.shape))
 
 
-def _graph_io(tensor: Any) -> IO:
+def _input_io(tensor: OnnxTensor, profile: Profile) -> IO:
+    return IO(tensor.name, tensor.dtype, profile.maximum) if profile.fixed else _graph_io(tensor)
+
+
+def _graph_io(tensor: OnnxTensor) -> IO:
     return IO(tensor.name, tensor.dtype, tuple(d if isinstance(d, int) else -1 for d in tensor.shape))
 
 

@@ -7,12 +7,14 @@ import shlex
 from pathlib import Path
 
 from engines.building.build import BuildOptions, check_graph, describe
+from engines.building.stock_deform_conv import check_deform_convs
 from engines.engine_file.manifest import Manifest, write_manifest
-from engines.engine_file.profile import profile_for, text
+from engines.engine_file.profile import factor_of, profile_for, text
 from engines.onnx_file import read_onnx
 from engines.support.errors import UserError
 
 _VERBOSITY = {"none": "none", "layer-names": "layer_names_only", "detailed": "detailed"}
+SAME_COMPUTE_CAPABILITY = (10, 9)  # the first whose trtexec and builder know this level; older ones throw
 _HARDWARE = {"ampere-plus": "ampere+", "same-compute-capability": "sameComputeCapability"}
 
 
@@ -28,12 +30,15 @@ def trtexec_command(onnx: Path, out: Path, options: BuildOptions, version: str) 
     """
     if options.target.runtime != "tensorrt":
         raise UserError(f"--print-trtexec: expected a TensorRT target, found {options.target.key}, which builds here")
-    major = _major(version)
+    number = _number(version)
+    if options.hardware == "same-compute-capability" and number < SAME_COMPUTE_CAPABILITY:
+        raise UserError(f"--hardware-compatible {options.hardware}: expected TensorRT 10.9 or newer, found {version}")
     graph = read_onnx(onnx)
     check_graph(graph, options)
     profile = profile_for(graph, options.sizes)
+    check_deform_convs(graph, profile, factor_of(graph), number)
     words = ["trtexec", f"--onnx={onnx}", f"--saveEngine={out}"]
-    if major == 10:
+    if number < (11,):
         words.append("--stronglyTyped")  # TensorRT 11 has no other networks, and no such flag
     shapes = {"min": profile.minimum, "opt": profile.optimum, "max": profile.maximum}
     words += [f"--{kind}Shapes={profile.input}:{text(shape)}" for kind, shape in shapes.items()]
@@ -68,16 +73,17 @@ def adopt_engine(onnx: Path, engine: Path, options: BuildOptions, version: str) 
     Raises:
         UserError: a file is missing, or the graph or an option does not fit the target.
     """
-    _major(version)
+    number = _number(version)
     graph = read_onnx(onnx)
     capabilities = check_graph(graph, options)
     profile = profile_for(graph, options.sizes)
+    check_deform_convs(graph, profile, factor_of(graph), number)
     manifest = describe(graph, engine, options, capabilities, profile, version=version, gpu="", layers={})
     write_manifest(engine, manifest)
     return manifest
 
 
-def _major(version: str) -> int:
+def _number(version: str) -> tuple[int, ...]:
     if not re.fullmatch(r"\d+(\.\d+)+", version) or int(version.split(".")[0]) < 10:
         raise UserError(f"--tensorrt: expected a version of TensorRT 10 or newer, such as 10.3.0, found {version!r}")
-    return int(version.split(".")[0])
+    return tuple(map(int, version.split(".")))

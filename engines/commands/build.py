@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=PATH, help="Engine file; default: beside the graph, with the suffix .engine.")
 @click.option("--opt", type=SIZE, help="Size in HR pixels to tune for, WIDTHxHEIGHT; default: the target's.")
 @click.option("--max", "maximum", type=SIZE, help="Largest size in HR pixels; default: the target's tile.")
+@click.option("--size", type=SIZE, help="The one size that runs, in HR pixels, in place of --opt and --max.")
 @click.option("--batch", type=int, default=1, show_default=True, help="Largest batch.")
 @click.option("--compute-capability", "capabilities", multiple=True, help="One of the target's; may be repeated. [rtx]")
 @click.option("--plugins", type=PATH, help="Plugin library libdinn360_trt.so, for graphs of --ops plugin.")
@@ -56,6 +57,7 @@ def build(
     out: Path | None,
     opt: Size | None,
     maximum: Size | None,
+    size: Size | None,
     batch: int,
     capabilities: tuple[str, ...],
     plugins: Path | None,
@@ -80,7 +82,7 @@ def build(
     device = find_target(target)
     options = BuildOptions(
         target=device,
-        sizes=sizes_for(device, opt, maximum, batch),
+        sizes=sizes_for(device, opt, maximum, batch, size),
         capabilities=capabilities,
         plugins=plugins,
         serialize_plugins=serialize_plugins,

@@ -24,6 +24,11 @@ class Profile:
     def __str__(self) -> str:
         return f"{self.input} {text(self.minimum)} to {text(self.maximum)}, tuned for {text(self.optimum)}"
 
+    @property
+    def fixed(self) -> bool:
+        """Whether one shape is all that runs."""
+        return self.minimum == self.maximum
+
     def admits(self, shape: Shape) -> bool:
         """Whether an array of this shape can be given to the engine."""
         ranges = zip(self.minimum, shape, self.maximum, strict=True)
@@ -32,18 +37,29 @@ class Profile:
 
 @dataclass(frozen=True)
 class Sizes:
-    """(height, width) in HR pixels of the smallest, the tuned and the largest image, and the largest batch."""
+    """(height, width) in HR pixels of the smallest, the tuned and the largest image, and the largest batch.
+
+    fixed: whether that is one size, and every batch the largest.
+    """
 
     minimum: Size
     optimum: Size
     maximum: Size
     batch: int
+    fixed: bool = False
 
 
-def sizes_for(target: Target, opt: Size | None = None, maximum: Size | None = None, batch: int = 1) -> Sizes:
+def sizes_for(
+    target: Target,
+    opt: Size | None = None,
+    maximum: Size | None = None,
+    batch: int = 1,
+    only: Size | None = None,
+) -> Sizes:
     """The sizes of a target, with the user's in their place.
 
     A maximum without a tuned size lowers that to itself; a tuned size without a maximum raises that to itself.
+    only: the one size that runs, in place of all others, which lets a builder choose kernels for it alone.
 
     Raises:
         UserError: the batch is no number of at least 1, or a size is smaller than the smallest or larger than
@@ -51,6 +67,13 @@ def sizes_for(target: Target, opt: Size | None = None, maximum: Size | None = No
     """
     if batch < 1:
         raise UserError(f"--batch: expected a number of at least 1, found {batch}")
+    if only is not None:
+        for option, size in (("--opt", opt), ("--max", maximum)):
+            if size is not None:
+                raise UserError(f"{option}: expected none beside --size {_size(only)}, found {_size(size)}")
+        if only[0] < MINIMUM[0] or only[1] < MINIMUM[1]:
+            raise UserError(f"--size: expected at least {_size(MINIMUM)} (width x height), found {_size(only)}")
+        return Sizes(only, only, only, batch, fixed=True)
     top = maximum or _larger(target.tile, opt or target.opt)
     tuned = opt or _smaller(target.opt, top)
     for option, size, low, high in (("--max", top, MINIMUM, top), ("--opt", tuned, MINIMUM, top)):
@@ -70,10 +93,11 @@ def profile_for(graph: OnnxFile, sizes: Sizes) -> Profile:
         names = ", ".join(tensor.name for tensor in graph.inputs) or "none"
         raise UserError(f"{graph.path}: expected a graph with one input, found {names}")
     (tensor,) = graph.inputs
-    factor = _factor(graph)
+    factor = factor_of(graph)
+    least = sizes.batch if sizes.fixed else 1
     shapes = [
         _shape(graph, tensor, batch, size, factor)
-        for batch, size in ((1, sizes.minimum), (1, sizes.optimum), (sizes.batch, sizes.maximum))
+        for batch, size in ((least, sizes.minimum), (least, sizes.optimum), (sizes.batch, sizes.maximum))
     ]
     return Profile(tensor.name, *shapes)
 
@@ -96,8 +120,12 @@ def text(shape: Shape) -> str:
     return "x".join(map(str, shape))
 
 
-def _factor(graph: OnnxFile) -> int:
-    """HR pixels for each pixel of the input, along one side."""
+def factor_of(graph: OnnxFile) -> int:
+    """HR pixels for each pixel of the input, along one side.
+
+    Raises:
+        UserError: the graph is none of ours.
+    """
     direction, scale = graph.metadata.get("direction"), graph.metadata.get("scale", "")
     if direction not in ("down", "up") or not scale.isdecimal() or int(scale) < 2:
         found = f"direction {direction!r} and scale {scale!r}"
