@@ -2,8 +2,8 @@
 
 TensorRT imports an ONNX DeformConv as ModulatedDeformConv2d of its plugin library, whose workspace holds the unrolled
 columns. `getWorkspaceSize` of plugin/modulatedDeformConvPlugin multiplies C*kh*kw*Ho*Wo*element in 32 bits up to
-TensorRT 10.10; from 10.11 on it takes the sizes from `desc.dims`, where a size that the network leaves open is -1, so that
-`enqueue` writes far beyond a workspace of some bytes.
+TensorRT 10.10; from 10.11 on it takes the sizes from `desc.dims`, where a size that the network leaves open is -1, so
+that `enqueue` writes far beyond a workspace of some bytes.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def check_deform_convs(graph: OnnxFile, profile: Profile, factor: int, tensorrt:
         size = pixels * _column(graph, node)  # images of a batch come one after another
         if size >= LIMIT:
             raise UserError(
-                f"{graph.path}: node {node.name} (DeformConv): its workspace would be up to {size} bytes, and TensorRT's "
-                f"own plugin counts to {LIMIT - 1}; {INSTEAD}, a smaller --size, or --precision fp16"
+                f"{graph.path}: node {node.name} (DeformConv): its workspace would be up to {size} bytes, and "
+                f"TensorRT's own plugin counts to {LIMIT - 1}; {INSTEAD}, a smaller --size, or --precision fp16"
             )
 
 

@@ -105,7 +105,7 @@ __global__ void pack_weights(Global<T const> weight, Global<T const> bias, Globa
 }
 
 template <class T>
-Task<T> make_task(DeformConvParams const& p, Plan const& plan, void* workspace) {
+Task<T> make_task(DeformConvParams const& p, Plan const& plan, void const* workspace) {
   int64_t const inside = int64_t{p.height} * p.width, outside = int64_t{p.out_height} * p.out_width;
   int64_t const fields = int64_t{p.offset_groups} * plan.taps;
   bool const linear = p.layout == Layout::kLinear;
@@ -114,7 +114,7 @@ Task<T> make_task(DeformConvParams const& p, Plan const& plan, void* workspace) 
   task.offset = {static_cast<T const*>(p.offset)};
   task.mask = {static_cast<T const*>(p.mask)};
   task.weight = {static_cast<T const*>(workspace)};
-  task.bias = {reinterpret_cast<float const*>(static_cast<unsigned char*>(workspace) + packed_weights(plan, p))};
+  task.bias = {reinterpret_cast<float const*>(static_cast<unsigned char const*>(workspace) + packed_weights(plan, p))};
   task.y = {static_cast<T*>(p.y)};
   task.x_at = strides(p.layout, p.channels, inside);
   task.offset_at = strides(p.layout, 2 * fields, outside);
@@ -164,20 +164,29 @@ dim3 grid(DeformConvParams const& params, Plan const& plan) {
               static_cast<uint32_t>(params.batch * params.groups));
 }
 
+char const* last_error() {
+  cudaError_t const error = cudaGetLastError();
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
 template <class T>
-char const* run(DeformConvParams const& params, Plan const& plan, void* workspace, Stream stream) {
-  Task<T> const task = make_task<T>(params, plan, workspace);
+char const* pack(DeformConvParams const& params, Plan const& plan, void* workspace, Stream stream) {
   int64_t const eights = plan.weights(params.groups) / 8, biases = plan.biases(params.groups);
   uint32_t const threads = 256;
   auto const blocks = static_cast<uint32_t>(ceil_div(eights > biases ? eights : biases, threads));
   Global<T const> const weight{static_cast<T const*>(params.weight)}, bias{static_cast<T const*>(params.bias)};
-  Global<T> const packed{const_cast<T*>(task.weight.pointer)};
-  Global<float> const packed_bias{const_cast<float*>(task.bias.pointer)};
+  Global<T> const packed{static_cast<T*>(workspace)};
+  Global<float> const packed_bias{
+      reinterpret_cast<float*>(static_cast<unsigned char*>(workspace) + packed_weights(plan, params))};
   DINN360_LAUNCH(pack_weights<T>, dim3(blocks), dim3(threads), 0, stream, weight, bias, packed, packed_bias, plan,
                  eights, biases);
-  start(task, grid(params, plan), stream);
-  cudaError_t const error = cudaGetLastError();
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+  return last_error();
+}
+
+template <class T>
+char const* run(DeformConvParams const& params, Plan const& plan, void const* workspace, Stream stream) {
+  start(make_task<T>(params, plan, workspace), grid(params, plan), stream);
+  return last_error();
 }
 
 }  // namespace
@@ -228,12 +237,25 @@ size_t workspace_size(DeformConvParams const& params) {
   return deform::packed_weights(plan, params) + static_cast<size_t>(plan.biases(params.groups)) * sizeof(float);
 }
 
-char const* launch(DeformConvParams const& params, void* workspace, Stream stream) {
+char const* pack(DeformConvParams const& params, void* workspace, Stream stream) {
+  if (!params.weight || !params.bias || !workspace) return "DeformConv2d: weight, bias or workspace is null";
+  deform::Plan const plan = deform::plan(params);
+  return params.type == DataType::kHalf ? deform::pack<__half>(params, plan, workspace, stream)
+                                        : deform::pack<float>(params, plan, workspace, stream);
+}
+
+char const* launch_packed(DeformConvParams const& params, void const* workspace, Stream stream) {
   if (char const* const why = check(params)) return why;
   if (!workspace) return "DeformConv2d: the workspace is null";
   deform::Plan const plan = deform::plan(params);
   return params.type == DataType::kHalf ? deform::run<__half>(params, plan, workspace, stream)
                                         : deform::run<float>(params, plan, workspace, stream);
+}
+
+char const* launch(DeformConvParams const& params, void* workspace, Stream stream) {
+  if (char const* const why = check(params)) return why;
+  if (char const* const why = pack(params, workspace, stream)) return why;
+  return launch_packed(params, workspace, stream);
 }
 
 }  // namespace dinn360

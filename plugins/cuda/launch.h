@@ -20,6 +20,12 @@ size_t workspace_size(DeformConvParams const& params);
 size_t workspace_size(DstAttentionParams const& params);
 
 const char* launch(DeformConvParams const& params, void* workspace, Stream stream);
+
+// The same in two steps, for weights that do not change: what `pack` puts into the workspace depends on weight, bias,
+// their sizes, groups, type and layout, and serves calls of any image that may run at the same time.
+const char* pack(DeformConvParams const& params, void* workspace, Stream stream);
+const char* launch_packed(DeformConvParams const& params, void const* workspace, Stream stream);
+
 const char* launch(DstAttentionParams const& params, void* workspace, Stream stream);
 
 }  // namespace dinn360

@@ -65,6 +65,31 @@ size_t Attributes::output_count() const {
   return count;
 }
 
+namespace {
+
+OrtStatus* describe(OrtApi const* api, OrtValue const* value, size_t index, Tensor* tensor) {
+  OrtTensorTypeAndShapeInfo* info = nullptr;
+  DINN360_TRY(api->GetTensorTypeAndShape(value, &info));
+  OrtStatus* status = api->GetTensorElementType(info, &tensor->type);
+  if (status == nullptr) status = api->GetDimensionsCount(info, &tensor->rank);
+  if (status == nullptr && tensor->rank > kMaxRank) status = error(api, "input %zu: too many dimensions", index);
+  if (status == nullptr) status = api->GetDimensions(info, tensor->shape, tensor->rank);
+  api->ReleaseTensorTypeAndShapeInfo(info);
+  DINN360_TRY(status);
+  // The C API has no reader for data that is not changed.
+  return api->GetTensorMutableData(const_cast<OrtValue*>(value), &tensor->data);
+}
+
+}  // namespace
+
+OrtStatus* Attributes::constant(size_t index, Tensor* tensor) const {
+  *tensor = Tensor();
+  int constant = 0;
+  OrtValue const* value = nullptr;
+  DINN360_TRY(api_->KernelInfoGetConstantInput_tensor(info_, index, &constant, &value));
+  return constant != 0 && value != nullptr ? describe(api_, value, index, tensor) : nullptr;
+}
+
 OrtStatus* Context::input(size_t index, Tensor* tensor) const {
   *tensor = Tensor();
   size_t count = 0;
@@ -72,17 +97,7 @@ OrtStatus* Context::input(size_t index, Tensor* tensor) const {
   if (index >= count) return nullptr;
   OrtValue const* value = nullptr;
   DINN360_TRY(api_->KernelContext_GetInput(context_, index, &value));
-  if (value == nullptr) return nullptr;
-  OrtTensorTypeAndShapeInfo* info = nullptr;
-  DINN360_TRY(api_->GetTensorTypeAndShape(value, &info));
-  OrtStatus* status = api_->GetTensorElementType(info, &tensor->type);
-  if (status == nullptr) status = api_->GetDimensionsCount(info, &tensor->rank);
-  if (status == nullptr && tensor->rank > kMaxRank) status = error(api_, "input %zu: too many dimensions", index);
-  if (status == nullptr) status = api_->GetDimensions(info, tensor->shape, tensor->rank);
-  api_->ReleaseTensorTypeAndShapeInfo(info);
-  DINN360_TRY(status);
-  // The C API has no reader for data that is not changed.
-  return api_->GetTensorMutableData(const_cast<OrtValue*>(value), &tensor->data);
+  return value != nullptr ? describe(api_, value, index, tensor) : nullptr;
 }
 
 OrtStatus* Context::input(size_t index, const char* name, size_t rank, Tensor* tensor) const {

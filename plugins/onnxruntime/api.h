@@ -46,6 +46,8 @@ class Attributes {
   // The place in `names` of a string.
   OrtStatus* read(const char* name, const char* const* names, size_t count, int32_t* index) const;
   size_t output_count() const;
+  // An input that is a constant of the graph, where the provider keeps it; no data for any other.
+  OrtStatus* constant(size_t index, Tensor* tensor) const;
 
  private:
   OrtApi const* api_;

@@ -35,6 +35,27 @@ OrtStatus* DeformConvNode::load(Attributes const& attributes) {
                                         "positive numbers; pads: expected none below zero");
 }
 
+OrtStatus* DeformConvNode::constants(Attributes const& attributes, DeformConvParams* params) const {
+  Tensor weight, bias;
+  DINN360_TRY(attributes.constant(2, &weight));
+  DINN360_TRY(attributes.constant(3, &bias));
+  *params = DeformConvParams{};
+  if (weight.data == nullptr || bias.data == nullptr || weight.rank != 4) return nullptr;
+  auto const narrow = [](int64_t value) { return static_cast<int32_t>(value); };
+  params->weight = weight.data;
+  params->bias = bias.data;
+  params->batch = params->height = params->width = params->out_height = params->out_width = 1;
+  params->out_channels = narrow(weight.shape[0]);
+  params->channels = narrow(weight.shape[1]) * group_;
+  params->kernel_rows = narrow(weight.shape[2]);
+  params->kernel_columns = narrow(weight.shape[3]);
+  params->groups = group_;
+  params->offset_groups = offset_group_;
+  params->type = data_type(weight);
+  params->layout = Layout::kLinear;
+  return nullptr;
+}
+
 OrtStatus* DeformConvNode::prepare(Context const& context, DeformConvParams* params) const {
   static constexpr const char* kNode = "DeformConv2d";
   Tensor x, offset, weight, bias, mask;
