@@ -78,7 +78,11 @@ for creator in registry.all_creators:
 plugin = attention(heads=2, window=4, shift=2, wrap=1)
 core = plugin.get_capability_interface(trt.PluginCapabilityType.CORE)
 build = plugin.get_capability_interface(trt.PluginCapabilityType.BUILD)
+runtime = plugin.get_capability_interface(trt.PluginCapabilityType.RUNTIME)
+for part in (plugin, core, build, runtime):  # the interface that each says to be: its first slot
+    print("interface", part.interface_info.kind, part.interface_info.major)
 print("made", core.plugin_name, core.plugin_version, build.num_outputs, build.metadata_string)
+print("timing", build.timing_cache_id, build.format_combination_limit)
 print("window of 5:", attention(heads=2, window=5, shift=2, wrap=1))
 """
 
@@ -97,6 +101,10 @@ def test_tensorrt_registers_the_creators(path: Path) -> None:
     for name, fields in FIELDS.items():
         assert f"{name} 1 '' {' '.join(fields)}" in printed
     assert "made DSTAttention 1 1 DSTAttention heads=2 window=4 shift=2 wrap=1" in printed
+    kinds = ["PLUGIN", "PLUGIN_V3ONE_CORE", "PLUGIN_V3ONE_BUILD", "PLUGIN_V3ONE_RUNTIME"]
+    assert [line for line in printed if line.startswith("interface")] == [f"interface {kind} 1" for kind in kinds]
+    fields = "heads=2 window=4 shift=2 wrap=1"
+    assert f"timing DSTAttention {fields} kernels={library.kernels_revision()} 100" in printed
     assert "dinn360 DSTAttention: field 'window': expected an even number, found 5" in printed
     assert "window of 5: None" in printed
 
