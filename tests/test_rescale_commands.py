@@ -138,21 +138,12 @@ def test_foreign_edited_and_resized_images(tmp_path: Path, models: dict[str, Pat
     assert "recompressed or edited" in done("upscale", lr, hr, *upscale).stderr
     assert Image.open(hr).size == (34, 17)
 
-    done("downscale", panorama, tmp_path / "lr.jpg", "--model", models["down"], "--lossy")
-    assert "recompressed or edited" in done("upscale", tmp_path / "lr.jpg", hr, *upscale).stderr
-
     Image.open(panorama).resize((36, 18)).save(tmp_path / "b.png")
     done("downscale", tmp_path / "b.png", tmp_path / "b.webp", "--model", models["down"])
     with Image.open(tmp_path / "b.webp") as image:
         image.resize((8, 4)).save(tmp_path / "c.webp", lossless=True, xmp=image.info["xmp"])
     assert "was resized after downscale" in done("upscale", tmp_path / "c.webp", hr, *upscale).stderr
     assert Image.open(hr).size == (16, 8)
-
-
-@pytest.mark.parametrize("name", ["lr.jpg", "lr.webp"])
-def test_a_lossy_lr_image_is_refused(tmp_path: Path, models: dict[str, Path], panorama: Path, name: str) -> None:
-    message = refused("downscale", panorama, tmp_path / name, "--model", models["down"], "--quality", 90)
-    assert "destroys what the LR image hides" in message and not (tmp_path / name).exists()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from engines.errors import UserError
-from engines.images import Image8
+from engines.support.arrays import Image8
+from engines.support.errors import UserError
 
 # Codec of PyAV: encoder, decoder, largest CRF, options for one thread and quiet logs
 VIDEO: dict[str, tuple[str, str, int, dict[str, str]]] = {

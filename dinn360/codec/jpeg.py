@@ -159,7 +159,7 @@ def to_rgb(planes: Tensor) -> Tensor:
 
 
 def halve(chroma: Tensor) -> Tensor:
-    """Means of 2x2 pixels, rounded down and up by turns of columns as libjpeg does; odd sides repeat their last pixel."""
+    """Means of 2x2 pixels, rounded as libjpeg does, down and up by turns of columns; odd sides repeat their last."""
     height, width = chroma.shape[-2:]
     chroma = F.pad(chroma, (0, width % 2, 0, height % 2), mode="replicate")
     means = F.avg_pool2d(chroma, 2)

@@ -17,6 +17,7 @@ CKPT = click.option("--ckpt", type=PATH, required=True, help="Checkpoint file.")
 @click.command()
 @images.shared_options
 @images.LOSSY
+@images.SUBSAMPLING
 @CKPT
 def downscale(request: images.Request, ckpt: Path, bits: str | None, **options: Any) -> None:
     """Downscale SOURCE (a panorama, a folder or a glob pattern) to TARGET, in PyTorch."""

@@ -15,6 +15,7 @@ import click
 from tqdm import tqdm
 
 from engines.commands.types import PATH, SIZE, TILE
+from engines.panorama.coding import CHROMA
 from engines.panorama.rescale_file import Options, rescale_file
 from engines.panorama.rescaler import Direction, Rescaler
 from engines.panorama.selection import Job, select
@@ -33,10 +34,12 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
     def run(source: str, target: Path, overwrite: bool, kind: str, **rest: Any) -> None:
         command(request=Request(source, target, overwrite, f".{kind}"), **rest)
 
-    kinds = click.Choice(["png", "jpg", "webp", "tif"])
+    kinds = click.Choice(["png", "jpg", "webp", "avif", "tif"])
     tile = "LR rows and columns that are computed at a time; less takes less memory."
     options: list[Callable[[Any], Any]] = [
-        click.option("--quality", type=click.IntRange(1, 100), help="Of JPEG (default 95), WebP (default lossless)."),
+        click.option(
+            "--quality", type=click.IntRange(1, 100), help="Of JPEG (default 95), AVIF (90), WebP (lossless)."
+        ),
         click.option("--format", "kind", type=kinds, default="png", show_default=True, help="Of results in a folder."),
         click.option("--bits", type=click.Choice(["8", "16"]), help="Bits a channel; default: as the original."),
         click.option("--overwrite", is_flag=True, help="Replace results that are there already."),
@@ -60,7 +63,10 @@ def runtime_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-LOSSY = click.option("--lossy", is_flag=True, help="Allow a JPEG, which loses what upscaling would restore.")
+LOSSY = click.option("--lossy", is_flag=True, help="Insist on a quality that loses what upscaling would restore.")
+SUBSAMPLING = click.option(
+    "--subsampling", type=click.Choice(list(CHROMA)), help="Chroma of JPEG and AVIF; default: what suits the model."
+)
 FOREIGN = click.option("--foreign", is_flag=True, help="Upscale images that downscale did not make, without a word.")
 ORIGINAL = click.option("--size", type=SIZE, help="Size of the original; default: what the image says.")
 
@@ -101,6 +107,7 @@ class Tally:
 @click.command()
 @shared_options
 @LOSSY
+@SUBSAMPLING
 @runtime_options
 def downscale(
     request: Request, model: Path, threads: int | None, provider: str | None, bits: str | None, **options: Any
@@ -123,9 +130,12 @@ def upscale(
     run(request, opening, "up", options_of(bits, **options))
 
 
-def options_of(bits: str | None, size: tuple[int, int] | None = None, **options: Any) -> Options:
+def options_of(
+    bits: str | None, size: tuple[int, int] | None = None, subsampling: str | None = None, **options: Any
+) -> Options:
     """The options of a command line as `Options`."""
-    return Options(bits=8 if bits == "8" else 16 if bits else None, size=size, **options)
+    chroma = CHROMA[subsampling] if subsampling else None
+    return Options(bits=8 if bits == "8" else 16 if bits else None, size=size, chroma=chroma, **options)
 
 
 def run(

@@ -21,8 +21,9 @@ class Record:
     """How an LR image came about.
 
     scale: the factor. model: SHA-256 of the checkpoint (graph metadata `checkpoint_sha256`; empty: unknown).
-    width, height, bits: of the original. pixels: SHA-256 of the LR image's colour samples (see `digest`); whatever
-    recompresses, edits or resizes the image changes it.
+    width, height, bits: of the original. pixels: SHA-256 of the LR image's colour samples (see `digest`) before the
+    file's format; whatever edits or resizes the image changes it. coding: how a file with losses was coded
+    (`Coding` as text), so that a second compression shows; empty for a lossless one.
     """
 
     scale: int
@@ -31,10 +32,12 @@ class Record:
     height: int
     bits: int
     pixels: str
+    coding: str = ""
 
     def to_text(self) -> str:
-        """One line of JSON, ASCII only."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
+        """One line of JSON, ASCII only; of a lossless file as readers without `coding` expect it."""
+        values = {name: value for name, value in asdict(self).items() if name != "coding" or value}
+        return json.dumps({"format": FORMAT, **values}, sort_keys=True)
 
     @classmethod
     def from_text(cls, text: str) -> Record | None:
@@ -48,7 +51,9 @@ class Record:
             return None
         numbers = (record.scale, record.width, record.height, record.bits)
         sane = all(type(number) is int and number > 0 for number in numbers) and record.bits in (8, 16)
-        return record if sane and isinstance(record.model, str) and isinstance(record.pixels, str) else None
+        return (
+            record if sane and all(isinstance(t, str) for t in (record.model, record.pixels, record.coding)) else None
+        )
 
 
 class Digest:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from engines.panorama.coding import DEFAULTS, Coding, plan_coding, problems_of
 from engines.panorama.record import Digest, Record, check_model
 from engines.panorama.rescaler import Rescaler, Tile
 from engines.panorama.sinks import check_format, format_of, open_sink
@@ -25,9 +26,10 @@ class Options:
     """How a file is rescaled.
 
     tile: LR rows and columns, "auto" or "none". bits: of the result; None: those of the original.
-    lossy: allow an LR image that loses information. foreign: upscale any image without a warning.
+    lossy: allow an LR image of a quality that the model does not bear. foreign: upscale any image without a warning.
     size: (height, width) of the restored original; None: what the file says, else scale times its own.
-    quality: of JPEG (None: 95) and WebP (None: lossless).
+    quality: of JPEG (None: 95), AVIF (None: 90) and WebP (None: lossless). chroma: of a downscaled lossy file, "4:4:4"
+        or "4:2:0"; None: what suits the model.
     """
 
     tile: Tile = "auto"
@@ -36,6 +38,7 @@ class Options:
     foreign: bool = False
     size: tuple[int, int] | None = None
     quality: int | None = None
+    chroma: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,7 @@ def rescale_file(
             cannot be written or its format cannot hold the result.
     """
     started = time.perf_counter()
-    if rescaler.direction == "down":
-        _check_lossless(target, options)
-    else:
-        format_of(target)
+    coding = _plan_coding(rescaler, target, options)
     if os.path.exists(target) and os.path.samefile(source, target):
         raise UserError(f"{target}: is the source itself; name another target")
     opened = open_source(source)
@@ -83,7 +83,7 @@ def rescale_file(
         size = _result_size(rescaler, opened, record, options)
         bits = options.bits or (record.bits if record else opened.bits)
         check_format(target, size, opened.channels, bits)
-        tiles = _write(rescaler, opened, target, size, bits, options, progress)
+        tiles = _write(rescaler, opened, target, size, bits, coding, options, progress)
         height, width = size if rescaler.direction == "up" else (opened.height, opened.width)
     finally:
         opened.close()
@@ -96,6 +96,7 @@ def _write(
     target: Path,
     size: tuple[int, int],
     bits: int,
+    coding: Coding,
     options: Options,
     progress: Progress | None,
 ) -> int:
@@ -113,26 +114,27 @@ def _write(
             progress(done, tiles.tiles)
 
     with atomic_path(target) as temporary, temporary.open("wb") as file:
-        sink = open_sink(target, format_of(target), file, size, source.channels, bits, metadata, options.quality)
+        sink = open_sink(target, file, size, source.channels, bits, metadata, coding)
         for rows in rescaler.rescale(source, tiles, bits, size, advance):
             sink.write(rows)
             digest.update(rows)
         record = None
         if rescaler.direction == "down":
             original = (source.width, source.height, source.bits)
-            record = Record(rescaler.scale, rescaler.model, *original, digest.text())
+            written = "" if coding.lossless else str(coding)
+            record = Record(rescaler.scale, rescaler.model, *original, digest.text(), written)
         sink.finish(record)
     return tiles.tiles
 
 
-def _check_lossless(target: Path, options: Options) -> None:
-    kind = format_of(target)
-    lossy = kind == "JPEG" or (kind == "WEBP" and options.quality is not None)
-    if lossy and not options.lossy:
-        raise UserError(
-            f"{target}: {kind} with losses destroys what the LR image hides for upscaling; "
-            "write PNG, TIFF or lossless WebP, or insist with --lossy"
-        )
+def _plan_coding(rescaler: Rescaler, target: Path, options: Options) -> Coding:
+    """How the result is coded. UserError where that would destroy what an LR image hides."""
+    kind, quality = format_of(target), options.quality
+    if rescaler.direction == "down":
+        return plan_coding(target, kind, quality, options.chroma, rescaler.survives, options.lossy)
+    if kind == "WEBP" and quality is None:
+        return Coding(kind)
+    return Coding(kind, kind in ("PNG", "TIFF"), "4:2:0" if kind == "WEBP" else "4:4:4", quality or DEFAULTS.get(kind))
 
 
 def _check_record(rescaler: Rescaler, source: Source, options: Options) -> Record | None:
@@ -152,12 +154,14 @@ def _check_record(rescaler: Rescaler, source: Source, options: Options) -> Recor
     if not _fits(record, source):
         warnings.warn(f"{source.path}: was resized after downscale: upscaled as any picture", stacklevel=2)
         return None
-    if source.digest() != record.pixels:
+    if source.coding.lossless and source.digest() != record.pixels:
         warnings.warn(
             f"{source.path}: its pixels are not those that downscale wrote (recompressed or edited): "
             "detail will be wrong",
             stacklevel=2,
         )
+    for problem in problems_of(source.coding, record.coding, rescaler.survives):
+        warnings.warn(f"{source.path}: {problem}", stacklevel=2)
     return record
 
 

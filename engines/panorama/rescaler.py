@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from engines.panorama.coding import Survives
 from engines.panorama.rescale_image import check_direction, scale_of
 from engines.panorama.sources import Samples, Source
 from engines.panorama.tiles import Plan, Span, automatic, plan
@@ -28,7 +29,7 @@ class Rescaler:
 
     Attributes:
         session: the graph. direction: "down" or "up". scale: the factor. model: the checkpoint's hash, empty if
-            unknown.
+            unknown. survives: the coding that LR images of this model were trained for, None: lossless only.
     """
 
     def __init__(self, session: Session, direction: Direction) -> None:
@@ -37,6 +38,7 @@ class Rescaler:
         self.session, self.direction = session, direction
         self.scale = scale_of(session)
         self.model = session.metadata.get("checkpoint_sha256", "")
+        self.survives = Survives.of(session.metadata, session.path)
 
     def lr_size(self, source: Source) -> tuple[int, int]:
         """(height, width) of the LR side for this source."""

@@ -1,7 +1,7 @@
 """Panoramas to write: rows of samples, and at the end what the file says of itself.
 
-PNG is written row by row. JPEG, WebP and TIFF are gathered and encoded whole; TIFF stays uncompressed, as Pillow cannot
-compress it and keep EXIF.
+PNG is written row by row. JPEG, WebP, AVIF and TIFF are gathered and encoded whole; TIFF stays uncompressed, as Pillow
+cannot compress it and keep EXIF.
 """
 
 from __future__ import annotations
@@ -14,15 +14,24 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
+from engines.panorama.coding import Coding
 from engines.panorama.metadata import Metadata
 from engines.panorama.png import PngWriter
 from engines.panorama.record import KEYWORD, Record
 from engines.panorama.sources import Samples
 from engines.support.errors import UserError
 
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".avif": "AVIF",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
 _XMP_TAG = 700  # of TIFF
-_LARGEST_SIDE = {"JPEG": 65535, "WEBP": 16383}
+_LARGEST_SIDE = {"JPEG": 65535, "WEBP": 16383, "AVIF": 65536}
 
 
 class Sink(ABC):
@@ -38,7 +47,7 @@ class Sink(ABC):
 
 
 def format_of(path: Path) -> str:
-    """PNG, JPEG, WEBP or TIFF, after the suffix. Raises UserError for another one."""
+    """PNG, JPEG, WEBP, AVIF or TIFF, after the suffix. Raises UserError for another one."""
     found = FORMATS.get(path.suffix.lower())
     if found is None:
         raise UserError(f"{path}: expected a name that ends in {', '.join(FORMATS)}, found {path.suffix or 'none'!r}")
@@ -52,7 +61,7 @@ def check_format(path: Path, size: tuple[int, int], channels: int, bits: int) ->
         UserError: 16 bits, alpha or a side that is too long.
     """
     kind = format_of(path)
-    if bits == 16 and kind in ("JPEG", "WEBP"):
+    if bits == 16 and kind in ("JPEG", "WEBP", "AVIF"):
         raise UserError(f"{path}: {kind} holds 8 bits a channel, found 16; write PNG or TIFF, or give --bits 8")
     if bits == 16 and kind == "TIFF":
         _tifffile(path)
@@ -65,23 +74,22 @@ def check_format(path: Path, size: tuple[int, int], channels: int, bits: int) ->
 
 def open_sink(
     path: Path,
-    kind: str,
     file: IO[bytes],
     size: tuple[int, int],
     channels: int,
     bits: int,
     metadata: Metadata,
-    quality: int | None,
+    coding: Coding,
 ) -> Sink:
     """Starts an image.
 
     Args:
-        path: for messages. kind: as `format_of`. file: opened for binary writing. size: (height, width).
-        metadata: already that of the result. quality: of JPEG and WebP, 1 to 100; None: JPEG 95, WebP lossless.
+        path: for messages. file: opened for binary writing. size: (height, width).
+        metadata: already that of the result. coding: its kind as `format_of`; of lossy ones with a quality.
     """
-    if kind == "PNG":
+    if coding.kind == "PNG":
         return _PngSink(file, size, channels, bits, metadata)
-    return _WholeSink(path, kind, file, size, channels, bits, metadata, quality)
+    return _WholeSink(path, file, size, channels, bits, metadata, coding)
 
 
 class _PngSink(Sink):
@@ -108,19 +116,18 @@ class _WholeSink(Sink):
     def __init__(
         self,
         path: Path,
-        kind: str,
         file: IO[bytes],
         size: tuple[int, int],
         channels: int,
         bits: int,
         metadata: Metadata,
-        quality: int | None,
+        coding: Coding,
     ) -> None:
-        self._path, self._kind, self._file, self._metadata, self._quality = path, kind, file, metadata, quality
+        self._path, self._kind, self._file, self._metadata, self._coding = path, coding.kind, file, metadata, coding
         try:
             self._samples: Samples = np.empty((*size, channels), f"u{bits // 8}")
         except MemoryError:
-            raise UserError(f"{path}: not enough memory for {kind} of this size; write PNG") from None
+            raise UserError(f"{path}: not enough memory for {coding.kind} of this size; write PNG") from None
         self._row = 0
 
     def write(self, rows: Samples) -> None:
@@ -134,10 +141,13 @@ class _WholeSink(Sink):
             return
         options: dict[str, object] = {"icc_profile": metadata.icc, "exif": metadata.exif or b"", "xmp": metadata.xmp}
         if self._kind == "JPEG":
-            options |= {"quality": self._quality or 95, "subsampling": 0}
+            options |= {"quality": self._coding.quality, "subsampling": self._coding.chroma}
         elif self._kind == "WEBP":
-            options |= {"quality": self._quality} if self._quality else {"lossless": True, "exact": True}
+            lossless = {"lossless": True, "exact": True}
+            options |= lossless if self._coding.lossless else {"quality": self._coding.quality}
             options |= {"method": 4, "xmp": metadata.xmp or b""}
+        elif self._kind == "AVIF":
+            options |= {"quality": self._coding.quality, "subsampling": self._coding.chroma}
         elif self._kind == "TIFF":
             tags = Image.Exif()
             tags.load(metadata.exif or b"")
@@ -147,7 +157,12 @@ class _WholeSink(Sink):
         given = {name: value for name, value in options.items() if value not in (None, b"", {})}
         try:
             Image.fromarray(self._samples).save(self._file, self._kind, **given)
-        except (ValueError, TypeError) as error:  # a block that does not fit into the format
+        except (
+            ValueError,
+            TypeError,
+            RuntimeError,
+            KeyError,
+        ) as error:  # no encoder, or a block that does not fit into the format
             raise UserError(f"{self._path}: Pillow cannot write this as {self._kind}: {error}") from error
 
     def _write_tiff_16(self, metadata: Metadata) -> None:

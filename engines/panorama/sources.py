@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.panorama.coding import Coding, read_coding
 from engines.panorama.metadata import Metadata, orientation, read_metadata
 from engines.panorama.png import PngReader, read_text
 from engines.panorama.record import KEYWORD, Digest, Record
@@ -17,6 +18,7 @@ from engines.support.errors import UserError
 from engines.support.images import open_image, read_samples
 
 Samples = NDArray[Any]  # uint8 or uint16 (rows, width, 3 or 4)
+_RAW = Coding("raw")
 
 
 class Source(ABC):
@@ -24,7 +26,7 @@ class Source(ABC):
 
     Attributes:
         height, width: pixels. channels: 3 (RGB) or 4 (RGB and alpha). bits: 8 or 16.
-        metadata, record: what the file carries.
+        metadata, record: what the file carries. coding: how it holds its samples.
     """
 
     path: Path
@@ -34,6 +36,7 @@ class Source(ABC):
     bits: int
     metadata: Metadata
     record: Record | None
+    coding: Coding
 
     @abstractmethod
     def rows(self, start: int, stop: int) -> Samples:
@@ -54,8 +57,8 @@ class Source(ABC):
 class WholeSource(Source):
     """Any image, decoded into memory."""
 
-    def __init__(self, path: Path, samples: Samples, metadata: Metadata) -> None:
-        self.path, self.metadata, self.record = path, metadata, metadata.record
+    def __init__(self, path: Path, samples: Samples, metadata: Metadata, coding: Coding = _RAW) -> None:
+        self.path, self.metadata, self.record, self.coding = path, metadata, metadata.record, coding
         self._samples = samples
         self.height, self.width, self.channels = samples.shape
         self.bits = 8 * samples.itemsize
@@ -72,7 +75,7 @@ class StreamedPng(Source):
 
     def __init__(self, reader: PngReader, metadata: Metadata) -> None:
         self._reader = reader
-        self.path, self.metadata = reader.path, metadata
+        self.path, self.metadata, self.coding = reader.path, metadata, Coding("PNG")
         self.height, self.width, self.channels, self.bits = reader.height, reader.width, reader.channels, reader.bits
         text = read_text(reader.path, KEYWORD)
         self.record = Record.from_text(text) if text else metadata.record
@@ -142,9 +145,11 @@ def _open_streamed(path: Path) -> Source | None:
 
 def _open_whole(path: Path) -> Source:
     with open_image(path) as image:
-        metadata = read_metadata(image)
+        metadata, coding = read_metadata(image), read_coding(image, path)
         samples, notes = read_samples(image, path)
-        source = WholeSource(path, samples, metadata)
+        source = WholeSource(path, samples, metadata, coding)
+        if image.mode == "CMYK":
+            notes.append("CMYK is converted to RGB by formula, without its colour profile")
     text = read_text(path, KEYWORD) if source.record is None else None
     source.record = Record.from_text(text) if text else source.record
     for note in notes:

@@ -1,0 +1,172 @@
+"""LR files with losses: what downscale writes and refuses, and what upscale says of the files people bring back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import GraphMaker
+from PIL import Image, JpegImagePlugin
+from test_rescale_commands import done, refused, samples
+
+from engines.panorama.coding import Survives, jpeg_quality, read_coding
+from engines.panorama.sources import open_source
+from engines.support.arrays import Image8
+from engines.support.errors import UserError
+
+HASH = "ab" * 32
+CODEC = {"codec": "jpeg", "codec_quality": "50:95", "codec_chroma": "4:2:0,4:4:4"}
+
+
+@pytest.fixture
+def lossless(make_graph: GraphMaker) -> dict[str, Path]:
+    """Toy graphs that stand for a model without a codec."""
+    return {kind: make_graph(kind, None, {"scale": "2", "checkpoint_sha256": HASH}) for kind in ("down", "up")}
+
+
+@pytest.fixture
+def aware(make_graph: GraphMaker) -> dict[str, Path]:
+    """Toy graphs that stand for a model trained through JPEG."""
+    metadata = {"scale": "2", "checkpoint_sha256": HASH, **CODEC}
+    return {kind: make_graph(kind, f"{kind}-jpeg.onnx", metadata) for kind in ("down", "up")}
+
+
+@pytest.fixture
+def panorama(tmp_path: Path, forest: Image8) -> Path:
+    path = tmp_path / "in.png"
+    Image.fromarray(forest[100:197, :194]).save(path)
+    return path
+
+
+def recode(path: Path, target: Path, **options: object) -> Path:
+    """The file again as somebody's program would save it, metadata kept."""
+    with Image.open(path) as image:
+        image.save(target, xmp=image.info["xmp"], **options)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("name", "quality", "written"),
+    [("lr.jpg", 90, "JPEG 4:4:4 of quality 90"), ("lr.jpg", None, "JPEG 4:4:4 of quality 95"), ("lr.avif", 80, "AVIF")],
+)
+def test_a_model_without_a_codec_writes_4_4_4_and_says_what_it_costs(
+    tmp_path: Path, lossless: dict[str, Path], panorama: Path, name: str, quality: int | None, written: str
+) -> None:
+    lr, hr = tmp_path / name, tmp_path / "hr.png"
+    given = ("--quality", quality) if quality else ()
+    told = done("downscale", panorama, lr, "--model", lossless["down"], *given).stderr
+    assert told.count("\n") == 1 and written in told and "costs" in told
+    source = open_source(lr)
+    assert source.coding.chroma == "4:4:4" and not source.coding.lossless
+    assert source.record is not None and (source.record.width, source.record.height) == (194, 97)
+    assert done("upscale", lr, hr, "--model", lossless["up"]).stderr == ""
+    assert Image.open(hr).size == (194, 97)
+    exact = tmp_path / "lr.png"
+    done("downscale", panorama, exact, "--model", lossless["down"])
+    assert 0 < np.abs(samples(lr).astype(int) - samples(exact)).mean() < 6
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("lr.jpg", ("--subsampling", "420"), "JPEG 4:2:0 destroys what the LR image of this model hides"),
+        ("lr.avif", ("--subsampling", "420", "--lossy"), "AVIF 4:2:0 destroys"),
+        ("lr.webp", ("--quality", "95", "--lossy"), "lossy WebP, which knows only 4:2:0 destroys"),
+        ("lr.webp", ("--subsampling", "444"), "lossy WebP knows only 4:2:0"),
+        ("lr.jpg", ("--quality", "89"), "expected --quality 90 or more"),
+        ("lr.png", ("--subsampling", "420"), "expected a lossy format (JPEG, AVIF), found PNG"),
+        ("lr.jpg", ("--quality", "101"), "101 is not in the range"),
+        ("lr.jpg", ("--quality", "good"), "'good' is not a valid integer"),
+    ],
+)
+def test_what_would_destroy_the_hidden_detail_is_refused(
+    tmp_path: Path, lossless: dict[str, Path], panorama: Path, name: str, options: tuple[str, ...], message: str
+) -> None:
+    assert message in refused("downscale", panorama, tmp_path / name, "--model", lossless["down"], *options)
+    assert not (tmp_path / name).exists()
+
+
+def test_insisting_on_a_low_quality(tmp_path: Path, lossless: dict[str, Path], panorama: Path) -> None:
+    lr = tmp_path / "lr.jpg"
+    done("downscale", panorama, lr, "--model", lossless["down"], "--quality", 60, "--lossy")
+    assert str(open_source(lr).coding) == "JPEG 4:4:4 of quality 60"
+    told = done("upscale", lr, tmp_path / "hr.png", "--model", lossless["up"]).stderr
+    assert told.count("\n") == 1 and "below the 90 that this model bears" in told
+
+
+def test_a_recompressed_file_is_told_by_its_tables(tmp_path: Path, lossless: dict[str, Path], panorama: Path) -> None:
+    lr, up = tmp_path / "lr.jpg", ("--model", lossless["up"], "--overwrite")
+    done("downscale", panorama, lr, "--model", lossless["down"])
+    for options, words in (
+        ({"quality": 95, "subsampling": 2}, "JPEG 4:2:0 of quality 95: the halved colours have lost"),
+        ({"quality": 91, "subsampling": 0}, "JPEG 4:4:4 of quality 91, and was written as JPEG 4:4:4 of quality 95"),
+        ({"quality": 40, "subsampling": 0}, "JPEG 4:4:4 of quality 40, below the 90"),
+    ):
+        again = recode(lr, tmp_path / "again.jpg", **options)
+        told = done("upscale", again, tmp_path / "hr.png", *up).stderr
+        assert told.count("\n") == 1 and words in told
+    with Image.open(lr) as image:
+        image.save(tmp_path / "bare.jpg", quality=95, subsampling=0)
+    told = done("upscale", tmp_path / "bare.jpg", tmp_path / "hr.png", *up).stderr
+    assert "downscale did not make this image" in told.splitlines()[0]
+
+
+def test_a_model_for_jpeg_writes_4_2_0(tmp_path: Path, aware: dict[str, Path], panorama: Path) -> None:
+    lr, up = tmp_path / "lr.jpg", ("--model", aware["up"], "--overwrite")
+    assert done("downscale", panorama, lr, "--model", aware["down"], "--quality", 75).stderr == ""
+    assert str(open_source(lr).coding) == "JPEG 4:2:0 of quality 75"
+    assert done("upscale", lr, tmp_path / "hr.png", *up).stderr == ""
+    again = recode(lr, tmp_path / "again.jpg", quality=30)
+    told = done("upscale", again, tmp_path / "hr.png", *up).stderr
+    assert told.count("\n") == 1 and "below what the model was trained for (jpeg 4:2:0 and 4:4:4, quality 50" in told
+    told = done("downscale", panorama, tmp_path / "low.jpg", "--model", aware["down"], "--quality", 20).stderr
+    assert "below what the model was trained for" in told
+    for name in ("lr.webp", "lr.avif"):
+        done("downscale", panorama, tmp_path / name, "--model", aware["down"], "--quality", 70)
+        assert open_source(tmp_path / name).coding.chroma == "4:2:0"
+        assert done("upscale", tmp_path / name, tmp_path / "hr.png", *up).stderr == ""
+        assert Image.open(tmp_path / "hr.png").size == (194, 97)
+
+
+def test_cmyk(tmp_path: Path, lossless: dict[str, Path], panorama: Path) -> None:
+    with Image.open(panorama) as image:
+        image.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    told = done("upscale", tmp_path / "cmyk.jpg", tmp_path / "hr.png", "--model", lossless["up"], "--foreign").stderr
+    assert told.count("\n") == 1 and "CMYK is converted to RGB" in told
+
+
+@pytest.mark.parametrize("quality", [1, 10, 49, 50, 75, 90, 95, 100])
+def test_quality_from_tables(tmp_path: Path, forest: Image8, quality: int) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(forest[:64, :64]).save(path, quality=quality, subsampling=1)
+    with Image.open(path) as image:
+        assert isinstance(image, JpegImagePlugin.JpegImageFile)
+        assert jpeg_quality(image.quantization) == quality
+        assert read_coding(image, path).chroma == "4:2:2"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "expected"),
+    [
+        ("webp", {"lossless": True}, "lossless WEBP"),
+        ("webp", {"quality": 80}, "WEBP 4:2:0"),
+        ("avif", {}, "AVIF 4:2:0"),
+        ("avif", {"subsampling": "4:2:2"}, "AVIF 4:2:2"),
+        ("avif", {"subsampling": "4:4:4"}, "AVIF 4:4:4"),
+        ("png", {}, "lossless PNG"),
+        ("tiff", {}, "lossless TIFF"),
+    ],
+)
+def test_how_a_file_is_coded(tmp_path: Path, forest: Image8, kind: str, options: dict, expected: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    Image.fromarray(forest[:64, :64]).save(path, xmp=b"<x>VP8L av1C</x>" if kind != "tiff" else None, **options)
+    with Image.open(path) as image:
+        assert str(read_coding(image, path)) == expected
+
+
+@pytest.mark.parametrize("wrong", [{"codec_quality": "high"}, {"codec_chroma": "4:1:1"}, {"codec_chroma": ""}])
+def test_broken_metadata_of_a_graph(wrong: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="a.onnx: expected the metadata codec_quality and codec_chroma"):
+        Survives.of({**CODEC, **wrong}, "a.onnx")
+    assert Survives.of({"scale": "2"}, "a.onnx") is None
