@@ -12,6 +12,7 @@ from test_rescale_commands import done, refused, samples
 
 from engines.panorama.coding import Survives, jpeg_quality, read_coding
 from engines.panorama.sources import open_source
+from engines.panorama.video import LOSSY
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
 
@@ -170,3 +171,69 @@ def test_broken_metadata_of_a_graph(wrong: dict[str, str]) -> None:
     with pytest.raises(UserError, match="a.onnx: expected the metadata codec_quality and codec_chroma"):
         Survives.of({**CODEC, **wrong}, "a.onnx")
     assert Survives.of({"scale": "2"}, "a.onnx") is None
+
+
+av = pytest.importorskip("av", reason="needs the package av (PyAV)")
+
+
+@pytest.fixture
+def clip(tmp_path: Path, forest: Image8) -> Path:
+    """Four frames of a turning panorama, 128 x 64, lossless."""
+    with av.open(str(tmp_path / "in.mkv"), "w") as out:
+        video = out.add_stream("ffv1", rate=25)
+        video.height, video.width, video.pix_fmt = 64, 128, "bgr0"
+        for number in range(4):
+            turned = np.ascontiguousarray(np.roll(forest[100:164, :128], 8 * number, axis=1))
+            out.mux(video.encode(av.VideoFrame.from_ndarray(turned, format="rgb24").reformat(format="bgr0")))
+        out.mux(video.encode(None))
+    return tmp_path / "in.mkv"
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("h264", "mkv"), ("hevc", "mp4")])
+def test_a_clip_with_losses_is_4_4_4(
+    tmp_path: Path, lossless: dict[str, Path], clip: Path, codec: str, suffix: str
+) -> None:
+    lr, hr = tmp_path / f"lr.{suffix}", tmp_path / "hr.mkv"
+    told = done("downscale-video", clip, lr, "--model", lossless["down"], "--codec", codec, "--crf", 10).stderr
+    assert f"{codec} 4:4:4 of CRF 10 costs part" in told
+    with av.open(str(lr)) as video:
+        assert video.streams.video[0].codec_context.pix_fmt == "yuv444p"
+    assert done("upscale-video", lr, hr, "--model", lossless["up"]).stderr == ""
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
+def test_a_clip_of_a_model_for_a_codec_is_4_2_0(
+    tmp_path: Path, aware: dict[str, Path], lossless: dict[str, Path], clip: Path, codec: str
+) -> None:
+    lr, hr = tmp_path / "lr.mkv", tmp_path / "hr.mkv"
+    assert done("downscale-video", clip, lr, "--model", aware["down"], "--codec", codec).stderr == ""
+    with av.open(str(lr)) as video:
+        assert video.streams.video[0].codec_context.pix_fmt == "yuv420p"
+    assert done("upscale-video", lr, hr, "--model", aware["up"]).stderr == ""
+    told = done("upscale-video", lr, hr, "--model", lossless["up"], "--overwrite").stderr
+    assert "the halved colours have lost what the LR image hides" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--codec", "h264", "--subsampling", "420"), "4:2:0 destroys what the LR video of this model hides"),
+        (("--codec", "av1"), "--codec av1 knows only 4:2:0 here"),
+        (("--codec", "ffv1", "--crf", "5"), "--crf: expected --codec h264, hevc, av1, found ffv1"),
+        (("--codec", "hevc", "--crf", "60"), "--crf: expected 0 to 51 with --codec hevc, found 60"),
+    ],
+)
+def test_mistakes_with_clips(
+    tmp_path: Path, lossless: dict[str, Path], clip: Path, options: tuple[str, ...], message: str
+) -> None:
+    assert message in refused("downscale-video", clip, tmp_path / "lr.mkv", "--model", lossless["down"], *options)
+    assert not (tmp_path / "lr.mkv").exists()
+
+
+def test_an_encoder_that_is_missing(
+    tmp_path: Path, lossless: dict[str, Path], clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LOSSY, "hevc", ("libmissing", (1, 1), {}))
+    options = ("--model", lossless["down"], "--codec", "hevc")
+    assert "has no encoder libmissing" in refused("downscale-video", clip, tmp_path / "lr.mkv", *options)
+    assert not (tmp_path / "lr.mkv").exists()

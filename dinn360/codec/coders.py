@@ -6,6 +6,7 @@ JPEG, WebP and AVIF by Pillow, JPEG XL by its plugin, HEVC, H.264 and AV1 (intra
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -159,6 +160,7 @@ def _pyav() -> Any:
     except ImportError:
         raise UserError("video codecs need the package av (PyAV), which is not installed") from None
     av.logging.set_level(av.logging.PANIC)
+    os.environ.setdefault("SVT_LOG", "1")  # errors only; the encoder has no other way to be told
     return av
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from engines.commands.images import FOREIGN, runtime_options
+from engines.commands.images import FOREIGN, SUBSAMPLING, runtime_options
 from engines.commands.types import PATH, TILE
+from engines.panorama.coding import CHROMA
 from engines.panorama.rescaler import Direction, Rescaler, Tile
-from engines.panorama.video import LOSSLESS, rescale_video
+from engines.panorama.video import CODECS, rescale_video
 from engines.session import open_session
 from engines.support.errors import UserError
 
@@ -27,12 +28,14 @@ TILES = click.option("--tile", type=TILE, default="auto", show_default=True, hel
 @OVERWRITE
 @TILES
 @click.option(
-    "--codec", type=click.Choice(list(LOSSLESS)), default="ffv1", show_default=True, help="Both are lossless."
+    "--codec", type=click.Choice(CODECS), default="ffv1", show_default=True, help="ffv1 and x264 are lossless."
 )
+@click.option("--crf", type=click.IntRange(0, 63), help="Quality of h264, hevc and av1; 0 is best. Default: by codec.")
+@SUBSAMPLING
 @runtime_options
-def downscale_video(source: Path, target: Path, **options: Any) -> None:
-    """Downscale the frames of SOURCE to TARGET (.mkv; .mp4 and .mov with --codec x264); audio is kept."""
-    _run(source, target, "down", **options)
+def downscale_video(source: Path, target: Path, subsampling: str | None, **options: Any) -> None:
+    """Downscale the frames of SOURCE to TARGET (.mkv; .mp4 and .mov with other codecs than ffv1); audio is kept."""
+    _run(source, target, "down", chroma=CHROMA[subsampling] if subsampling else None, **options)
 
 
 @click.command("upscale-video")

@@ -1,12 +1,14 @@
 """Rescale a video frame by frame through PyAV: frames are streamed, audio and timing kept.
 
-An LR video is lossless by default, as what the network hides in it must survive. The record of the model stands in the
+An LR video is lossless by default, as what the network hides in it must survive. With losses it has 4:4:4, and 4:2:0
+only from a model that was made for a codec. The record of the model stands in the
 container's metadata. The boxes that mark a file as spherical (Google's V1 and V2) are beyond PyAV: they are lost, and a
 tool such as Spatial Media Metadata Injector writes them again.
 """
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from engines.panorama.coding import Coding, problems_of
 from engines.panorama.metadata import Metadata
 from engines.panorama.record import KEYWORD, Record, check_model
 from engines.panorama.rescaler import Rescaler, Tile
@@ -30,7 +33,18 @@ LOSSLESS: dict[str, tuple[str, str, dict[str, str]]] = {
     "ffv1": ("ffv1", "bgr0", {"level": "3", "slicecrc": "1"}),
     "x264": ("libx264rgb", "bgr24", {"qp": "0", "preset": "veryfast"}),
 }
-CONTAINERS = {".mkv": ("ffv1", "x264"), ".mp4": ("x264",), ".mov": ("x264",)}
+# codec of the option: (encoder, CRF for 4:4:4 and for 4:2:0, its options)
+LOSSY: dict[str, tuple[str, tuple[int, int], dict[str, str]]] = {
+    "h264": ("libx264", (12, 20), {}),
+    "hevc": ("libx265", (18, 24), {"x265-params": "log-level=none"}),
+    "av1": ("libsvtav1", (30, 30), {"preset": "6"}),
+}
+CODECS = (*LOSSLESS, *LOSSY)
+CONTAINERS = {
+    ".mkv": CODECS,
+    ".mp4": ("x264", "h264", "hevc", "av1"),
+    ".mov": ("x264", "h264", "hevc"),
+}
 _NOT_COPIED = {KEYWORD, "MAJOR_BRAND", "MINOR_VERSION", "COMPATIBLE_BRANDS", "ENCODER"}  # of the old file itself
 _HD = 720  # rows from which on a video that does not say so is taken as BT.709
 
@@ -50,7 +64,8 @@ def rescale_video(
     source: Path,
     target: Path,
     codec: str = "ffv1",
-    crf: int = 16,
+    crf: int | None = None,
+    chroma: str | None = None,
     tile: Tile = "auto",
     foreign: bool = False,
     progress: Callable[[int, int], None] = lambda done, of: None,
@@ -58,8 +73,10 @@ def rescale_video(
     """Rescales every frame of `source`; the file `target` (.mkv, .mp4, .mov) appears whole or not at all.
 
     Args:
-        codec: of a downscaled video, "ffv1" or "x264" (lossless, RGB); an upscaled one is H.264, 4:2:0, 8 bits.
-        crf: quality of an upscaled video, 0 (best) to 51.
+        codec: of a downscaled video, "ffv1" or "x264" (lossless, RGB), or one of LOSSY; an upscaled one is H.264,
+            4:2:0, 8 bits.
+        crf: quality of a video with losses, 0 (best) to 51 or 63; None: 16 of an upscaled one, else by codec.
+        chroma: of a downscaled video with losses, "4:4:4" or "4:2:0"; None: what suits the model.
         foreign: upscale any video without a warning.
         progress: called with the frames done and the frames in all (0: unknown).
 
@@ -72,20 +89,28 @@ def rescale_video(
     except ImportError:
         raise UserError(f"{source}: video needs the package av (PyAV), which is not installed") from None
     started = time.perf_counter()
-    _check_target(target, codec if rescaler.direction == "down" else "x264")
+    _check_target(target, codec if rescaler.direction == "down" else "h264")
+    stream = _plan_stream(rescaler, target, codec, crf, chroma)
     try:
         with av.open(str(source)) as reading, atomic_path(target) as temporary:
             if not reading.streams.video:
                 raise UserError(f"{source}: expected a video, found a file without a video stream")
-            size, record = _plan_size(rescaler, reading, source, foreign)
-            with av.open(str(temporary), "w", format=_muxer(target)) as writing:
+            if reading.streams.video[0].codec_context is None:
+                raise UserError(f"{source}: expected a video of a codec that PyAV decodes here, found another")
+            size, record = _plan_size(rescaler, reading, source, foreign, stream)
+            if stream.chroma == "4:2:0" and (size[0] % 2 or size[1] % 2):
+                raise UserError(f"{target}: 4:2:0 has even sides only, found {size[1]} x {size[0]}; choose 4:4:4")
+            options = {} if target.suffix.lower() == ".mkv" else {"movflags": "use_metadata_tags"}  # keeps the record
+            with av.open(str(temporary), "w", format=_muxer(target), options=options) as writing:
                 writing.metadata.update(
                     {name: value for name, value in reading.metadata.items() if name.upper() not in _NOT_COPIED}
                 )
                 if record is not None:
                     writing.metadata[KEYWORD] = record.to_text()
-                copy = _Copy(reading, writing, rescaler, size, codec, crf, tile)
+                copy = _Copy(reading, writing, rescaler, size, stream, tile)
                 frames = copy.run(progress)
+    except av.codec.codec.UnknownCodecError as error:
+        raise UserError(f"{target}: this PyAV has no encoder {error}; choose another --codec") from error
     except av.error.FFmpegError as error:
         reason = os_reason(error) if isinstance(error, OSError) else str(error)
         raise UserError(f"{source}: cannot be read or written as video: {reason}") from error
@@ -99,20 +124,20 @@ class _Copy:
     """One run from an opened source to an opened target."""
 
     def __init__(
-        self, reading: Any, writing: Any, rescaler: Rescaler, size: tuple[int, int], codec: str, crf: int, tile: Tile
+        self, reading: Any, writing: Any, rescaler: Rescaler, size: tuple[int, int], stream: _Stream, tile: Tile
     ) -> None:
         self._reading, self._writing, self._rescaler, self._size, self._tile = reading, writing, rescaler, size, tile
         self._video = reading.streams.video[0]
         self.original = self._video.codec_context.height, self._video.codec_context.width
-        down = rescaler.direction == "down"
-        h264 = ("libx264", "yuv420p", {"crf": str(crf)})
-        encoder, self._format, options = LOSSLESS[codec] if down else h264
+        self._format = stream.pixels
         rate = self._video.average_rate or self._video.guessed_rate or Fraction(25)
-        self._out = writing.add_stream(encoder, rate=rate, options=options)
+        self._out = writing.add_stream(stream.encoder, rate=rate, options=stream.options)
         self._out.height, self._out.width, self._out.pix_fmt = *size, self._format
         self._out.codec_context.time_base = self._video.time_base
-        if not down:
+        if stream.chroma:
             self._out.codec_context.colorspace, self._out.codec_context.color_range = 1, 1  # BT.709, limited
+        if stream.encoder == "libx265" and writing.format.name != "matroska":
+            self._out.codec_context.codec_tag = "hvc1"  # the tag of HEVC that every player knows
         self._beside = {
             stream: writing.add_stream_from_template(stream)
             for stream in reading.streams
@@ -149,6 +174,51 @@ class _Copy:
         return result
 
 
+@dataclass(frozen=True)
+class _Stream:
+    """How frames are coded. chroma: empty for RGB, which is lossless. text: for the record, empty for lossless."""
+
+    encoder: str
+    pixels: str
+    options: dict[str, str]
+    chroma: str = ""
+    text: str = ""
+
+
+def _plan_stream(rescaler: Rescaler, target: Path, codec: str, crf: int | None, chroma: str | None) -> _Stream:
+    """UserError where the model's hidden detail would not survive; `warnings.warn` says what losses cost."""
+    if rescaler.direction == "up":
+        return _Stream("libx264", "yuv420p", {"crf": str(16 if crf is None else crf)}, "4:2:0")
+    if codec in LOSSLESS:
+        for option, value in (("--crf", crf), ("--subsampling", chroma)):
+            if value is not None:
+                raise UserError(f"{option}: expected --codec {', '.join(LOSSY)}, found {codec}, which is lossless")
+        return _Stream(*LOSSLESS[codec])
+    survives = rescaler.survives
+    chroma = chroma or (survives.chroma[0] if survives and codec != "av1" else "4:2:0" if survives else "4:4:4")
+    if codec == "av1" and chroma == "4:4:4":
+        raise UserError(f"{target}: --codec av1 knows only 4:2:0 here; choose h264 or hevc for 4:4:4")
+    if survives is None and chroma == "4:2:0":
+        raise UserError(
+            f"{target}: 4:2:0 destroys what the LR video of this model hides for upscaling; choose ffv1, x264, or h264 "
+            "or hevc with 4:4:4"
+        )
+    os.environ.setdefault("SVT_LOG", "1")  # errors only; the encoder has no other way to be told
+    encoder, crfs, options = LOSSY[codec]
+    crf = crfs[chroma == "4:2:0"] if crf is None else crf
+    if crf > 51 and codec != "av1":
+        raise UserError(f"--crf: expected 0 to 51 with --codec {codec}, found {crf}")
+    text = f"{codec} {chroma} of CRF {crf}"
+    if survives is None:
+        warnings.warn(
+            f"{target}: {text} costs part of what the LR video hides; --codec ffv1 and x264 cost nothing", stacklevel=3
+        )
+    elif chroma not in survives.chroma:
+        warnings.warn(f"{target}: {text}, the model was trained for {survives}: detail will be missing", stacklevel=3)
+    pixels = "yuv420p" if chroma == "4:2:0" else "yuv444p"
+    return _Stream(encoder, pixels, {**options, "crf": str(crf)}, chroma, text)
+
+
 def _check_target(target: Path, codec: str) -> None:
     found = CONTAINERS.get(target.suffix.lower())
     if found is None:
@@ -161,24 +231,36 @@ def _muxer(target: Path) -> str:
     return {".mkv": "matroska", ".mp4": "mp4", ".mov": "mov"}[target.suffix.lower()]
 
 
-def _plan_size(rescaler: Rescaler, reading: Any, source: Path, foreign: bool) -> tuple[tuple[int, int], Record | None]:
+def _plan_size(
+    rescaler: Rescaler, reading: Any, source: Path, foreign: bool, stream: _Stream
+) -> tuple[tuple[int, int], Record | None]:
     """(height, width) of the result, and the record that a downscaled video gets."""
     context = reading.streams.video[0].codec_context
     height, width, scale = context.height, context.width, rescaler.scale
     if rescaler.direction == "down":
         if width != 2 * height:
             warnings.warn(f"{source}: expected 2:1 equirectangular frames, found {width} x {height}", stacklevel=3)
-        return (-(-height // scale), -(-width // scale)), Record(scale, rescaler.model, width, height, 8, "")
+        record = Record(scale, rescaler.model, width, height, 8, "", stream.text)
+        return (-(-height // scale), -(-width // scale)), record
     size = (scale * height, scale * width)
-    record = Record.from_text(reading.metadata.get(KEYWORD, ""))
-    if record is not None and not foreign:
-        check_model(record, rescaler.model, scale, source)
-    fits = record is not None and (-(-record.height // scale), -(-record.width // scale)) == (height, width)
-    if record is not None and fits:
-        size = (record.height, record.width)
+    found = Record.from_text(reading.metadata.get(KEYWORD, ""))
+    if found is not None and not foreign:
+        check_model(found, rescaler.model, scale, source)
+    if found is not None and (-(-found.height // scale), -(-found.width // scale)) != (height, width):
+        found = None
+    problems = ["was not made by downscale-video: upscaled as any video, without hidden detail"]
+    if found is not None:
+        size = (found.height, found.width)
+        problems = problems_of(_coding(context), found.coding, rescaler.survives)
+    for problem in problems if not foreign else ():
+        warnings.warn(f"{source}: {problem}", stacklevel=3)
     even = tuple(length + length % 2 for length in size)  # 4:2:0 has no odd sides
-    lossless = context.name in ("ffv1",) or context.pix_fmt in ("gbrp", "bgr24", "rgb24", "bgr0")
-    if not foreign and not (fits and lossless):
-        reason = "is compressed with losses" if fits else "was not made by downscale-video"
-        warnings.warn(f"{source}: {reason}: upscaled as any video, without hidden detail", stacklevel=3)
     return (min(even[0], scale * height), min(even[1], scale * width)), None
+
+
+def _coding(context: Any) -> Coding:
+    """How an opened video stream holds its frames."""
+    lossless = context.name == "ffv1" or context.pix_fmt in ("gbrp", "bgr24", "rgb24", "bgr0")
+    pixels = str(context.pix_fmt).replace("yuvj", "yuv")  # full range
+    halves = {"yuv444": "4:4:4", "yuv422": "4:2:2", "yuv420": "4:2:0"}
+    return Coding(context.name, lossless, halves.get(pixels[:6], "unusual chroma"))
