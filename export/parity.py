@@ -23,7 +23,7 @@ from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.metrics import luma, ws_psnr
 from engines.kinds import kinds_of
 from engines.onnx_file import read_onnx
-from engines.panorama.rescale_image import has_8_bit_edges, scale_of
+from engines.panorama.graph import has_8_bit_pixels, scale_of
 from engines.runtimes.base import Session
 from engines.session import open_session
 from engines.support.arrays import Image8, to_image, to_tensor
@@ -120,8 +120,8 @@ def compare(ckpt: Path, folder: Path, image: Image8) -> list[Row]:
         graph = graphs[name]
         given, expected = (hr, lr) if name == "down" else (stored, restored)
         found, seconds = _timed(_in_session(session, graph.source, graph.result), given)
-        by_pixels = has_8_bit_edges(session) or session.metadata.get("precision") == "fp16"
-        if has_8_bit_edges(session):
+        by_pixels = has_8_bit_pixels(session) or session.metadata.get("precision") == "fp16"
+        if has_8_bit_pixels(session):
             expected = to_tensor(to_image(expected))
         worst, mean, psnr = difference(found, expected)
         if math.isinf(worst):
@@ -213,7 +213,7 @@ def cells(rows: list[Row], tolerance: float) -> list[list[str]]:
 
 def _in_session(session: Session, source: str, result: str) -> Callable[[Array], Array]:
     def run(x: Array) -> Array:
-        if has_8_bit_edges(session):
+        if has_8_bit_pixels(session):
             return to_tensor(session.run(**{source: to_image(x)[None]})[result][0])
         return session.run(**{source: x})[result]
 

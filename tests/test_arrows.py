@@ -20,6 +20,22 @@ COMMAND_LINE = {"cli.py", "__main__.py", "commands"}  # files and a folder
 RUNTIMES = {"onnxruntime", "tensorrt", "tensorrt_rtx"}
 
 
+# Floors of engines/, from the ground up: a folder or module imports only from floors below its own.
+FLOORS = [
+    {"support"},
+    {"targets", "onnx_file"},
+    {"nvidia"},
+    {"engine_file"},
+    {"runtimes"},
+    {"session", "panorama"},
+    {"kinds", "batch", "building"},
+    {"inspection", "triton"},
+    {"commands"},
+    {"cli"},
+    {"__main__"},
+]
+
+
 def violations(source: str, storey: str, name: str) -> list[str]:
     """List the imports that file `name` of `storey` must not have."""
     forbidden = set(BELOW) - BELOW[storey] - {storey}
@@ -98,6 +114,69 @@ def run_blocked(blocked: set[str], body: str, *arguments: str) -> subprocess.Com
     """Run Python where the packages in `blocked` cannot be imported."""
     command = [sys.executable, "-c", BLOCK + body, ",".join(sorted(blocked)), *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def imported(source: str) -> set[str]:
+    """Full names of what a file imports, wherever in it the import stands."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def part_of(storey: str, module: str) -> str | None:
+    """The folder or file of the storey that a full name lies in; None when it is another storey's, or the package."""
+    first, _, rest = module.partition(".")
+    part = rest.split(".")[0]
+    folder = ROOT / storey / part
+    there = first == storey and part and (folder.is_dir() or folder.with_suffix(".py").is_file())
+    return part if there else None
+
+
+def parts(storey: str) -> dict[str, set[str]]:
+    """The folders and files of a storey, and which others of them each imports."""
+    found: dict[str, set[str]] = {}
+    for path in sources(storey):
+        own = path.relative_to(ROOT / storey).parts[0].removesuffix(".py")
+        others = {part for name in imported(path.read_text()) if (part := part_of(storey, name))}
+        found.setdefault(own, set()).update(others - {own})
+    return found
+
+
+def circles(arrows: dict[str, set[str]]) -> set[str]:
+    """What can be reached from itself."""
+    found = set()
+    for start in arrows:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            new = arrows.get(waiting.pop(), set()) - seen
+            seen |= new
+            waiting += new
+        if start in seen:
+            found.add(start)
+    return found
+
+
+def test_floors_of_engines() -> None:
+    heights = {part: height for height, floor in enumerate(FLOORS) for part in floor}
+    arrows = parts("engines")
+    assert set(arrows) - {"__init__"} == set(heights)
+    upwards = {(a, b) for a, others in arrows.items() if a in heights for b in others if heights[b] >= heights[a]}
+    assert upwards == set()
+
+
+@pytest.mark.parametrize("storey", ["plugins", "engines", "dinn360"])
+def test_no_circles_between_folders(storey: str) -> None:
+    assert circles(parts(storey)) == set()
+
+
+def test_circles_are_seen() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == {"b", "c"}
+    assert parts("engines")["batch"] >= {"session", "panorama", "support"}
 
 
 def module_names(command_line: bool) -> list[str]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dinn360.cli import main
 from dinn360.data.datasets import LAYOUTS, Selection, read_exclusions, select
-from dinn360.data.survey import NOT_2_TO_1, SEAM_SEEN, fingerprint, projection
+from dinn360.survey import NOT_2_TO_1, SEAM_SEEN, fingerprint, projection, similar
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
 from engines.support.images import write_png
@@ -110,9 +110,17 @@ def test_check_finds_what_is_wrong(tmp_path: Path, forest: Image8, courtyard: Im
     assert done.exit_code == 1
     assert "5 images" in done.stdout and "1024x512: 2" in done.stdout
     assert f"{SEAM_SEEN}: 1 (cut.png)" in done.stdout and f"{NOT_2_TO_1}: 1 (square.png)" in done.stdout
-    assert "identical: again.png, good.png" in done.stdout
-    assert "nearly the same: again.png, smaller.jpg" in done.stdout
+    assert "identical (2): again.png, good.png" in done.stdout
+    assert "nearly the same (2): again.png, smaller.jpg" in done.stdout
     assert "unreadable: broken.jpg: " in done.stdout
+
+
+def test_near_duplicates_are_groups_not_pairs() -> None:
+    """A series of twenty frames is one line, not 190."""
+    series = {f"frame{index}": index for index in (0b0, 0b1111, 0b11110000, 0b111100000000)}  # each near one other
+    apart = {"other": (1 << 64) - 1, "far": 0xFFFFFFFF00000000}
+    assert similar({"other": apart["other"], **series, "far": apart["far"]}) == [list(series)]
+    assert similar(dict.fromkeys((f"{n}" for n in range(20)), 7)) == [[f"{n}" for n in range(20)]]
 
 
 def test_check_is_content_with_good_panoramas() -> None:

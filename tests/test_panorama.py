@@ -16,11 +16,13 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from dinn360.session import TorchSession
+from engines.panorama.graph import Direction
 from engines.panorama.metadata import Metadata
-from engines.panorama.rescaler import Direction, Rescaler, Tile
-from engines.panorama.sources import Samples, WholeSource
+from engines.panorama.rescaler import Rescaler, Tile
+from engines.panorama.sources import WholeSource
 from engines.panorama.tiles import Plan
 from engines.session import open_session
+from engines.support.arrays import Samples
 from engines.support.errors import UserError
 
 Picture = np.ndarray[Any, np.dtype[Any]]

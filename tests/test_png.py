@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from engines.panorama.png import LARGEST, SIGNATURE, PngReader, PngWriter, Samples, read_text
+from engines.panorama.png import LARGEST, SIGNATURE, PngReader, PngWriter, read_text
 from engines.panorama.sources import StreamedPng, open_source
-from engines.support.arrays import Image8
+from engines.support.arrays import Image8, Samples
 from engines.support.errors import UserError
 
 SAMPLES = st.sampled_from([np.uint8, np.uint16]).flatmap(

@@ -8,7 +8,7 @@ import click
 
 from dinn360.commands.selection import selection_options
 from dinn360.data.datasets import Selection, select
-from dinn360.data.survey import survey
+from dinn360.survey import survey
 from engines.commands import Group
 from engines.commands.types import PATH
 

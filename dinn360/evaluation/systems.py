@@ -16,7 +16,8 @@ from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.interpolation import Method, resize
 from dinn360.evaluation.validate import round_trip
 from dinn360.networks import RescalingNetwork
-from engines.panorama.rescale_image import downscale_image, scale_of, upscale_image
+from engines.panorama.graph import scale_of
+from engines.panorama.rescale_image import downscale_image, upscale_image
 from engines.runtimes.base import Session
 from engines.session import open_session
 from engines.support.arrays import Image8, to_image, to_tensor

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines.batch.outcomes import Outcome
+from engines.panorama.graph import Direction
 from engines.panorama.rescale_file import Options, rescale_file
-from engines.panorama.rescaler import Direction, Rescaler
+from engines.panorama.rescaler import Rescaler
 from engines.panorama.selection import Job
 from engines.session import open_session
 from engines.support.errors import UserError

@@ -13,7 +13,7 @@ from engines.batch import cluster, local
 from engines.batch.outcomes import NAME, Manifest
 from engines.batch.work import Setup
 from engines.commands.images import FOREIGN, LOSSY, Request, options_of, runtime_options, shared_options
-from engines.panorama.rescaler import Direction
+from engines.panorama.graph import direction_of
 from engines.panorama.selection import Job, select
 from engines.session import open_session
 from engines.support.errors import UserError
@@ -54,7 +54,9 @@ def batch(
     make_folder(request.target, "TARGET")
     jobs = [Job(job.source.resolve(), job.target.resolve()) for job in jobs]
     with open_session(model, threads, provider) as session:  # a bad model is told here, once
-        direction: Direction = "down" if session.inputs[0].name == "hr" else "up"
+        direction = direction_of(session)
+        if direction is None:
+            raise UserError(f"--model {model}: expected a graph with the input hr or lr, found none of ours")
     share = threads or max(1, (os.cpu_count() or 1) // workers)
     setup = Setup(model.resolve(), direction, options_of(bits, **options), share, provider, retries)
     with Manifest(request.target, jobs, request.overwrite) as manifest:

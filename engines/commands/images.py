@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from engines.commands.types import PATH, SIZE, TILE
 from engines.panorama.coding import CHROMA
+from engines.panorama.graph import Direction
 from engines.panorama.rescale_file import Options, rescale_file
-from engines.panorama.rescaler import Direction, Rescaler
+from engines.panorama.rescaler import Rescaler
 from engines.panorama.selection import Job, select
 from engines.runtimes.base import Session
 from engines.session import open_session

@@ -11,7 +11,8 @@ from tqdm import tqdm
 from engines.commands.images import FOREIGN, SUBSAMPLING, runtime_options
 from engines.commands.types import PATH, TILE
 from engines.panorama.coding import CHROMA
-from engines.panorama.rescaler import Direction, Rescaler, Tile
+from engines.panorama.graph import Direction
+from engines.panorama.rescaler import Rescaler, Tile
 from engines.panorama.video import CODECS, rescale_video
 from engines.session import open_session
 from engines.support.errors import UserError

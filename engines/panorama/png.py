@@ -11,16 +11,15 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import PngImagePlugin
 
+from engines.support.arrays import Samples
 from engines.support.errors import UserError
 from engines.support.files import os_reason
-
-Samples = NDArray[Any]  # uint8 or uint16 (rows, width, 3 or 4)
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGEST = 2**30  # pixels; memory does not grow with them, but the time to compute does

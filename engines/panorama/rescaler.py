@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engines.panorama.coding import Survives
-from engines.panorama.rescale_image import check_direction, scale_of
-from engines.panorama.sources import Samples, Source
+from engines.panorama.graph import ENDS, Direction, check_direction, scale_of
+from engines.panorama.sources import Source
 from engines.panorama.tiles import Plan, Span, automatic, plan
 from engines.runtimes.base import Session
+from engines.support.arrays import Samples, to_samples, to_unit
 from engines.support.errors import UserError
 
 Tile = Literal["auto", "none"] | tuple[int, int]
-Direction = Literal["down", "up"]
 _BESIDE = 8  # columns that interpolation of alpha sees around the circle
 
 
@@ -34,7 +34,7 @@ class Rescaler:
 
     def __init__(self, session: Session, direction: Direction) -> None:
         """Raises UserError when the graph has the other direction or no scale."""
-        check_direction(session, *(("hr", "lr") if direction == "down" else ("lr", "hr")))
+        check_direction(session, direction)
         self.session, self.direction = session, direction
         self.scale = scale_of(session)
         self.model = session.metadata.get("checkpoint_sha256", "")
@@ -119,11 +119,11 @@ class Rescaler:
         padded = -(-width // unit) * unit
         index = np.arange(unit * columns.first, unit * columns.last) % padded % width
         region = rows if len(index) == width else rows[:, index]
-        name, result = ("hr", "lr") if self.direction == "down" else ("lr", "hr")
+        name, result = ENDS[self.direction]
         arrays: dict[str, NDArray[Any]] = {name: self._tensor(region[..., :3], name)}
         if self.direction == "up" and omitted.any():
             arrays["omitted"] = omitted
-        colour = _samples(self.session.run(**arrays)[result], bits)
+        colour = _pixels(self.session.run(**arrays)[result], bits)
         height, across = (len(region) // unit, len(index) // unit)
         grown = self.scale if self.direction == "up" else 1
         if colour.shape[:2] != (grown * height, grown * across):
@@ -131,41 +131,27 @@ class Rescaler:
             raise UserError(f"{self.session.path}: expected an output of shape {shape}, found {colour.shape}")
         if region.shape[2] == 3:
             return colour
-        alpha = _unit(region[..., 3])
+        alpha = to_unit(region[..., 3])
         alpha = _shrink(alpha, self.scale) if self.direction == "down" else _enlarge(alpha, self.scale)
-        return np.concatenate([colour, _quantise(alpha[..., None], bits)], axis=2)
+        return np.concatenate([colour, to_samples(alpha[..., None], bits)], axis=2)
 
     def _tensor(self, colour: Samples, name: str) -> NDArray[Any]:
         """Samples (h, w, 3) as the graph wants them: (1, 3, h, w) in [0, 1], or uint8 (1, h, w, 3)."""
         dtype = next(spec.dtype for spec in self.session.inputs if spec.name == name)
         if dtype == np.uint8:
-            return _quantise(_unit(colour), 8)[None] if colour.dtype != np.uint8 else colour[None]
-        return np.ascontiguousarray(_unit(colour).transpose(2, 0, 1)[None], dtype)
+            return to_samples(to_unit(colour), 8)[None] if colour.dtype != np.uint8 else colour[None]
+        return np.ascontiguousarray(to_unit(colour).transpose(2, 0, 1)[None], dtype)
 
 
 def _times(kept: slice, factor: int, above: int = 0) -> slice:
     return slice(factor * (kept.start + above), factor * (kept.stop + above))
 
 
-def _unit(samples: Samples) -> NDArray[np.float32]:
-    """uint8 or uint16 as float32 in [0, 1]."""
-    return samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
-
-
-def _samples(x: NDArray[Any], bits: int) -> Samples:
+def _pixels(x: NDArray[Any], bits: int) -> Samples:
     """A graph's output, (1, 3, h, w) in [0, 1] or uint8 (1, h, w, 3), as samples (h, w, 3)."""
     if x.dtype == np.uint8:
         return x[0] if bits == 8 else x[0].astype(np.uint16) * 257
-    broken = x.size - np.count_nonzero(np.isfinite(x))
-    if broken:
-        raise UserError(f"expected finite pixel values, found {broken} of {x.size} NaN or infinite")
-    return _quantise(x[0].transpose(1, 2, 0).astype(np.float32, copy=False), bits)
-
-
-def _quantise(x: NDArray[np.float32], bits: int) -> Samples:
-    """Values in [0, 1] as uint8 or uint16, rounded half to even; what lies outside is clipped."""
-    largest = 2**bits - 1
-    return np.clip(np.rint(x * np.float32(largest)), 0, largest).astype(f"u{bits // 8}")
+    return to_samples(x[0].transpose(1, 2, 0), bits)
 
 
 def _shrink(alpha: NDArray[np.float32], scale: int) -> NDArray[np.float32]:

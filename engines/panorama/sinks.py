@@ -18,7 +18,7 @@ from engines.panorama.coding import Coding
 from engines.panorama.metadata import Metadata
 from engines.panorama.png import PngWriter
 from engines.panorama.record import KEYWORD, Record
-from engines.panorama.sources import Samples
+from engines.support.arrays import Samples
 from engines.support.errors import UserError
 
 FORMATS = {

@@ -5,19 +5,17 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.panorama.coding import Coding, read_coding
 from engines.panorama.metadata import Metadata, orientation, read_metadata
 from engines.panorama.png import PngReader, read_text
 from engines.panorama.record import KEYWORD, Digest, Record
+from engines.support.arrays import Samples
 from engines.support.errors import UserError
 from engines.support.images import open_image, read_samples
 
-Samples = NDArray[Any]  # uint8 or uint16 (rows, width, 3 or 4)
 _RAW = Coding("raw")
 
 

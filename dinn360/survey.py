@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -26,13 +27,13 @@ NEAR = 4  # differing bits of 64 up to which two fingerprints count as the same 
 @dataclass
 class Survey:
     """sizes: images by (width, height). kinds: names by what the picture looks like. unreadable: name and reason.
-    same: groups of identical pixels. alike: pairs of nearly the same picture."""
+    same: groups of identical pixels. alike: groups of nearly the same picture."""
 
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     kinds: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     unreadable: dict[str, str] = field(default_factory=dict)
     same: list[list[str]] = field(default_factory=list)
-    alike: list[tuple[str, str]] = field(default_factory=list)
+    alike: list[list[str]] = field(default_factory=list)
 
     def text(self) -> str:
         """A report for people: counts, and the names of what deserves a look."""
@@ -42,8 +43,8 @@ class Survey:
         lines += [f"  {width}x{height}: {count}" for (width, height), count in self.sizes.most_common()]
         for kind, names in self.kinds.items():
             lines.append(f"{kind}: {len(names)}" + ("" if kind == ERP else f" ({', '.join(names)})"))
-        lines += [f"identical: {', '.join(names)}" for names in self.same]
-        lines += [f"nearly the same: {a}, {b}" for a, b in self.alike]
+        lines += [f"identical ({len(names)}): {', '.join(names)}" for names in self.same]
+        lines += [f"nearly the same ({len(names)}): {', '.join(names)}" for names in self.alike]
         lines += [f"unreadable: {name}: {reason}" for name, reason in self.unreadable.items()]
         return "\n".join(lines)
 
@@ -76,13 +77,19 @@ def survey(paths: Sequence[Path], root: Path) -> Survey:
         by_hash[hashlib.sha256(image.tobytes() + str(image.shape).encode()).hexdigest()].append(name)
         prints[name] = fingerprint(image)
     result.same = [names for names in by_hash.values() if len(names) > 1]
-    known = {frozenset((a, b)) for names in result.same for a in names for b in names}
-    listed = list(prints.items())
-    for index, (a, print_a) in enumerate(listed):
-        for b, print_b in listed[index + 1 :]:
-            if (print_a ^ print_b).bit_count() <= NEAR and frozenset((a, b)) not in known:
-                result.alike.append((a, b))
+    copies = {name for names in result.same for name in names[1:]}  # their first stands for all of them
+    result.alike = similar({name: bits for name, bits in prints.items() if name not in copies})
     return result
+
+
+def similar(prints: dict[str, int]) -> list[list[str]]:
+    """Groups of names whose fingerprints are near each other, directly or through others of the group."""
+    group = {name: [name] for name in prints}
+    for (a, bits_a), (b, bits_b) in itertools.combinations(prints.items(), 2):
+        if (bits_a ^ bits_b).bit_count() <= NEAR and group[a] is not group[b]:
+            group[a] += group[b]
+            group.update((name, group[a]) for name in group[b])
+    return [names for name, names in group.items() if names[0] == name and len(names) > 1]
 
 
 def projection(image: Image8) -> str:
