@@ -1,4 +1,4 @@
-# make demo | test | lint | clean. Everything runs in .venv, which is made on first use.
+# make demo | test | lint | format | wheel | clean. Everything runs in .venv, which is made on first use.
 PYTHON ?= python3
 # On Linux, PyPI's torch brings the CUDA libraries (several GB). A machine without a GPU does with
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -6,35 +6,51 @@ TORCH_INDEX ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
-TORCH := $(shell sed -n 's/^ *\(torch==.*\)/\1/p' setup.cfg)
+DEMO := $(VENV)/.installed-demo
+DEV := $(VENV)/.installed-dev
+TORCH := $(shell sed -n '/^ *torch==/{s/ //gp;q}' setup.cfg)
 SOURCES := benchmarks dinn360 engines export plugins tests
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint format wheel clean
 .DELETE_ON_ERROR:
 
-demo: $(STAMP)
+# The operators for CPU cores are built where a compiler is; without one the demo takes ONNX Runtime's own.
+demo: $(DEMO)
+	$(BIN)/python -m plugins build --onnxruntime --optional
 	$(BIN)/python -m export demo
 
 # tests/conftest.py says what one process does; each keeps to one core.
 test: export OMP_NUM_THREADS := 1
-test: $(STAMP)
+test: $(DEV)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-lint: $(STAMP)
+lint: $(DEV)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+
+format: $(DEV)
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+# dist/*.whl: with the libraries for CPU cores where a compiler is (setup.py).
+wheel: $(DEMO)
+	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(STAMP): setup.cfg
+# Only what the demo needs; the tests' and developers' tools are $(DEV)'s.
+$(DEMO): setup.cfg
 	@command -v $(PYTHON) >/dev/null || { echo "PYTHON: expected Python 3.11 or newer, found no $(PYTHON)" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v < (3, 11) and \
 	    sys.exit("PYTHON: expected Python 3.11 or newer, found %d.%d; try make PYTHON=python3.12" % v[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --index-url $(TORCH_INDEX) $(TORCH))
+	$(BIN)/python -m pip install -e '.[export]'
+	touch $@
+
+$(DEV): $(DEMO)
 	$(BIN)/python -m pip install -e '.[dev]'
 	touch $@

@@ -69,7 +69,7 @@ def in_onnxruntime(graph: ModelProto, free: dict[str, Array], with_ours: bool = 
 
         options = onnxruntime.SessionOptions()
         if with_ours:
-            options.register_custom_ops_library(str(library.build()))
+            options.register_custom_ops_library(str(library.find()))
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave cores to others
         session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])

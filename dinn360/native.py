@@ -15,14 +15,14 @@ from torch.autograd.function import once_differentiable
 
 from dinn360.networks.layers import DConv, bounded_deform_conv2d
 from engines.support.errors import UserError
-from plugins.build import BuildError
 from plugins.cpu.training import library
+from plugins.libraries import MissingLibraryError
 
 KERNELS = ("auto", "native", "composed")
 
 
 def use_native_kernels(network: nn.Module) -> None:
-    """Makes the DConv layers of `network` run the C++ kernels, built when needed. Raises plugins.build.BuildError."""
+    """Makes the DConv layers of `network` run the C++ kernels. Raises plugins.libraries.MissingLibraryError."""
     if layers := [module for module in network.modules() if isinstance(module, DConv)]:
         library.load()
     for layer in layers:
@@ -32,14 +32,14 @@ def use_native_kernels(network: nn.Module) -> None:
 def choose_kernels(network: nn.Module, choice: str) -> str:
     """Takes one of KERNELS for the deformable convolutions of `network`; returns one line that tells what will run.
 
-    auto: the C++ kernels where they can be built, else the composed definition. Raises UserError when `native` cannot.
+    auto: the C++ kernels where their library is, else the composed definition. Raises UserError when `native` cannot.
     """
     composed = "deformable convolutions: composed of PyTorch's operators"
     if choice == "composed":
         return composed
     try:
         use_native_kernels(network)
-    except BuildError as error:
+    except MissingLibraryError as error:
         if choice == "native":
             raise UserError(f"--kernels native: {error}") from None
         return f"{composed} ({error})"

@@ -19,7 +19,7 @@ from export.lowering import Lowering
 from export.onnx import Form, export_checkpoint
 from export.parity import Row, compare
 from export.pictures import closeup, error_picture
-from plugins.build import BuildError
+from plugins.libraries import MissingLibraryError
 from plugins.onnxruntime import library
 
 
@@ -33,11 +33,11 @@ class Demo:
 
 
 def best_lowering() -> tuple[Lowering, str | None]:
-    """The lowering that runs fastest on this machine's cores, and what the machine lacks for a faster one."""
+    """The lowering that runs fastest on this machine's cores, and what is missing for a faster one."""
     try:
-        library.build()
-    except BuildError as error:
-        return "standard", f"without the operator library ({error}): --ops standard"
+        library.find()
+    except MissingLibraryError as error:
+        return "standard", f"{error}; meanwhile --ops standard"
     return "cpu", None
 
 

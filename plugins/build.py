@@ -1,21 +1,38 @@
-"""Builds the C++ parts of plugins/ with CMake, each in a folder of its own under build/."""
+"""Builds the C++ parts of plugins/ with CMake, each in a folder of its own. `python -m plugins build` is its command.
+
+In a checkout that folder is build/; for an installed package, whose own folder is no place to write to, it is
+$XDG_CACHE_HOME/dinn360. Nothing else builds: what runs an operator only finds a library (`plugins.libraries`).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+SOURCES = Path(__file__).resolve().parent
+ROOT = SOURCES.parent
 PARTS = ("CPU", "ORT", "EMULATOR", "CUDA", "TENSORRT")
+
+Show = Callable[[str], None]  # takes a line about the build's progress
 
 
 class BuildError(Exception):
     """A library cannot be built here; the message says in one line what is missing, or what the compiler said."""
+
+
+def _folder() -> Path:
+    if (ROOT / "setup.cfg").is_file():
+        return ROOT / "build"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dinn360"
+
+
+FOLDER = _folder()
 
 
 def missing() -> str | None:
@@ -27,32 +44,50 @@ def missing() -> str | None:
     return None
 
 
-def cmake(folder: Path, parts: Sequence[str], target: str, *options: str) -> None:
+def cmake(folder: Path, parts: Sequence[str], target: str, *options: str, show: Show | None = None) -> None:
     """Configures `parts` (of PARTS) in `folder` and builds `target` from the sources as they are.
 
-    Two processes may come at once: the second waits and finds the work done. Raises BuildError.
+    show: takes each line of progress ("[ 50%] Building CXX object …"). Two processes may come at once: the second
+    waits and finds the work done. Raises BuildError.
     """
     if (reason := missing()) is not None:
         raise BuildError(reason)
     switches = [f"-DDINN360_{part}={'ON' if part in parts else 'OFF'}" for part in PARTS]
+    with locked(folder):
+        _forget_other_checkout(folder)
+        for command in (
+            ["cmake", "-S", str(SOURCES), "-B", str(folder), *switches, *options],
+            ["cmake", "--build", str(folder), "--parallel", str(os.cpu_count() or 1), "--target", target],
+        ):
+            _run(command, show)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes `folder` and keeps other processes that ask for it waiting meanwhile."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _forget_other_checkout(folder)
-        for command in (
-            ["cmake", "-S", str(ROOT / "plugins"), "-B", str(folder), *switches, *options],
-            ["cmake", "--build", str(folder), "--parallel", "2", "--target", target],
-        ):
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode != 0:
-                raise BuildError(f"{' '.join(command)}: {_complaint(done.stdout + done.stderr)}")
+        yield
+
+
+def _run(command: Sequence[str], show: Show | None) -> None:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if show is not None and re.match(r"\[ *\d+%\]", line):
+                show(line.strip())
+    if process.returncode != 0:
+        raise BuildError(f"{' '.join(command)}: {_complaint(''.join(lines))}")
 
 
 def _forget_other_checkout(folder: Path) -> None:
     """Empties a build folder that was moved or copied together with its checkout: CMake refuses it, and its objects may
     be of other sources."""
     cache = folder / "CMakeCache.txt"
-    if cache.exists() and f"CMAKE_HOME_DIRECTORY:INTERNAL={ROOT / 'plugins'}\n" not in cache.read_text():
+    if cache.exists() and f"CMAKE_HOME_DIRECTORY:INTERNAL={SOURCES}\n" not in cache.read_text():
         for left in folder.iterdir():
             if left.is_dir():
                 shutil.rmtree(left)

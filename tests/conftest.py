@@ -11,6 +11,9 @@ from onnx import TensorProto, helper
 
 from engines.support.arrays import Image8
 from engines.support.images import read_panorama
+from plugins import build
+from plugins.cpu.training import library as training
+from plugins.onnxruntime import library as onnxruntime
 
 # A busy machine is no bug, so no example has a deadline.
 settings.register_profile("dinn360", deadline=None)
@@ -35,6 +38,16 @@ LONGEST = (
     "test_cpu_operators.py",
     "test_batch.py",
 )
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Builds the operator libraries from the sources as they are, once and not in every worker: products only find one.
+
+    Where a compiler is missing, tests skip what needs a library; what does not compile ends the run here.
+    """
+    if build.missing() is None and not hasattr(session.config, "workerinput"):
+        onnxruntime.build()
+        training.build()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,10 +10,8 @@ import onnxruntime
 import pytest
 
 from benchmarks import kernels as report
-from plugins.build import BuildError, cmake
 from plugins.cuda import library
-from plugins.onnxruntime.headers import include_folder
-from plugins.onnxruntime.library import NAME
+from plugins.onnxruntime import library as onnxruntime_library
 from plugins.testing import cuda_binaries as binaries
 
 OURS = ("80", "86", "87", "89", "90", "100", "110", "120")
@@ -80,13 +78,7 @@ def test_the_committed_report_is_that_of_these_sources(compiled: list[binaries.K
 @needs_nvcc
 def test_the_library_for_onnx_runtime_takes_the_kernels_in() -> None:
     """It needs no CUDA where it is loaded, for the CPU provider runs its CPU operators."""
-    try:
-        headers = include_folder()
-    except BuildError as error:
-        pytest.skip(str(error))
-    # Where the kernels are built, which are therefore compiled once.
-    cmake(library.BUILD, ["CPU", "ORT", "CUDA"], "dinn360_ort", f"-DDINN360_ORT_INCLUDE={headers}")
-    path = library.BUILD / "onnxruntime" / NAME
+    path = onnxruntime_library.build(cuda=True)
     exported = subprocess.run(["nm", "-D", "--defined-only", path], capture_output=True, text=True, check=True).stdout
     assert [line.split()[-1] for line in exported.splitlines()] == ["RegisterCustomOps"]
     sections = subprocess.run(["readelf", "-SW", path], capture_output=True, text=True, check=True).stdout

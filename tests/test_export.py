@@ -30,7 +30,6 @@ from export.cli import main
 from export.lowering import Lowering, lower
 from export.onnx import check
 from export.operators import DOMAIN, SCHEMAS
-from plugins.build import BuildError
 
 ROOT = Path(__file__).parents[1]
 ELEMENTARY = set(
@@ -241,15 +240,12 @@ def test_demo_shows_and_saves(ckpt: Path, forest: Image8, tmp_path: Path) -> Non
     }  # fmt: skip
 
 
-def test_demo_falls_back_where_the_library_cannot_be_built(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_falls_back_where_no_library_was_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from export import demo
 
-    def build() -> Path:
-        raise BuildError("no cmake on this machine")
-
-    monkeypatch.setattr(demo.library, "build", build)
-    expected = "without the operator library (no cmake on this machine): --ops standard"
-    assert demo.best_lowering() == ("standard", expected)
+    monkeypatch.setattr(demo.library, "FOLDER", tmp_path)
+    missing = "no libdinn360_ort.so on this machine; `python -m plugins build --onnxruntime` makes it"
+    assert demo.best_lowering() == ("standard", f"{missing}; meanwhile --ops standard")
 
 
 @pytest.mark.parametrize(

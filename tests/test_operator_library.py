@@ -1,16 +1,19 @@
-"""Where the library of the operators is found, where its header comes from, and what is said when there is none."""
+"""Where the library of the operators is found, how it is built, and what is said when there is none."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from engines.runtimes import operator_library
 from engines.support.errors import UserError
-from plugins import build
+from plugins import build, libraries
 from plugins.build import BuildError
-from plugins.onnxruntime import headers, library
+from plugins.cli import main
+from plugins.onnxruntime import library
+from plugins.tensorrt import headers
 
 
 def test_the_variable_comes_first_then_the_graphs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,12 +36,25 @@ def test_a_file_that_is_no_library(tmp_path: Path) -> None:
         operator_library.register(onnxruntime.SessionOptions(), tmp_path / "up.onnx", "DSTAttention", gpu=False)
 
 
-def test_without_a_compiler_one_line_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "missing", lambda: "no C++ compiler on this machine")
-    monkeypatch.setattr(library, "include_folder", lambda: tmp_path)
-    monkeypatch.setattr(library, "build", library.build.__wrapped__)
-    with pytest.raises(UserError, match=r"--ops plugin .*DSTAttention .*no C\+\+ compiler .*or use --ops standard"):
+def test_nothing_is_built_and_one_line_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    monkeypatch.setattr(library.kernels, "BUILD", tmp_path)
+    needs = "--ops plugin or cpu, whose operator DSTAttention needs the operator library"
+    with pytest.raises(UserError, match=f"{needs}: no {library.NAME} .* `python -m plugins build --onnxruntime` makes"):
         operator_library.find(tmp_path / "up.onnx", "DSTAttention")
+    with pytest.raises(UserError, match="with CUDA kernels on this machine; `python -m plugins build --cuda` makes it"):
+        operator_library.find(tmp_path / "up.onnx", "DSTAttention", gpu=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wheels_library_comes_before_a_built_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "FOLDER", tmp_path / "build")
+    monkeypatch.setattr(libraries, "PACKAGED", tmp_path / "lib")
+    built = tmp_path / "build" / "onnxruntime" / "cpu" / "onnxruntime" / library.NAME
+    for path in (built, tmp_path / "lib" / library.NAME):
+        path.parent.mkdir(parents=True)
+        path.touch()
+        assert operator_library.find(tmp_path / "up.onnx", "Haar") == path
 
 
 def test_the_messages_that_ask_for_the_library() -> None:
@@ -49,68 +65,54 @@ def test_the_messages_that_ask_for_the_library() -> None:
     assert operator_library.missing_operator("Fatal error: other:Op(-1) is not a registered function/op") is None
 
 
-def sdk(root: Path, version: int, inside: str = "include") -> Path:
-    folder = root / inside
-    folder.mkdir(parents=True)
-    (folder / headers.HEADER).write_text(f"#define ORT_API_VERSION {version}\n")
-    return folder
+def command(*arguments: str, path: str | None = None) -> tuple[int, str]:
+    """Exit status and output of python -m plugins build."""
+    result = CliRunner(env={} if path is None else {"PATH": path}).invoke(main, ["build", *arguments])
+    return result.exit_code, result.output
 
 
-def test_an_sdk_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = sdk(tmp_path / "new", 21, "include/onnxruntime/core/session")
-    monkeypatch.setenv("ONNXRUNTIME_ROOT", str(tmp_path / "new"))
-    assert headers.include_folder() == folder
-    sdk(tmp_path / "old", 17)
-    for root in ("old", "absent"):
-        monkeypatch.setenv("ONNXRUNTIME_ROOT", str(tmp_path / root))
-        with pytest.raises(BuildError, match=f"ONNXRUNTIME_ROOT .*{root}: expected .* of API 18 or newer"):
-            headers.include_folder()
+def test_without_a_compiler_the_command_says_so(tmp_path: Path) -> None:
+    assert command("--onnxruntime", path=str(tmp_path)) == (
+        2,
+        "libdinn360_ort.so: ONNX Runtime, CPU cores\n"
+        "error: libdinn360_ort.so: ONNX Runtime, CPU cores: no cmake on this machine\n",
+    )
+    code, output = command("--optional", path=str(tmp_path))
+    assert code == 0 and output.count("left out: ") == 2
 
 
-def test_fetched_headers_are_checked_and_every_failure_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forged(scratch: Path) -> Path:
-        return sdk(scratch, 21)
+@pytest.mark.skipif(build.missing() is not None, reason=str(build.missing()))
+def test_the_command_says_what_it_builds_and_where() -> None:
+    code, output = command()
+    assert code == 0
+    assert "[100%]" in output and f"  {library.find()}  " in output and "libdinn360_training.so  " in output
 
-    def unreachable(scratch: Path) -> Path:
-        raise BuildError("apt-get: could not\nresolve")
 
-    monkeypatch.delenv("ONNXRUNTIME_ROOT", raising=False)
-    monkeypatch.setattr(headers, "_SYSTEM", (tmp_path,))
-    monkeypatch.setattr(headers, "FETCHED", tmp_path / "build" / "headers")
-    monkeypatch.setattr(headers, "_from_debian", unreachable)
-    monkeypatch.setattr(headers, "_from_npm", forged)
-    with pytest.raises(BuildError, match="none can be fetched .*Debian: apt-get: could not resolve; npm: .*SHA-256"):
+def headers_of(root: Path) -> Path:
+    (root / "include").mkdir(parents=True)
+    (root / "include" / headers.HEADER).touch()
+    return root / "include"
+
+
+def test_an_sdks_headers_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENSORRT_ROOT", str(tmp_path / "sdk"))
+    with pytest.raises(BuildError, match="TENSORRT_ROOT .*sdk: expected include/NvInferRuntime.h"):
         headers.include_folder()
-    assert list((tmp_path / "build").iterdir()) == []
+    assert headers_of(tmp_path / "sdk") == headers.include_folder()
 
 
-SOURCES = """Types: deb
-URIs: http://mirror.example/debian
-Suites: bookworm bookworm-updates
-Components: main
-Signed-By: /keys/debian.gpg
-
-Types: deb
-URIs: http://mirror.example/security
-Suites: bookworm-security
-Components: main
-"""
-
-
-def test_the_next_release_is_asked_for_where_this_one_comes_from(tmp_path: Path) -> None:
-    bookworm = 'ID=debian\nVERSION_CODENAME="bookworm"\n'
-    (tmp_path / "sources.list.d").mkdir()
-    (tmp_path / "sources.list.d" / "debian.sources").write_text(SOURCES)
-    found = headers.debian_sources(tmp_path, bookworm)
-    assert "URIs: http://mirror.example/debian\nSuites: trixie\nComponents: main\nSigned-By: /keys/debian.gpg" in found
-    assert "security" not in found
-    (tmp_path / "sources.list.d" / "debian.sources").unlink()
-    with pytest.raises(BuildError, match="apt has no source of bookworm"):
-        headers.debian_sources(tmp_path, bookworm)
-    (tmp_path / "sources.list").write_text("deb [arch=arm64] http://old.example/debian bookworm main contrib\n")
-    assert "URIs: http://old.example/debian\n" in headers.debian_sources(tmp_path, bookworm)
-    with pytest.raises(BuildError, match="not a Debian system"):
-        headers.debian_sources(tmp_path, "ID=fedora\n")
+def test_a_package_with_another_hash_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The declared download: named before it starts, checked by pip, and nothing of it is left when it is wrong."""
+    pin = tmp_path / "headers.txt"
+    pin.write_text(headers.PIN.read_text().split("--hash")[0] + "--hash=sha256:" + "0" * 64 + "\n")
+    monkeypatch.delenv("TENSORRT_ROOT", raising=False)
+    monkeypatch.setattr(headers, "_SYSTEM", ())
+    monkeypatch.setattr(headers, "PIN", pin)
+    monkeypatch.setattr(headers, "FETCHED", tmp_path / "fetched")
+    said: list[str] = []
+    with pytest.raises(BuildError, match="expected TensorRT's headers in TENSORRT_ROOT or by pip, found none"):
+        headers.include_folder(said.append)
+    assert "kernel-lens==2.0.1" in said[0] and list((tmp_path / "fetched").glob("*.whl")) == []
 
 
 @pytest.mark.skipif(build.missing() is not None, reason=str(build.missing()))
@@ -123,6 +125,6 @@ def test_a_build_folder_of_another_checkout_is_emptied(tmp_path: Path) -> None:
     build.cmake(folder, (), "help")
     assert stale.exists()
     cache = folder / "CMakeCache.txt"
-    cache.write_text(cache.read_text().replace(str(build.ROOT), "/another/checkout"))
+    cache.write_text(cache.read_text().replace(str(build.SOURCES), "/another/checkout/plugins"))
     build.cmake(folder, (), "help")
-    assert not stale.exists() and str(build.ROOT) in cache.read_text()
+    assert not stale.exists() and str(build.SOURCES) in cache.read_text()

@@ -90,7 +90,7 @@ def test_shapes_are_inferred_symbols_and_all() -> None:
     imports = [helper.make_opsetid("", 19), helper.make_opsetid(DOMAIN, 1)]
     model = helper.make_model(helper.make_graph([node], "g", values, [result]), opset_imports=imports, ir_version=10)
     options = onnxruntime.SessionOptions()
-    options.register_custom_ops_library(str(library.build()))
+    options.register_custom_ops_library(str(library.find()))
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     assert session.get_outputs()[0].shape == ["n", 5, "h2", "w2"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.support.errors import UserError
-from plugins.build import BuildError
+from plugins.libraries import MissingLibraryError
 from plugins.onnxruntime import library
 
 VARIABLE = "DINN360_ORT_LIBRARY"
@@ -23,7 +23,7 @@ def missing_operator(message: str) -> str | None:
 def register(options: Any, graph: Path, operator: str, gpu: bool) -> None:
     """Registers the library with ONNX Runtime's session options.
 
-    gpu: the session is for an NVIDIA GPU, so a library that is built now has to have the CUDA kernels.
+    gpu: the session is for an NVIDIA GPU, so a library that nobody named has to have the CUDA kernels.
     Raises UserError when there is no library, or it cannot be loaded.
     """
     path = find(graph, operator, gpu)
@@ -34,7 +34,8 @@ def register(options: Any, graph: Path, operator: str, gpu: bool) -> None:
 
 
 def find(graph: Path, operator: str, gpu: bool = False) -> Path:
-    """The library: the one that DINN360_ORT_LIBRARY names, else one beside the graph, else the checkout's own build."""
+    """The library: the one that DINN360_ORT_LIBRARY names, one beside the graph, the wheel's, or the one that
+    `python -m plugins build` made, in this order. Nothing is built. Raises UserError."""
     if named := os.environ.get(VARIABLE):
         if not os.path.isfile(named):
             raise UserError(f"{VARIABLE}: expected {library.NAME}, found no file {named}")
@@ -43,10 +44,9 @@ def find(graph: Path, operator: str, gpu: bool = False) -> Path:
     if beside.is_file():
         return beside
     try:
-        return library.build(cuda=gpu)
-    except BuildError as error:
+        return library.find(cuda=gpu)
+    except MissingLibraryError as error:
         raise UserError(
-            f"{graph}: the graph was exported with --ops plugin or cpu, and its operator {operator} needs the operator "
-            f"library, which cannot be built here ({error}); put {library.NAME} beside the graph, name it "
-            f"in {VARIABLE}, or use --ops standard"
+            f"{graph}: exported with --ops plugin or cpu, whose operator {operator} needs the operator library: "
+            f"{error}, {VARIABLE} names another, and --ops standard does without"
         ) from error

@@ -1,4 +1,4 @@
-"""Builds libdinn360_kernels.a, the CUDA kernels for every architecture, where nvcc is."""
+"""libdinn360_kernels.a: the CUDA kernels for every architecture, built where nvcc is."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 import shutil
 from pathlib import Path
 
-from plugins.build import ROOT, cmake
+from plugins.build import FOLDER, cmake
 from plugins.build import missing as missing_compiler
 
-BUILD = ROOT / "build" / "cuda"
+BUILD = FOLDER / "cuda"
 
 
 def nvcc() -> Path | None:

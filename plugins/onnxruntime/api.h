@@ -1,17 +1,13 @@
-// ONNX Runtime's C API as this library uses it. Nothing here throws: a failure is an OrtStatus, which callers hand on.
+// ONNX Runtime's C interface (abi.h) as this library uses it. Nothing here throws: a failure is an OrtStatus, which callers hand on.
 #pragma once
-
-#include <onnxruntime_c_api.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <new>
 
-namespace dinn360::ort {
+#include "abi.h"
 
-// The oldest API that has all that is called here: ONNX Runtime 1.18 and later load the library.
-constexpr uint32_t kApiVersion = 18;
-static_assert(kApiVersion <= ORT_API_VERSION, "the headers of ONNX Runtime are older than 1.18");
+namespace dinn360::ort {
 
 constexpr size_t kMaxRank = 8;
 
@@ -143,7 +139,7 @@ class CustomOp : public OrtCustomOp {
 
   static CustomOp const* self(OrtCustomOp const* op) { return static_cast<CustomOp const*>(op); }
 
-  static OrtStatus* ORT_API_CALL create(OrtCustomOp const*, OrtApi const* api, OrtKernelInfo const* info, void** held) {
+  static OrtStatus* create(OrtCustomOp const*, OrtApi const* api, OrtKernelInfo const* info, void** held) {
     Held* const made = new (std::nothrow) Held{api, Kernel()};
     if (made == nullptr) return error(api, "dinn360:%s: out of memory", Kernel::kName);
     if (OrtStatus* const status = made->kernel.load(Attributes(api, info))) {

@@ -1,28 +1,46 @@
-"""Builds libdinn360_ort.so with CMake: the operators for ONNX Runtime on CPU cores and, with nvcc, on NVIDIA GPUs."""
+"""libdinn360_ort.so: the operators for ONNX Runtime on CPU cores and, with nvcc, on NVIDIA GPUs."""
 
 from __future__ import annotations
 
 import functools
 from pathlib import Path
 
-from plugins.build import ROOT, BuildError, cmake
+from plugins import libraries
+from plugins.build import FOLDER, BuildError, Show, cmake
 from plugins.cuda import library as kernels
-from plugins.onnxruntime.headers import include_folder
 
 NAME = "libdinn360_ort.so"
-BUILD = ROOT / "build" / "onnxruntime"
+
+
+def _built(cuda: bool) -> Path:
+    """With CUDA in the kernels' folder: they are compiled once."""
+    return (kernels.BUILD if cuda else FOLDER / "onnxruntime" / "cpu") / "onnxruntime" / NAME
+
+
+def find(cuda: bool = False) -> Path:
+    """The library where the wheel or `python -m plugins build` put it.
+
+    cuda: one with the kernels for ONNX Runtime's CUDA provider, which no wheel brings.
+    Raises plugins.libraries.MissingLibraryError.
+    """
+    if not cuda:
+        return libraries.find(NAME, _built(False), "--onnxruntime")
+    if _built(True).is_file():
+        return _built(True)
+    raise libraries.MissingLibraryError(
+        f"no {NAME} with CUDA kernels on this machine; `python -m plugins build --cuda` makes it"
+    )
 
 
 @functools.cache
-def build(cuda: bool = False) -> Path:
+def build(cuda: bool = False, show: Show | None = None) -> Path:
     """The library's path, built from the sources as they are.
 
-    cuda: with the kernels for ONNX Runtime's CUDA provider; needs nvcc and takes minutes.
+    cuda: with the kernels for ONNX Runtime's CUDA provider; needs nvcc and takes minutes. show: as `build.cmake`.
     Raises plugins.build.BuildError, one line, when something is missing or does not compile.
     """
     if cuda and (reason := kernels.missing()) is not None:
         raise BuildError(reason)
-    folder = BUILD / ("cuda" if cuda else "cpu")
-    parts = ["CPU", "ORT", *(["CUDA"] if cuda else [])]
-    cmake(folder, parts, "dinn360_ort", f"-DDINN360_ORT_INCLUDE={include_folder()}")
-    return folder / "onnxruntime" / NAME
+    path = _built(cuda)
+    cmake(path.parents[1], ["CPU", "ORT", *(["CUDA"] if cuda else [])], "dinn360_ort", show=show)
+    return path

@@ -63,8 +63,8 @@ OrtStatus* add_domain(OrtApi const* api, OrtSessionOptions* options, const char*
 }  // namespace
 }  // namespace dinn360::ort
 
-extern "C" __attribute__((visibility("default"))) OrtStatus* ORT_API_CALL
-RegisterCustomOps(OrtSessionOptions* options, OrtApiBase const* base) {
+extern "C" __attribute__((visibility("default"))) dinn360::ort::OrtStatus* RegisterCustomOps(
+    dinn360::ort::OrtSessionOptions* options, dinn360::ort::OrtApiBase const* base) {
   using namespace dinn360::ort;
   OrtApi const* const api = base->GetApi(kApiVersion);
   if (api == nullptr) return nullptr;  // no way to make a status; sessions then say that the operators are unknown

@@ -7,12 +7,12 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from plugins.build import ROOT, cmake
+from plugins.build import FOLDER, cmake
 from plugins.testing import native
 from plugins.testing.native import Array
 
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "neon")
-BUILD = ROOT / "build" / "cpu"
+BUILD = FOLDER / "cpu"
 
 
 def build(target: str, folder: Path = BUILD, *options: str) -> Path:

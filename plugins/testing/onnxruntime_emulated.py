@@ -7,7 +7,6 @@ import functools
 from pathlib import Path
 
 from plugins.build import cmake
-from plugins.onnxruntime.headers import include_folder
 from plugins.testing.emulator import library as emulator
 
 
@@ -28,7 +27,7 @@ class Counts(ctypes.Structure):
 @functools.cache
 def build() -> Path:
     """The library, for ONNX Runtime's CPU provider. Raises BuildError."""
-    cmake(emulator.BUILD, ["EMULATOR"], "dinn360_ort_emulated", f"-DDINN360_ORT_INCLUDE={include_folder()}")
+    cmake(emulator.BUILD, ["EMULATOR"], "dinn360_ort_emulated")
     return emulator.BUILD / "testing" / "libdinn360_ort_emulated.so"
 
 

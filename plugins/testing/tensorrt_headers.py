@@ -8,6 +8,7 @@ from pathlib import Path
 
 from plugins.build import ROOT
 from plugins.tensorrt import library
+from plugins.tensorrt.headers import include_folder
 from plugins.testing.emulator import library as emulator
 
 VARIABLE = "TENSORRT_HEADERS"  # include folders of any versions, separated as in PATH
@@ -21,10 +22,8 @@ def folders() -> dict[str, Path]:
     Raises UnavailableError where the build finds none.
     """
     library.build(emulator.BUILD, "EMULATOR", "dinn360_trt_shells")
-    wheel = emulator.BUILD / "tensorrt" / "headers" / "kernel_lens" / "include" / "tensorrt"
-    sdk = Path(_cached("DINN360_TENSORRT_INCLUDE"))
     named = [Path(text) for text in os.environ.get(VARIABLE, "").split(os.pathsep) if text]
-    return {version_of(folder): folder for folder in (sdk if sdk.is_dir() else wheel, *named)}
+    return {version_of(folder): folder for folder in (include_folder(), *named)}
 
 
 def version_of(folder: Path) -> str:

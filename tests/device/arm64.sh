@@ -41,9 +41,8 @@ RUNTIME=${RUNTIME:-1.25.0} # under qemu-user 7.2, importing 1.32.0 ends in a seg
 cp -r engines plugins "$DEVICE/"
 
 say "operator library, cross-built"
-INCLUDE=$("$PYTHON" -c 'from plugins.onnxruntime.headers import include_folder; print(include_folder())')
 cmake -S plugins -B "$FOLDER/cmake" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
-    -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DDINN360_CPU=ON -DDINN360_ORT=ON -DDINN360_ORT_INCLUDE="$INCLUDE" >/dev/null
+    -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DDINN360_CPU=ON -DDINN360_ORT=ON >/dev/null
 cmake --build "$FOLDER/cmake" --target dinn360_ort --parallel 2 | tail -1
 LIBRARY=$(find "$FOLDER/cmake" -name libdinn360_ort.so)
 file -b "$LIBRARY" | cut -d, -f1-2

@@ -1,13 +1,16 @@
-"""Builds the training operators with CMake and calls them on memory that the caller owns."""
+"""libdinn360_training.so: the training operators, called on memory that the caller owns."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+from pathlib import Path
 
-from plugins.build import ROOT, cmake
+from plugins import libraries
+from plugins.build import FOLDER, Show, cmake
 
-BUILD = ROOT / "build" / "cpu"
+NAME = "libdinn360_training.so"
+BUILD = FOLDER / "cpu"
 _INT, _POINTER = ctypes.c_int32, ctypes.c_void_p
 
 
@@ -23,11 +26,16 @@ class DeformConvTraining(ctypes.Structure):
     ]
 
 
+def build(show: Show | None = None) -> Path:
+    """The library's path, built from the sources as they are. show: as `build.cmake`. Raises BuildError."""
+    cmake(BUILD, ["CPU"], "dinn360_training", show=show)
+    return BUILD / "cpu" / "training" / NAME
+
+
 @functools.cache
 def load() -> ctypes.CDLL:
-    """libdinn360_training.so, built from the sources as they are. Raises plugins.build.BuildError."""
-    cmake(BUILD, ["CPU"], "dinn360_training")
-    library = ctypes.CDLL(str(BUILD / "cpu" / "training" / "libdinn360_training.so"))
+    """The library where the wheel or `python -m plugins build` put it. Raises plugins.libraries.MissingLibraryError."""
+    library = ctypes.CDLL(str(libraries.find(NAME, BUILD / "cpu" / "training" / NAME, "--cpu")))
     for name in ("forward", "backward"):
         call = getattr(library, f"dinn360_training_{name}")
         call.restype = ctypes.c_char_p

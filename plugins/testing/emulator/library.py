@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from plugins.build import ROOT, cmake
+from plugins.build import FOLDER, cmake
 from plugins.testing import native
 from plugins.testing.native import Array
 
-BUILD = ROOT / "build" / "emulator"
+BUILD = FOLDER / "emulator"
 _COUNTS = (
     "launches", "blocks", "threads", "load_requests", "load_sectors", "load_bytes",
     "store_requests", "store_sectors", "store_bytes", "shared_requests", "shared_wavefronts", "shared_conflicts",

@@ -1,0 +1,3 @@
+from plugins.cli import main
+
+main(prog_name="python -m plugins")
