@@ -86,17 +86,20 @@ class HostGpu:
     recorded work runs only when its graph is launched. It says nothing about CUDA or TensorRT.
 
     Attributes:
-        memory: allocations by address that are not freed.
+        memory: allocations by address that are not freed. log: what was asked of streams and events, in order.
         runs: engine runs that came to execution. recorded: graphs made. launches: graphs run.
         records: whether the engine can be recorded. room: bytes that can be allocated; None: any number.
     """
 
     def __init__(self) -> None:
         self.memory: dict[int, Any] = {}
+        self.log: list[tuple[Any, ...]] = []
         self.runs = self.recorded = self.launches = 0
         self.records = True
         self.room: int | None = None
         self._recording: list[Callable[[], None]] | None = None
+        self.events: list[int] = []
+        self._made = 0
         properties = SimpleNamespace(name=b"Host GPU\0\0", major=8, minor=6)
         self._offers: dict[str, Any] = {
             "cudaError_t": SimpleNamespace(cudaSuccess=0),
@@ -112,7 +115,13 @@ class HostGpu:
             "cudaMallocHost": self._allocate,
             "cudaFree": self._free,
             "cudaFreeHost": self._free,
-            "cudaMemcpyAsync": lambda to, source, size, kind, stream: self.put(lambda: self._copy(to, source, size)),
+            "cudaMemcpyAsync": self._copy_on,
+            "cudaEventDisableTiming": 2,
+            "cudaEventCreateWithFlags": lambda flags: (0, self._event()),
+            "cudaEventDestroy": lambda event: (0, self.events.remove(event))[:1],
+            "cudaEventRecord": lambda event, stream: self._note("record", event, stream),
+            "cudaEventSynchronize": lambda event: self._note("host waits", event),
+            "cudaStreamWaitEvent": lambda stream, event, flags: self._note("wait", stream, event),
             "cudaStreamBeginCapture": self._begin,
             "cudaStreamEndCapture": self._end,
             "cudaGraphInstantiate": lambda graph, flags: (0, tuple(graph)),
@@ -144,6 +153,19 @@ class HostGpu:
         size = int(np.prod(shape)) * 4
         assert len(self.memory[address]) >= size
         return np.ndarray(shape, np.float32, self.memory[address])
+
+    def _note(self, *what: Any) -> tuple[int]:
+        self.log.append(what)
+        return (0,)
+
+    def _event(self) -> int:
+        self._made += 1
+        self.events.append(self._made)
+        return self._made
+
+    def _copy_on(self, to: int, source: int, size: int, kind: int, stream: int) -> tuple[int]:
+        self._note("copy", stream)
+        return self.put(lambda: self._copy(to, source, size))
 
     def _allocate(self, size: int) -> tuple[int, int | None]:
         if self.room is not None and size > self.room:
@@ -206,6 +228,7 @@ class BoxMean:
     def execute_async_v3(self, stream: int) -> bool:
         if self._gpu.recording and not self._gpu.records:
             return False
+        self._gpu.log.append(("run", stream))
         shape, addresses = self._shape, dict(self._addresses)
 
         def work() -> None:

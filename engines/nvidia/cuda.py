@@ -1,4 +1,7 @@
-"""The little of CUDA that engines need: the device, buffers, one stream, graphs. Through NVIDIA's cuda-bindings."""
+"""The little of CUDA that engines need: the device, buffers, one stream, graphs, events.
+
+Through NVIDIA's cuda-bindings or, where that is not installed, through PyCUDA.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from engines.nvidia.device_array import DeviceArray, stream_handle
 from engines.support.arrays import Array
 from engines.support.errors import UserError
 
@@ -22,14 +26,19 @@ class Device:
 
 
 def import_runtime(why: str) -> Any:
-    """cuda.bindings.runtime. `why` starts the message. Raises UserError when the package is not installed."""
+    """cuda.bindings.runtime, or PyCUDA in its form. `why` starts the message. Raises UserError without both."""
     try:
         from cuda.bindings import runtime
     except ImportError as error:
-        raise UserError(
-            f"{why} needs the package cuda-bindings, which is not installed (pip install cuda-bindings, "
-            "of the major version of the CUDA that is here)"
-        ) from error
+        try:
+            from engines.nvidia.pycuda_runtime import PyCudaRuntime
+
+            return PyCudaRuntime()
+        except ImportError:
+            raise UserError(
+                f"{why} needs the package cuda-bindings, which is not installed (pip install cuda-bindings, "
+                "of the major version of the CUDA that is here), or pycuda"
+            ) from error
     return runtime
 
 
@@ -61,6 +70,7 @@ class Stream:
         self._runtime = import_runtime(why)
         self._buffers: dict[str, Buffer] = {}
         self._graph: Any = None
+        self._last: Any = None  # event behind the last work that `mark` was called for
         self.handle = self._call("cudaStreamCreate")
 
     def buffer(self, name: str, size: int) -> Buffer:
@@ -79,11 +89,15 @@ class Stream:
             found = self._buffers[name] = Buffer(device, host, size)
         return found
 
-    def upload(self, buffer: Buffer, array: Array) -> None:
-        """Copy a C-contiguous array into the buffer: into pinned memory now, from there on the stream."""
+    def upload(self, buffer: Buffer, array: Array, stream: Any = None) -> None:
+        """Copy a C-contiguous array into the buffer: into pinned memory now, from there on the stream.
+
+        stream: another one, by its handle.
+        """
         np.copyto(buffer.view(array.shape, array.dtype), array)
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._call("cudaMemcpyAsync", buffer.device, buffer.host, array.nbytes, kind, self.handle)
+        stream = self.handle if stream is None else stream
+        self._call("cudaMemcpyAsync", buffer.device, buffer.host, array.nbytes, kind, stream)
 
     def download(self, buffer: Buffer, size: int) -> None:
         """Copy `size` bytes into the buffer's pinned memory, on the stream."""
@@ -93,6 +107,42 @@ class Stream:
     def synchronize(self) -> None:
         """Wait until everything on the stream is done."""
         self._call("cudaStreamSynchronize", self.handle)
+
+    def adopt(self, stream: Any) -> int:
+        """The handle of a caller's stream. Raises UserError as `stream_handle`."""
+        if hasattr(self._runtime, "adopt"):
+            self._runtime.adopt(stream)
+        return stream_handle(stream)
+
+    def follow(self, stream: Any, before: Any) -> None:
+        """Let `stream` wait for what is on the stream `before` now; both by their handles."""
+        event = self._event()
+        self._call("cudaEventRecord", event, before)
+        self._call("cudaStreamWaitEvent", stream, event, 0)
+        self._call("cudaEventDestroy", event)  # CUDA keeps it until the wait is over
+
+    def mark(self, stream: Any) -> None:
+        """Remember what is on `stream` now as the last use of what all calls share."""
+        if self._last is None:
+            self._last = self._event()
+        self._call("cudaEventRecord", self._last, stream)
+
+    def follow_last(self, stream: Any = None) -> None:
+        """Let a stream, by its handle, wait for the last `mark`; without one the host."""
+        if self._last is not None:
+            if stream is None:
+                self._call("cudaEventSynchronize", self._last)
+            else:
+                self._call("cudaStreamWaitEvent", stream, self._last, 0)
+
+    def allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int) -> DeviceArray:
+        """New memory of the caller's, whose contents become valid on `stream`. It is freed with its last view."""
+        array = DeviceArray(0, shape, dtype)
+        memory = Memory(self._runtime, array.nbytes)
+        return DeviceArray(memory.address, shape, dtype, stream, memory)
+
+    def _event(self) -> Any:
+        return self._call("cudaEventCreateWithFlags", self._runtime.cudaEventDisableTiming)
 
     def record(self, work: Callable[[], None]) -> None:
         """Let `work` put its kernels on the stream, but record them instead of running them; `launch` runs them.
@@ -131,6 +181,10 @@ class Stream:
         if self.handle is None:
             return
         self.forget_graph()
+        self.follow_last()
+        if self._last is not None:
+            event, self._last = self._last, None
+            self._call("cudaEventDestroy", event)
         for name in list(self._buffers):
             self._free(self._buffers.pop(name))
         handle, self.handle = self.handle, None
@@ -142,6 +196,18 @@ class Stream:
 
     def _call(self, name: str, *arguments: Any) -> Any:
         return _check(self._runtime, getattr(self._runtime, name)(*arguments))
+
+
+class Memory:
+    """Device memory that is freed with this object; freeing waits for everything that uses it."""
+
+    def __init__(self, runtime: Any, size: int) -> None:
+        self._runtime = runtime
+        self.address = int(_check(runtime, runtime.cudaMalloc(size)))
+
+    def __del__(self) -> None:
+        if hasattr(self, "address"):
+            self._runtime.cudaFree(self.address)
 
 
 @dataclass(frozen=True)

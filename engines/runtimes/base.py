@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -80,6 +80,27 @@ class Session(ABC):
         self._check_arrays(arrays)
         return self._run(arrays)
 
+    def run_on_device(self, stream: Any, out: Mapping[str, Any] | None = None, **arrays: Any) -> dict[str, Any]:
+        """Run the graph once on arrays in the GPU's memory: nothing is copied, and nothing is waited for.
+
+        Args:
+            stream: the caller's CUDA stream, on which the work is put: its handle, or a stream of CuPy, PyTorch,
+                PyCUDA or cuda-python.
+            out: where outputs go, by name: arrays in the GPU's memory of the right shape. Outputs that are not in it
+                get memory of their own.
+            arrays: the inputs as for `run`, each an array in the GPU's memory (`__cuda_array_interface__` or DLPack,
+                C-contiguous). Those of `optional` may be numpy arrays.
+
+        Returns:
+            Every output by name: the object of `out`, else an `engines.nvidia.device_array.DeviceArray`, which CuPy
+            and PyTorch read. Their contents, and the caller's right to let go of the inputs, come with the stream.
+
+        Raises:
+            UserError: an array does not fit, or the session has no GPU.
+            ValueError: the session is closed.
+        """
+        raise UserError(f"{self.path}: expected a TensorRT engine for arrays in the GPU's memory, found {self.runtime}")
+
     @abstractmethod
     def _run(self, arrays: dict[str, Array]) -> dict[str, Array]: ...
 
@@ -95,19 +116,23 @@ class Session(ABC):
     ) -> None:
         self.close()
 
-    def _check_arrays(self, arrays: dict[str, Array]) -> None:
+    def _check_arrays(self, arrays: Mapping[str, Any], kind: type = np.ndarray) -> None:
+        """`kind`: what numpy arrays may be besides."""
         names = [spec.name for spec in self.inputs]
         given = [spec for spec in self.optional if spec.name in arrays]
         if set(arrays) != {*names, *(spec.name for spec in given)}:
             raise UserError(f"{self.path}: expected the inputs {listed(names)}, found {listed(sorted(arrays))}")
         for spec in (*self.inputs, *given):
             array = arrays[spec.name]
-            if not isinstance(array, np.ndarray):
+            if not isinstance(array, np.ndarray | kind):
                 raise UserError(f"{self.path}: input {spec.name}: expected a numpy array, found {type(array).__name__}")
-            fits = array.dtype == spec.dtype and array.ndim == len(spec.shape)
-            if not fits or not all(_fits(want, have) for want, have in zip(spec.shape, array.shape, strict=True)):
-                found = f"{array.dtype} ({', '.join(map(str, array.shape))})"
-                raise UserError(f"{self.path}: input {spec.name}: expected {spec}, found {found}")
+            self._check_array("input", spec, array)
+
+    def _check_array(self, role: str, spec: TensorSpec, array: Any) -> None:
+        fits = array.dtype == spec.dtype and array.ndim == len(spec.shape)
+        if not fits or not all(_fits(want, have) for want, have in zip(spec.shape, array.shape, strict=True)):
+            found = f"{array.dtype} ({', '.join(map(str, array.shape))})"
+            raise UserError(f"{self.path}: {role} {spec.name}: expected {spec}, found {found}")
 
 
 def _fits(want: int | str | None, have: int) -> bool:

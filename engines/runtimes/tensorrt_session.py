@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 from engines.engine_file.manifest import IO, Manifest, read_manifest
 from engines.engine_file.profile import Profile, text
 from engines.nvidia import cuda
+from engines.nvidia.device_array import DeviceArray, view
 from engines.nvidia.tensorrt_package import TensorRT, import_tensorrt
-from engines.runtimes.base import Session, TensorSpec
+from engines.runtimes.base import Session, TensorSpec, listed
 from engines.support.arrays import Array
 from engines.support.errors import UserError
 from engines.support.files import atomic_path, os_reason
@@ -26,7 +28,8 @@ class TensorRTSession(Session):
 
     One execution context, one stream, and buffers that are kept from call to call and grow when a shape needs more.
     A shape that comes a second time is recorded as a CUDA graph and replayed from then on (TensorRT-RTX does that
-    itself). Calls from several threads wait for each other.
+    itself). Calls from several threads wait for each other; calls on a caller's stream (`run_on_device`) follow each
+    other on the device, and the host waits for none of them.
 
     TensorRT-RTX compiles its kernels on first use; what it compiled is kept in <engine>.cache by `close`.
     """
@@ -71,12 +74,9 @@ class TensorRTSession(Session):
             given = {name: np.ascontiguousarray(array) for name, array in {**self._defaults, **arrays}.items()}
             self._check_profile(given)
             shapes = tuple(array.shape for array in given.values())
-            repeated = shapes == self._shapes
-            if not repeated:
-                self._shapes = ()  # whatever fails from here on, the next call starts afresh
-                stream.forget_graph()
-                self._set_shapes(given)
+            repeated = self._take_shapes(stream, given)
             results = self._bind(stream, given)
+            stream.follow_last()  # a call on a caller's stream may still use the context and pinned memory
             for name, array in given.items():
                 stream.upload(stream.buffer(name, array.nbytes), array)
             self._execute(stream, repeated)
@@ -89,6 +89,57 @@ class TensorRTSession(Session):
                 for name, (shape, dtype) in results.items()
             }
 
+    def run_on_device(self, stream: Any, out: Mapping[str, Any] | None = None, **arrays: Any) -> dict[str, Any]:
+        with self._lock:
+            own, out = self._stream, out or {}
+            if own is None:
+                raise ValueError(f"{self.path}: the session is closed")
+            handle = own.adopt(stream)
+            given = {name: self._given(name, array, handle) for name, array in {**self._defaults, **arrays}.items()}
+            self._check_arrays({name: given[name] for name in {*given} - ({*self._defaults} - {*arrays})}, DeviceArray)
+            self._check_profile(given)
+            self._take_shapes(own, given)
+            results = {name: self._place(own, name, out, handle) for name in self._result_shapes()}
+            if unknown := sorted({*out} - {*results}):
+                raise UserError(f"{self.path}: out: expected some of {listed(results)}, found {listed(unknown)}")
+            self._bind_on_device(own, handle, given, results)
+            self._enqueue(handle)
+            own.mark(handle)
+            self._shapes = tuple(array.shape for array in given.values())
+            return {name: out.get(name, place) for name, place in results.items()}
+
+    def _given(self, name: str, array: Any, stream: int) -> Any:
+        """An input as a view of its memory; numpy arrays are taken where an input may be left out."""
+        if isinstance(array, np.ndarray) and name in self._defaults:
+            return np.ascontiguousarray(array)
+        return view(f"{self.path}: input {name}", array, stream)
+
+    def _place(self, own: cuda.Stream, name: str, out: Mapping[str, Any], stream: int) -> DeviceArray:
+        """Where an output goes."""
+        shape, dtype = self._result_shapes()[name]
+        if name not in out:
+            return own.allocate(shape, dtype, stream)
+        place = view(f"{self.path}: output {name}", out[name], stream)
+        self._check_array("output", TensorSpec(name, shape, dtype), place)
+        return place
+
+    def _bind_on_device(
+        self, own: cuda.Stream, stream: int, given: Mapping[str, Any], results: Mapping[str, DeviceArray]
+    ) -> None:
+        """Tell the context where its tensors lie, and let `stream` wait for what they and the context wait for."""
+        own.follow_last(stream)
+        for name, array in given.items():
+            if isinstance(array, np.ndarray):
+                own.follow_last()  # the pinned memory may still be on its way
+                buffer = own.buffer(name, array.nbytes)
+                own.upload(buffer, array, stream)
+                self._context.set_tensor_address(name, buffer.device)
+        for name, place in {**given, **results}.items():
+            if isinstance(place, DeviceArray):
+                if place.stream not in (None, stream):
+                    own.follow(stream, place.stream)
+                self._context.set_tensor_address(name, place.address)
+
     def close(self) -> None:
         with self._lock:
             if self._stream is None:
@@ -99,13 +150,25 @@ class TensorRTSession(Session):
             self._context = self._cache = self._engine = self._runtime = None
             stream.close()
 
-    def _check_profile(self, arrays: dict[str, Array]) -> None:
+    def _check_profile(self, arrays: Mapping[str, Any]) -> None:
         shape = arrays[self.profile.input].shape
         if not self.profile.admits(shape):
             hint = "build it with another --max, or run smaller tiles"
             raise UserError(f"{self.path}: expected {self.profile}, found {text(shape)}; {hint}")
 
-    def _set_shapes(self, arrays: dict[str, Array]) -> None:
+    def _take_shapes(self, stream: cuda.Stream, arrays: Mapping[str, Any]) -> bool:
+        """Tell the context the inputs' shapes; whether they are those of the last call."""
+        repeated = tuple(array.shape for array in arrays.values()) == self._shapes
+        if not repeated:
+            self._shapes = ()  # whatever fails from here on, the next call starts afresh
+            stream.forget_graph()
+            self._set_shapes(arrays)
+        return repeated
+
+    def _result_shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+        return {spec.name: (tuple(self._context.get_tensor_shape(spec.name)), spec.dtype) for spec in self.outputs}
+
+    def _set_shapes(self, arrays: Mapping[str, Any]) -> None:
         for name, array in arrays.items():
             if not self._context.set_input_shape(name, array.shape):
                 raise UserError(f"{self.path}: {self._package.name} refuses {name} {text(array.shape)}")
@@ -116,7 +179,7 @@ class TensorRTSession(Session):
     def _bind(self, stream: cuda.Stream, arrays: dict[str, Array]) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """Tell the context where its tensors lie, and return shape and type of each output."""
         sizes = {name: array.nbytes for name, array in arrays.items()}
-        results = {spec.name: (tuple(self._context.get_tensor_shape(spec.name)), spec.dtype) for spec in self.outputs}
+        results = self._result_shapes()
         sizes.update((name, _nbytes(shape, dtype)) for name, (shape, dtype) in results.items())
         for name, size in sizes.items():
             self._context.set_tensor_address(name, stream.buffer(name, size).device)
@@ -130,17 +193,17 @@ class TensorRTSession(Session):
         """
         if repeated and self._records and not stream.has_graph:
             try:
-                stream.record(lambda: self._enqueue(stream))
+                stream.record(lambda: self._enqueue(stream.handle))
             except UserError:
                 self._records = False
         if stream.has_graph:
             stream.launch()
         else:
-            self._enqueue(stream)
+            self._enqueue(stream.handle)
 
-    def _enqueue(self, stream: cuda.Stream) -> None:
+    def _enqueue(self, stream: Any) -> None:
         self._package.log.clear()
-        if not self._context.execute_async_v3(int(stream.handle)):
+        if not self._context.execute_async_v3(int(stream)):
             raise UserError(f"{self.path}: {self._package.name} cannot run it: {self._package.log.reason()}")
 
     def _create_context(self) -> Any:
