@@ -11,6 +11,7 @@ MODULES = {
     "upscale-video": ("engines.commands.video", "Upscale the frames of a video."),
     "batch": ("engines.commands.batch", "Rescale a folder with many workers."),
     "triton": ("engines.commands.triton", "Write a Triton Inference Server repository."),
+    "polygraphy": ("engines.commands.polygraphy", "Write a recipe that compares TensorRT with ONNX Runtime."),
     "build": ("engines.commands.build", "Build an engine and its sidecar."),
     "inspect": ("engines.commands.inspect", "Say what a graph or an engine is."),
 }
