@@ -29,7 +29,7 @@ FLOORS = [
     {"runtimes"},
     {"session", "panorama"},
     {"kinds", "batch", "building"},
-    {"inspection", "triton"},
+    {"inspection", "polygraphy", "triton"},
     {"commands"},
     {"cli"},
     {"__main__"},
