@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dinn360.networks import (
+    FlatConfig,
     HCFlowConfig,
     HCFlowLevel,
     IRNConfig,
@@ -61,6 +62,22 @@ def tiny_hcflow(scale: int = 2) -> HCFlowConfig:
     return HCFlowConfig(scale=scale, levels=(level,) * (scale.bit_length() - 1))
 
 
+def tiny_flat(scale: int = 2, **changes: Any) -> FlatConfig:
+    """Every part of flat DINN360 with hardly any weights; `changes` are fields of its config."""
+    values: dict[str, Any] = {
+        "blocks": 2,
+        "width": 8,
+        "heads": 2,
+        "deformable": 1,
+        "content_blocks": 1,
+        "content_width": 8,
+        "latitude_width": 2,
+        "window": 4,
+        **changes,
+    }
+    return FlatConfig(scale=scale, **values)
+
+
 def randomise(network: RescalingNetwork, seed: int, std: float = 0.05) -> RescalingNetwork:
     """Fills every parameter that starts at zero with seeded normals, so that no layer is an identity.
 
@@ -71,7 +88,8 @@ def randomise(network: RescalingNetwork, seed: int, std: float = 0.05) -> Rescal
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if not parameter.any():
-                pixels = 10 if "dconvs" in name and "offset_head" in name else 1  # half a pixel, not a twentieth
+                dconv = "dst" not in name and "offset_head" in name
+                pixels = 10 if dconv else 1  # half a pixel, not a twentieth
                 parameter.copy_(pixels * std * torch.randn(parameter.shape, generator=generator))
     return network.eval()
 

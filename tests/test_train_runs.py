@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from networks import build, tiny
 from PIL import Image
 from training_runs import SHORT, BrokenOffError, config_file, make, panorama_folder, stop_at, take, tensors, wait_for
@@ -25,7 +26,7 @@ from dinn360.data.crops import Batch
 from dinn360.evaluation.validate import Validation
 from dinn360.training.config import TrainConfig
 from dinn360.training.journal import STEP_COLUMNS, CsvLog, read_csv
-from dinn360.training.state import load_state
+from dinn360.training.state import load_state, save_state
 from dinn360.training.train import Trainer
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
@@ -105,6 +106,44 @@ def test_a_run_of_another_network_is_not_resumed(tmp_path: Path, forest: Image8)
     other = "adam" if SHORT.optimiser == "muon" else "muon"
     with pytest.raises(UserError, match=f"--optimiser: .*with {SHORT.optimiser}.*, found {other}"):
         make(tmp_path, forest, replace(SHORT, optimiser=other)).resume()
+
+
+def test_a_branch_ends_a_run_that_has_no_end(tmp_path: Path, forest: Image8) -> None:
+    """Its rate falls to 0 from the first step on; crops go on; the run it comes from stays as it is."""
+    config = replace(SHORT, decay=0.0, steps=1000)
+    data = panorama_folder(tmp_path / "data", forest)
+    settings = config_file(tmp_path / "config.toml", data, config)
+    campaign, release = tmp_path / "campaign", tmp_path / "release"
+    campaign.mkdir()
+    trainer = make(campaign, forest, config)
+    stop_at(trainer, 4, signal.SIGTERM)
+    trainer.run()
+    shutil.copy(settings, campaign / "config.toml")
+    state = (campaign / "state.pth").read_bytes()
+
+    def train(*arguments: object) -> Result:
+        return CliRunner().invoke(main, ["train", *map(str, arguments)])
+
+    assert "expected both or neither" in train("--branch", campaign, "--out", release).stderr
+    assert (
+        "--branch: " in train("--branch", tmp_path, "--branch-steps", 3, "--config", settings, "--out", release).stderr
+    )
+    assert train("--branch", campaign, "--branch-steps", 4, "--out", release).exit_code == 0
+    rows = read_csv(release / "train.csv")
+    assert [int(row["step"]) for row in rows] == [6, 7, 8, 9]
+    assert [float(row["rate"]) for row in rows] == pytest.approx([SHORT.lr * share for share in (1, 0.75, 0.5, 0.25)])
+    assert load_checkpoint(release / "last.pth").provenance["steps"] == 9
+    assert (campaign / "state.pth").read_bytes() == state and not (campaign / "last.pth").exists()
+    assert "holds a run already" in train("--branch", campaign, "--branch-steps", 4, "--out", release).stderr
+
+
+def test_a_state_from_before_a_field_of_the_config_is_resumed(tmp_path: Path, forest: Image8) -> None:
+    trainer = make(tmp_path, forest)
+    trainer.save()
+    state = load_state(tmp_path)
+    del state["model"]["mlp_ratio"]  # as tiny has it: the default
+    save_state(tmp_path, state)
+    make(tmp_path, forest).resume()
 
 
 def test_a_killed_run_loses_only_what_followed_its_last_state(tmp_path: Path, forest: Image8) -> None:

@@ -19,7 +19,7 @@ from dinn360.training.config import TrainConfig
 from dinn360.training.memory import keep_freed_memory
 from dinn360.training.processes import Processes, join, restarted
 from dinn360.training.run_file import NAME, DataConfig, RunConfig, RunFile, resolve
-from dinn360.training.state import has_state, sole_writer
+from dinn360.training.state import State, has_state, load_state, sole_writer
 from dinn360.training.train import Trainer
 from engines.commands.types import PATH
 from engines.support.errors import UserError
@@ -38,6 +38,8 @@ ABLATIONS = {
 @click.option("--config", type=PATH, help="TOML file of settings; options given here override it.")
 @click.option("--out", type=PATH, required=True, help="Folder of the run.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out with its config.toml.")
+@click.option("--branch", type=PATH, help="Branch off the run in this folder, with its config.toml; it stays as it is.")
+@click.option("--branch-steps", type=click.IntRange(min=1), help="Steps of the branch, in which the rate falls to 0.")
 @click.option("--preset", type=click.Choice(PRESETS), help="Size of the network.  [default: edge]")
 @click.option("--scale", type=int, help="2, 4 or 8.  [default: 4]")
 @setting_options("model", ModelConfig, ABLATIONS)
@@ -48,6 +50,8 @@ def train(
     config: Path | None,
     out: Path,
     resume: bool,
+    branch: Path | None,
+    branch_steps: int | None,
     preset: str | None,
     scale: int | None,
     model: dict[str, Any],
@@ -60,26 +64,41 @@ def train(
     \b
     On several processes: torchrun --nproc-per-node 2 --local-ranks-filter 0 -m dinn360 train ...
     Ctrl-C or SIGTERM ends the step and saves; --resume continues.
+    \b
+    A campaign without end, and releases from it at any time:
+      train --decay 0 --steps 1000000 --deform-from 0 --out CAMPAIGN ...
+      train --branch CAMPAIGN --branch-steps 4000 --out RELEASE
     """
     keep_freed_memory()
+    if (branch is None) != (branch_steps is None):
+        raise UserError("--branch, --branch-steps: expected both or neither, found one")
     chosen = {name: value for name, value in (("preset", preset), ("scale", scale)) if value is not None}
     # After torchrun has lost a process it runs the same command again.
     resume = resume or (restarted() and has_state(out))
     if resume and config is None and (out / NAME).exists():
         config = out / NAME
+    started: State | None = None
+    if branch is not None and branch_steps is not None and not resume:
+        config = branch / NAME if config is None else config
+        started = load_state(branch, "--branch")
+        steps = started["step"] + branch_steps
+        train = {**train, "steps": steps, "decay": branch_steps / steps}
     settings = resolve(config, {"model": {**chosen, **model}, "data": data, "train": train, "run": run})
     if settings.run.threads:
         torch.set_num_threads(settings.run.threads)
     with join(settings.run.device) as processes:
         make_folder(out)
         with sole_writer(out) if processes.first else nullcontext():
-            stopped = _run(settings, out, resume, processes)
+            stopped = _run(settings, out, resume, started, processes)
     if stopped:
         click.get_current_context().exit(128 + stopped)
 
 
-def _run(settings: RunFile, out: Path, resume: bool, processes: Processes) -> int:
-    """Trains to the end, and returns 0, or until a signal comes, and returns its number."""
+def _run(settings: RunFile, out: Path, resume: bool, started: State | None, processes: Processes) -> int:
+    """Trains to the end, and returns 0, or until a signal comes, and returns its number.
+
+    started: the state of the run that this one branches off.
+    """
     if not resume and has_state(out):
         raise UserError(f"--out {out}: holds a run already; continue it with --resume or name another folder")
     trainer = _trainer(settings, out, processes)
@@ -88,6 +107,8 @@ def _run(settings: RunFile, out: Path, resume: bool, processes: Processes) -> in
         click.echo(kernels, err=True)
     if resume:
         trainer.resume()
+    elif started is not None:
+        trainer.restore(started)
     elif settings.run.init:
         trainer.start_from(load_checkpoint(settings.run.init))
     if processes.first:

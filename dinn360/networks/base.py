@@ -19,25 +19,21 @@ SCALES = (2, 4, 8)
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """Everything that fixes a network. Levels, one for each factor of two, are listed from fine (0) to coarse.
+    """Everything that fixes a network.
 
-    architecture: its tag in files. title: what people call it. level_type: the dataclass of one level.
-    preset: the name under which the sizes are known, or "custom".
+    architecture: its tag in files. title: what people call it. preset: the name under which the sizes are known, or
+    "custom".
     """
 
     architecture: ClassVar[str]
     title: ClassVar[str]
-    level_type: ClassVar[type]
 
     scale: int
-    levels: tuple[Any, ...]
     preset: str = "custom"
 
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
             raise UserError(f"scale: expected one of {SCALES}, found {self.scale}")
-        if 2 ** len(self.levels) != self.scale:
-            raise UserError(f"levels: scale {self.scale} needs log2(scale) levels, found {len(self.levels)}")
 
     @property
     def deform(self) -> bool:
@@ -48,6 +44,45 @@ class NetworkConfig:
     def name(self) -> str:
         """Architecture and size for tables, as "IRN edge"."""
         return f"{self.title} {self.preset.removeprefix(f'{self.architecture}-')}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, for checkpoints and JSON."""
+        return {"architecture": self.architecture, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`; unknown or missing names raise UserError."""
+        given = {name: value for name, value in values.items() if name != "architecture"}
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(given) - known)
+        if unknown:
+            raise UserError(f"model config: unknown field {unknown[0]!r}, expected some of {sorted(known)}")
+        try:
+            return cls(**cls._from_plain(given))
+        except (TypeError, KeyError) as error:
+            raise UserError(f"model config: {error}") from None
+
+    @classmethod
+    def _from_plain(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The fields' values from what `to_dict` makes of them."""
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelsConfig(NetworkConfig):
+    """Of a network in levels, one for each factor of two, listed from fine (0) to coarse.
+
+    level_type: the dataclass of one level.
+    """
+
+    level_type: ClassVar[type]
+
+    levels: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if 2 ** len(self.levels) != self.scale:
+            raise UserError(f"levels: scale {self.scale} needs log2(scale) levels, found {len(self.levels)}")
 
     def level_channels(self, index: int) -> tuple[int, int]:
         """Channels (total, kept) of level `index`: after its Haar, and after its split (the last keeps y: 3).
@@ -61,22 +96,11 @@ class NetworkConfig:
         return total, kept_before
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types only, for checkpoints and JSON."""
-        return {"architecture": self.architecture, **asdict(self), "levels": [asdict(level) for level in self.levels]}
+        return {**super().to_dict(), "levels": [asdict(level) for level in self.levels]}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; unknown or missing names raise UserError."""
-        given = {name: value for name, value in values.items() if name != "architecture"}
-        known = {f.name for f in fields(cls)}
-        unknown = sorted(set(given) - known)
-        if unknown:
-            raise UserError(f"model config: unknown field {unknown[0]!r}, expected some of {sorted(known)}")
-        try:
-            levels = tuple(cls.level_type(**level) for level in given["levels"])
-            return cls(**{**given, "levels": levels})
-        except (TypeError, KeyError) as error:
-            raise UserError(f"model config: {error}") from None
+    def _from_plain(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {**values, "levels": tuple(cls.level_type(**level) for level in values["levels"])}
 
     def _check_whole_numbers(self, besides: tuple[str, ...] = ()) -> None:
         """Raises UserError unless every field of every level, `besides` some, is a positive whole number."""

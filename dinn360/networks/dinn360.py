@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dinn360.networks.base import NetworkConfig
+from dinn360.networks.base import LevelsConfig
 from dinn360.networks.hierarchy import Hierarchy
 from dinn360.networks.invertible import AdditiveAffineBlock, Projection
 from dinn360.networks.layers import DST, RRDB, DConv, SphereConv2d, leaky_relu
@@ -45,7 +45,7 @@ class LevelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(NetworkConfig):
+class ModelConfig(LevelsConfig):
     """DINN360's config.
 
     The four switches are the ablations of the slides: `deform` (off: plain convolutions and plain window

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dinn360.networks.base import NetworkConfig
+from dinn360.networks.base import LevelsConfig
 from dinn360.networks.hierarchy import Hierarchy
 from dinn360.networks.invertible import ActNorm, InvertibleBlock, Projection, bounded
 from dinn360.networks.layers import RRDB, DenseFunction, SphereConv2d
@@ -42,7 +42,7 @@ class HCFlowLevel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HCFlowConfig(NetworkConfig):
+class HCFlowConfig(LevelsConfig):
     """HCFlow's config, of the variant for rescaling."""
 
     architecture: ClassVar[str] = "hcflow"

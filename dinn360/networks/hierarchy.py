@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from dinn360.networks.base import NetworkConfig, Reconstruction, RescalingNetwork, Split
+from dinn360.networks.base import LevelsConfig, Reconstruction, RescalingNetwork, Split
 from dinn360.networks.invertible import Haar, InvertibleBlock, Projection
 from dinn360.sphere import PANORAMA, Frame
 
@@ -19,9 +19,10 @@ class Hierarchy(RescalingNetwork):
     on the kept part, brings to z and back.
     """
 
+    config: LevelsConfig
     projections: nn.ModuleList  # h <-> z of each level, given its condition
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: LevelsConfig) -> None:
         super().__init__(config)
         self.haar = Haar()
 

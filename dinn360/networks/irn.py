@@ -13,7 +13,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from dinn360.networks.base import NetworkConfig, Reconstruction, RescalingNetwork, Split
+from dinn360.networks.base import LevelsConfig, Reconstruction, RescalingNetwork, Split
 from dinn360.networks.invertible import AdditiveAffineBlock, Haar
 from dinn360.networks.layers import DenseFunction
 from dinn360.sphere import PANORAMA, Frame
@@ -29,7 +29,7 @@ class IRNLevel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class IRNConfig(NetworkConfig):
+class IRNConfig(LevelsConfig):
     """IRN's config. Every level keeps all channels; what is left of them at LR resolution, 3 s^2 - 3, is z."""
 
     architecture: ClassVar[str] = "irn"

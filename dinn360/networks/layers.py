@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -146,11 +146,21 @@ class DST(nn.Module):
     """Deformable Swin transformer module (slides, figure caption b; structure after Swin and VSA is our choice).
 
     The scale head and the offset head read the mean token of each window and tell, per head, where the window's
-    queries are sampled. `shift` displaces the windows (0, or window/2 in every second block).
+    queries are sampled. `shift` displaces the windows (0, or window/2 in every second block). activation: of the MLP.
     """
 
-    def __init__(self, channels: int, heads: int, window: int, shift: int, mlp_ratio: int, deform: bool) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        window: int,
+        shift: int,
+        mlp_ratio: int,
+        deform: bool,
+        activation: Callable[[Tensor], Tensor] = F.gelu,
+    ) -> None:
         super().__init__()
+        self.activation = activation
         self.heads, self.window, self.shift, self.deform = heads, window, shift, deform
         self.norm_attention = LayerNorm2d(channels)
         self.qkv = pointwise(channels, 3 * channels, std=channels**-0.5)
@@ -221,4 +231,4 @@ class DST(nn.Module):
             offset = self.window * self.offset_head(mean)
         attended = dst_attention(q, k, v, scale, offset, self.bias(), self.window, self.shift, wrap)
         x = x + self.out(attended)
-        return x + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(x))))
+        return x + self.mlp_out(self.activation(self.mlp_in(self.norm_mlp(x))))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dinn360.networks import dinn360, hcflow, irn
+from dinn360.networks import dinn360, flat, hcflow, irn
 from dinn360.networks.base import SCALES, NetworkConfig, RescalingNetwork
 from engines.support.errors import UserError
 
 _PRESETS: dict[str, Callable[[int], NetworkConfig]] = {
     "base": dinn360.base,
     "edge": dinn360.edge,
+    "flat-edge": flat.edge,
     "irn-base": irn.base,
     "irn-edge": irn.edge,
     "hcflow-base": hcflow.base,
@@ -20,6 +21,7 @@ _PRESETS: dict[str, Callable[[int], NetworkConfig]] = {
 PRESETS = tuple(_PRESETS)
 _NETWORKS: dict[type[NetworkConfig], Any] = {
     dinn360.ModelConfig: dinn360.DINN360,
+    flat.FlatConfig: flat.FlatDINN360,
     irn.IRNConfig: irn.IRN,
     hcflow.HCFlowConfig: hcflow.HCFlow,
 }

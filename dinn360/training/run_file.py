@@ -157,7 +157,7 @@ class _Layers:
 
 def _model(layers: _Layers) -> NetworkConfig:
     given = {"preset": "edge", "scale": 4, **layers.given("model")}
-    names = PRESETS if "levels" not in given else (*PRESETS, "custom")
+    names = (*PRESETS, "custom") if {"levels", "architecture"} & set(given) else PRESETS
     name, scale = layers.choice("model", "preset", given, names), layers.choice("model", "scale", given, SCALES)
     start = preset(name, scale) if name in PRESETS else None
     architectures = (start.architecture,) if start else tuple(ARCHITECTURES)

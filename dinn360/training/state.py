@@ -18,6 +18,7 @@ from engines.support.files import atomic_path
 FORMAT = "dinn360-training"
 LATEST, PREVIOUS = "state.pth", "state.previous.pth"
 LOCK = ".lock"
+State = dict[str, Any]
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
         yield
 
 
-def save_state(folder: Path, state: dict[str, Any]) -> None:
+def save_state(folder: Path, state: State) -> None:
     """Writes `state` (tensors and plain values) as the latest; the one that was becomes the previous.
 
     Killed at any moment, it leaves one whole state at least. Raises UserError when the folder cannot be written.
@@ -50,8 +51,10 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
             os.replace(folder / LATEST, folder / PREVIOUS)
 
 
-def load_state(folder: Path) -> dict[str, Any]:
+def load_state(folder: Path, option: str = "--resume") -> State:
     """The latest state, on the CPU, or the previous one where that is missing or damaged.
+
+    option: what asked for it, for messages.
 
     Raises:
         UserError: neither can be read; the message is about the latest.
@@ -65,7 +68,7 @@ def load_state(folder: Path) -> dict[str, Any]:
             failures.append(f"{path}: expected a {FORMAT} file")
         except UserError as error:
             failures.append(str(error))
-    raise UserError(f"--resume: {failures[0]}")
+    raise UserError(f"{option}: {failures[0]}")
 
 
 def has_state(folder: Path) -> bool:

@@ -17,14 +17,14 @@ from dinn360.checkpoint import Checkpoint, save_checkpoint
 from dinn360.data.ahead import Ahead
 from dinn360.data.crops import Batch, Crops
 from dinn360.evaluation.validate import Validation, as_dict
-from dinn360.networks import NetworkConfig, RescalingNetwork, build_network
+from dinn360.networks import NetworkConfig, RescalingNetwork, build_network, config_from_dict
 from dinn360.training.config import TrainConfig
 from dinn360.training.interrupt import Interrupt
 from dinn360.training.journal import Journal
 from dinn360.training.losses import algorithm_1
 from dinn360.training.optimiser import Optimiser
 from dinn360.training.processes import Processes
-from dinn360.training.state import load_state, save_state
+from dinn360.training.state import State, load_state, save_state
 from engines.support.errors import UserError
 
 
@@ -199,8 +199,11 @@ class Trainer:
 
     def resume(self) -> None:
         """Continues from the last whole state in the folder. UserError when there is none, or of another network."""
-        state = load_state(self.out)
-        if state["model"] != self.model.to_dict():
+        self.restore(load_state(self.out))
+
+    def restore(self, state: State) -> None:
+        """Continues from a state: of this run, or of one that it branches off. UserError for another network's."""
+        if config_from_dict(state["model"]) != self.model:  # a field that is younger than the state has its default
             raise UserError(f"--resume: {self.out}: the run was started with another model config")
         started = state["config"].get("optimiser")
         if started != self.config.optimiser:

@@ -1,0 +1,103 @@
+"""Flat DINN360: what it shares with no other architecture. The laws of all networks are in test_architectures.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from networks import build, picture, randomise, tiny_flat
+
+from dinn360.info import describe
+from dinn360.networks import FlatDINN360, build_network, preset
+from dinn360.networks.layers import DST, DConv, SphereConv2d
+from dinn360.sphere import Frame
+from engines.support.errors import UserError
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_a_fresh_network_is_a_box_mean_down_and_a_box_up(scale: int) -> None:
+    network = build_network(tiny_flat(scale)).eval()
+    x = picture(32, 64, dtype=torch.float64).float()
+    box = torch.nn.functional.avg_pool2d(x, scale)
+    torch.testing.assert_close(network.downscale(x), box, atol=1e-6, rtol=0)
+    up = box.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    torch.testing.assert_close(network.upscale(box), up, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("scale", "down", "up"), [(2, 24, 32), (4, 24, 32), (8, 24, 32)])
+def test_edge_keeps_its_budget(scale: int, down: int, up: int) -> None:
+    """kMAC per HR pixel; what 4K video at 30 frames a second leaves on an embedded GPU."""
+    info = describe(preset("flat-edge", scale), size=(256, 128))
+    assert info.macs["downscale"] <= 1e3 * down and info.macs["upscale"] <= 1e3 * up
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_edge_suits_tensor_cores_and_works_at_one_resolution(scale: int) -> None:
+    """Widths are multiples of 16, but for y and h themselves, and no layer sees more than a sixteenth of the pixels."""
+    config = preset("flat-edge", scale)
+    with torch.device("meta"):
+        network = build_network(config)
+    assert isinstance(network, FlatDINN360)
+    sizes = set()
+    for module in network.modules():
+        if isinstance(module, SphereConv2d):
+            module.register_forward_hook(lambda _, given, __: sizes.add(tuple(given[0].shape[2:])))
+            widths = {module.weight.shape[0], module.weight.shape[1]} - {*network.config.channels, 1, 18}
+            assert {width % 16 for width in widths - {network.config.channels[0] - network.config.channels[1]}} == {0}
+    x = torch.empty(1, 3, 64, 128, device="meta")
+    network.upscale(network.downscale(x))
+    pixel = max(4, scale)
+    assert sizes - {(64 // pixel, 1)} == {(64 // pixel, 128 // pixel)}
+
+
+def test_each_switch_changes_the_network() -> None:
+    config = tiny_flat(4)
+    full = build(config)
+    y = picture(16, 32)
+    down, up = full.downscale(y), full.upscale(y)
+    for name in ("deform", "dst", "latitude_head", "content_head"):
+        other = build_network(replace(config, **{name: False}))
+        mine = other.state_dict()
+        other.load_state_dict({n: t for n, t in full.state_dict().items() if n in mine})
+        randomise(other.eval(), seed=1)
+        if name in ("deform", "dst"):
+            assert (other.downscale(y) - down).abs().max() > 1e-5, name
+        else:
+            assert torch.equal(other.downscale(y), down), name  # the heads belong to the decoder
+        assert (name == "deform") == (len(mine) == len(full.state_dict())), name
+        assert (other.upscale(y) - up).abs().max() > 1e-5, name
+
+
+def test_deformation_stands_next_to_the_lr_image_only() -> None:
+    network = build_network(tiny_flat(4, blocks=3, deformable=2))
+    assert isinstance(network, FlatDINN360)
+    found = [[sum(isinstance(m, kind) for m in block.modules()) for kind in (DConv, DST)] for block in network.blocks]
+    assert found == [[0, 0], [2, 1], [2, 1]]
+
+
+def test_upscaling_depends_on_the_latitude_of_a_crop() -> None:
+    network = build(tiny_flat(4))
+    y = picture(4, 8)
+    top, middle = (Frame(False, torch.tensor([row]), torch.tensor([160])) for row in (0, 72))
+    assert (network.upscale(y, frame=top) - network.upscale(y, frame=middle)).abs().max() > 1e-4
+    without = build(tiny_flat(4, latitude_head=False))
+    assert torch.equal(without.upscale(y, frame=top), without.upscale(y, frame=middle))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: tiny_flat(4, blocks=0), ("blocks", "positive", "0")),
+        (lambda: tiny_flat(4, deformable=3), ("deformable", "0 to 2", "3")),
+        (lambda: tiny_flat(4, heads=3), ("width", "3 heads", "8")),
+        (lambda: tiny_flat(4, content_head=False, latitude_head=False), ("at least one head",)),
+        (lambda: tiny_flat(4, window=3), ("window", "even", "3")),
+        (lambda: tiny_flat(3), ("scale", "3")),
+    ],
+)
+def test_a_wrong_config_is_refused_in_one_line(make: Callable[[], object], words: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as caught:
+        make()
+    assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
