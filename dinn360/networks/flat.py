@@ -235,7 +235,10 @@ class Projection(nn.Module):
 
 
 class FlatDINN360(RescalingNetwork):
-    """The network at one resolution (see the module). At x2 the LR image is squeezed once to that resolution."""
+    """The network at one resolution (see the module).
+
+    At x2 what a first Haar step makes, the LR image to be and its details, is squeezed once more to that resolution.
+    """
 
     config: FlatConfig
 
@@ -278,27 +281,27 @@ class FlatDINN360(RescalingNetwork):
 
     def split(self, x: Tensor, frame: Frame = PANORAMA) -> Split:
         """x: (B,3,H,W), H and W multiples of the working pixel, max(4, scale)."""
-        config = self.config
-        kept = config.channels[1]
-        x = self.squeeze(x, config.reduction)
-        low, high = x[:, :kept], x[:, kept:]
+        further = self.config.reduction // self.config.scale
+        x = self.squeeze(x, self.config.scale)
+        low, high = self.squeeze(x[:, :3], further), self.squeeze(x[:, 3:], further)
         for block in self.blocks:
             low, high = block(low, high, frame.wrap)
-        y = self.unsqueeze(low, config.reduction // config.scale)
+        y = self.unsqueeze(low, further)
         return Split(y, [high], [y])
 
     def reconstruct(
         self, y: Tensor, z: Sequence[Tensor | None] | None = None, frame: Frame = PANORAMA
     ) -> Reconstruction:
-        config = self.config
-        low = self.squeeze(y, config.reduction // config.scale)
+        further = self.config.reduction // self.config.scale
+        low = self.squeeze(y, further)
         predicted = self.predict(low, frame)
         if z is not None and z[0] is not None:
             predicted = predicted + z[0]
         high = predicted
         for block in reversed(self.blocks):
             low, high = block.inverse(low, high, frame.wrap)
-        return Reconstruction(self.unsqueeze(torch.cat([low, high], dim=1), config.reduction), [predicted])
+        x = torch.cat([self.unsqueeze(low, further), self.unsqueeze(high, further)], dim=1)
+        return Reconstruction(self.unsqueeze(x, self.config.scale), [predicted])
 
     def project(
         self, high: Sequence[Tensor], y: Tensor, frame: Frame = PANORAMA, kept: Sequence[Tensor] | None = None
