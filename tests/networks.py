@@ -71,7 +71,7 @@ def tiny_flat(scale: int = 2, **changes: Any) -> FlatConfig:
         "deformable": 1,
         "content_blocks": 1,
         "content_width": 8,
-        "latitude_width": 2,
+        "latitude_width": 8,
         "window": 4,
         **changes,
     }
