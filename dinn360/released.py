@@ -1,19 +1,19 @@
-"""The released checkpoints: a wheel brings them inside the package, a checkout has them in checkpoints/."""
+"""The released checkpoints by name: a wheel brings them inside the package, a checkout has them in checkpoints/."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from engines.support.errors import UserError
-
 _PACKAGE = Path(__file__).resolve().parent
 FOLDERS = (_PACKAGE / "checkpoints", _PACKAGE.parent / "checkpoints")
 
 
-def released(name: str) -> Path:
-    """The file of the released checkpoint `name`, such as "x4". Raises UserError, which lists those there are."""
-    for folder in FOLDERS:
-        if (path := folder / f"{name}.pth").is_file():
-            return path
-    names = sorted({path.stem for folder in FOLDERS for path in folder.glob("*.pth")})
-    raise UserError(f"expected a released checkpoint ({', '.join(names) or 'none is here'}), found {name!r}")
+def names() -> list[str]:
+    """The names that `find` knows, such as "x4", in order."""
+    return sorted({path.stem for folder in FOLDERS for path in folder.glob("*.pth")})
+
+
+def find(name: str | Path) -> Path:
+    """The file of a released checkpoint; a `name` that is none of theirs is taken as a path and given back."""
+    files = (folder / f"{name}.pth" for folder in FOLDERS if str(name) in names())
+    return next((path for path in files if path.is_file()), Path(name))

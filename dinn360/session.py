@@ -8,13 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from dinn360 import released
 from dinn360.checkpoint import load_checkpoint
 from dinn360.networks import RescalingNetwork
 from dinn360.sphere import Frame
 from dinn360.tiling import tiling
+from engines.model import Model
+from engines.panorama.rescaler import Tile
 from engines.runtimes.base import Session, TensorSpec
 from engines.support.arrays import Array
+from engines.support.errors import UserError
 from engines.support.files import sha256_of
+
+__all__ = ["TorchSession", "load"]
 
 IMAGE = ("batch", 3, "height", "width")
 
@@ -40,7 +46,8 @@ class TorchSession(Session):
             "checkpoint_sha256": model,
             **tiling(network, direction, measure=False).metadata(),
         }
-        self.runtime = f"torch {torch.__version__} CPU"
+        self._device = next(network.parameters()).device
+        self.runtime = f"torch {torch.__version__} {self._device.type.upper()}"
 
     @classmethod
     def load(cls, path: Path, direction: str) -> TorchSession:
@@ -49,12 +56,44 @@ class TorchSession(Session):
 
     @torch.inference_mode()
     def _run(self, arrays: dict[str, Array]) -> dict[str, Array]:
-        image, omitted = torch.from_numpy(arrays[self.inputs[0].name]), arrays.get("omitted")
+        image, omitted = torch.from_numpy(arrays[self.inputs[0].name]).to(self._device), arrays.get("omitted")
         if self.direction == "down":
-            return {"lr": self.network.downscale(image).numpy()}
+            return {"lr": self.network.downscale(image).cpu().numpy()}
         place = torch.from_numpy(np.zeros(4, np.int64) if omitted is None else omitted)
         frame = Frame.of_tile(place, image.shape[2], self.network.config.scale)
-        return {"hr": self.network.upscale(image, frame=frame).clamp(0, 1).numpy()}
+        return {"hr": self.network.upscale(image, frame=frame).clamp(0, 1).cpu().numpy()}
 
     def close(self) -> None:
         """Nothing to free: the network belongs to the caller."""
+
+
+def load(checkpoint: Path | str, device: str | None = None, tile: Tile = "auto") -> Model:
+    """A model in PyTorch.
+
+    Args:
+        checkpoint: a released one by name ("x2", "x4", "x8"), or a file (.pth, .safetensors).
+        device: as torch names it, such as "cpu" or "cuda:0"; None: the first GPU, else the CPU.
+        tile: LR rows and columns that are computed at a time, "auto" or "none".
+
+    Raises:
+        UserError: there is no such checkpoint, it is damaged or of another kind, or the device is not there.
+    """
+    path = released.find(checkpoint)
+    if not path.exists() and not path.suffix:
+        known = ", ".join(released.names())
+        raise UserError(f"expected a checkpoint file or one of {known}, found {str(checkpoint)!r}")
+    network, digest = load_checkpoint(path).build(), sha256_of(path)
+    wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        network = network.to(wanted)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device: expected one that torch has here, found {wanted!r}: {reason}") from None
+    return Model(
+        str(checkpoint),
+        {
+            "down": lambda: TorchSession(network, "down", path, digest),
+            "up": lambda: TorchSession(network, "up", path, digest),
+        },
+        tile,
+    )

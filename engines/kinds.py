@@ -40,8 +40,26 @@ def kinds_of(folder: Path, name: str) -> list[Kind]:
     after the graph: down.engine, down.h100.engine and the like.
     """
     graph = folder / f"{name}.onnx"
-    engines = sorted(path for suffix in ("engine", "plan") for path in folder.glob(f"{name}*.{suffix}"))
-    return [*_onnxruntime(graph), *(Kind(path, missing=_lacks(path)) for path in engines)]
+    engines = [Kind(path, missing=_lacks(path)) for path in _engines(folder, name)]
+    return [*_onnxruntime(graph), *engines]
+
+
+def graph_in(folder: Path, direction: str) -> Path | None:
+    """What to open for one direction ("down" or "up"): the engine that this machine can run, else the graph, or None.
+
+    Raises:
+        UserError: there are several such engines.
+    """
+    graph = folder / f"{direction}.onnx"
+    engines = _engines(folder, direction)
+    usable = [path for path in engines if not _lacks(path)]
+    if len(usable) > 1:
+        raise UserError(f"{folder}: expected one engine for this machine, found {', '.join(p.name for p in usable)}")
+    return usable[0] if usable else graph if graph.is_file() else engines[0] if engines else None
+
+
+def _engines(folder: Path, name: str) -> list[Path]:
+    return sorted(path for suffix in ("engine", "plan") for path in folder.glob(f"{name}*.{suffix}"))
 
 
 def _onnxruntime(graph: Path) -> list[Kind]:

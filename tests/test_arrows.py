@@ -29,6 +29,7 @@ FLOORS = [
     {"runtimes"},
     {"session", "panorama"},
     {"kinds", "batch", "building"},
+    {"model"},
     {"inspection", "polygraphy", "triton"},
     {"commands"},
     {"cli"},

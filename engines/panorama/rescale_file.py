@@ -76,11 +76,10 @@ def rescale_file(
         raise UserError(f"{target}: is the source itself; name another target")
     opened = open_source(source)
     try:
-        record = None if rescaler.direction == "down" else _check_record(rescaler, opened, options)
+        record, size = examine(rescaler, opened, options)
         if record is None and not options.foreign and opened.width != 2 * opened.height:
             size_text = f"{opened.width} x {opened.height}"
             warnings.warn(f"{source}: expected a 2:1 equirectangular panorama, found {size_text}", stacklevel=2)
-        size = _result_size(rescaler, opened, record, options)
         bits = options.bits or (record.bits if record else opened.bits)
         check_format(target, size, opened.channels, bits)
         tiles = _write(rescaler, opened, target, size, bits, coding, options, progress)
@@ -88,6 +87,16 @@ def rescale_file(
     finally:
         opened.close()
     return Result(source, target, height, width, tiles, time.perf_counter() - started)
+
+
+def examine(rescaler: Rescaler, source: Source, options: Options) -> tuple[Record | None, tuple[int, int]]:
+    """The record of an LR image that this model made, else None, and (height, width) of the result.
+
+    Raises:
+        UserError: another model made the LR image, or the wanted size does not belong to it.
+    """
+    record = None if rescaler.direction == "down" else _check_record(rescaler, source, options)
+    return record, _result_size(rescaler, source, record, options)
 
 
 def _write(
@@ -178,6 +187,6 @@ def _result_size(rescaler: Rescaler, source: Source, record: Record | None, opti
         return (record.height, record.width) if record else (scale * own[0], scale * own[1])
     height, width = options.size
     if (-(-height // scale), -(-width // scale)) != own:
-        most = f"{scale * own[1]}x{scale * own[0]}"
-        raise UserError(f"--size: expected {most} or less than {scale} pixels below, found {width}x{height}")
+        least, most = (f"{scale * (own[1] - n) + n}x{scale * (own[0] - n) + n}" for n in (1, 0))
+        raise UserError(f"expected {least} to {most} (width x height), found {width}x{height}", "size")
     return options.size

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from engines.panorama.metadata import Metadata
-from engines.panorama.rescaler import Rescaler, Tile
+from engines.panorama.rescale_file import Options, examine
+from engines.panorama.rescaler import Rescaler
 from engines.panorama.sources import WholeSource
 from engines.runtimes.base import Session
-from engines.support.arrays import Image8, Samples, check_image8
-from engines.support.errors import UserError
+from engines.support.arrays import Image8, check_image8
 
 
 def downscale_image(session: Session, image: Image8) -> Image8:
@@ -29,7 +29,7 @@ def downscale_image(session: Session, image: Image8) -> Image8:
         ValueError: `image` is not a uint8 (H, W, 3).
     """
     check_image8(image)
-    return rescale_samples(Rescaler(session, "down"), image, None, "none")
+    return _rescale(Rescaler(session, "down"), image, None)
 
 
 def upscale_image(session: Session, lr: Image8, size: tuple[int, int] | None = None) -> Image8:
@@ -50,28 +50,11 @@ def upscale_image(session: Session, lr: Image8, size: tuple[int, int] | None = N
         ValueError: `lr` is not a uint8 (h, w, 3).
     """
     check_image8(lr)
-    return rescale_samples(Rescaler(session, "up"), lr, size, "none")
+    return _rescale(Rescaler(session, "up"), lr, size)
 
 
-def rescale_samples(rescaler: Rescaler, samples: Samples, size: tuple[int, int] | None, tile: Tile) -> Samples:
-    """Rescale an image in memory; the result has the bits and channels of `samples`.
-
-    Args:
-        samples: uint8 or uint16 (H, W, 3 or 4).
-        size: (height, width) of a restored original; None: all pixels that the graph gives.
-
-    Raises:
-        UserError: `size` does not belong to this image, or the graph cannot run at this size.
-    """
-    source = WholeSource(Path("image"), samples, Metadata())
-    height, width = rescaler.lr_size(source)
-    if rescaler.direction == "up":
-        scale = rescaler.scale
-        if size is not None and (-(-size[0] // scale), -(-size[1] // scale)) != (height, width):
-            low = f"{scale * (width - 1) + 1} x {scale * (height - 1) + 1}"
-            high = f"{scale * width} x {scale * height}"
-            raise UserError(f"size: expected {low} to {high} (width x height), found {size[1]} x {size[0]}")
-        height, width = size or (scale * height, scale * width)
-    tiles = rescaler.plan(source, tile)
-    blocks = rescaler.rescale(source, tiles, source.bits, (height, width), lambda: None)
+def _rescale(rescaler: Rescaler, image: Image8, size: tuple[int, int] | None) -> Image8:
+    source = WholeSource(Path("image"), image, Metadata())
+    _, result = examine(rescaler, source, Options(size=size, foreign=True))
+    blocks = rescaler.rescale(source, rescaler.plan(source, "none"), 8, result, lambda: None)
     return np.concatenate(list(blocks))

@@ -7,7 +7,13 @@ class UserError(Exception):
     The message is one line that names the file or option, what was expected and what was found. Command lines
     print it and exit with status 2, without a traceback. Line breaks inside the message (a runtime's own
     text, a file name) are folded into spaces, so that the promise of one line holds.
+
+    Attributes:
+        about: the parameter whose value is wrong, as the function calls it that was given it; empty: none. A command
+            line puts its own option of that name before the message ("--size: …"), Python the name itself ("size: …").
+        reason: the message without that.
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.splitlines()))
+    def __init__(self, message: str, about: str = "") -> None:
+        self.about, self.reason = about, " ".join(message.splitlines())
+        super().__init__(f"{about}: {self.reason}" if about else self.reason)

@@ -101,7 +101,7 @@ def _open(path: Path) -> ImageFile.ImageFile:
 def _describe_losses(image: ImageFile.ImageFile) -> list[str]:
     """List what 8-bit RGB cannot keep of this file. To be asked before loading, which changes the mode."""
     notes = []
-    if _has_alpha(image):
+    if has_alpha(image):
         notes.append("the alpha channel is dropped")
     if image.mode.startswith("I") or ";16" in _raw_mode(image):
         notes.append("16 bits a channel are reduced to 8")
@@ -141,11 +141,12 @@ def read_samples(image: ImageFile.ImageFile, path: Path) -> tuple[NDArray[np.uin
         if samples is not None:
             return samples, notes
         notes.append("16 bits a channel are reduced to 8")
-    mode = "RGBA" if _has_alpha(image) else "RGB"
+    mode = "RGBA" if has_alpha(image) else "RGB"
     return np.array(ImageOps.exif_transpose(image).convert(mode)), notes
 
 
-def _has_alpha(image: ImageFile.ImageFile) -> bool:
+def has_alpha(image: Image.Image) -> bool:
+    """Whether an image has transparency: a channel of it, or a colour or palette entries."""
     return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
 
 
