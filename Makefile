@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 TORCH := $(shell sed -n '/^ *torch==/{s/ //gp;q}' setup.cfg)
-SOURCES := benchmarks dinn360 engines export plugins tests
+SOURCES := benchmarks dinn360 engines examples export plugins tests
 
 .PHONY: demo test lint format wheel clean
 .DELETE_ON_ERROR:
