@@ -10,7 +10,11 @@ The model, its training and its evaluation. This storey needs torch; what runs o
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.version_info < (3, 11):
+    raise ImportError(f"dinn360 needs Python 3.11 or newer, found {sys.version_info[0]}.{sys.version_info[1]}")
 
 if TYPE_CHECKING:
     from dinn360.session import load

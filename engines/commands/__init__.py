@@ -8,13 +8,15 @@ from typing import Any, TextIO
 
 import click
 
+from engines.commands.packages import advice
 from engines.support.errors import UserError
 
 
 class Group(click.Group):
     """A command group in which a user's mistake ends in one line on stderr and exit status 2, no traceback.
 
-    That holds for UserError and for click's own complaints about options. Warnings are one line each as well.
+    That holds for UserError, for packages that an extra brings, and for click's own complaints about options. Warnings
+    are one line each as well.
     """
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -28,6 +30,10 @@ class Group(click.Group):
                 message = " ".join(error.format_message().split())
             except UserError as error:
                 message = self._told(ctx, error)
+            except ModuleNotFoundError as error:
+                if (advised := advice(error)) is None:
+                    raise
+                message = advised
             click.echo(f"error: {message}", err=True)
             ctx.exit(2)
 
