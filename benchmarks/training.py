@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import record
-from dinn360.native import use_native_kernels
 from dinn360.networks import DINN360, ModelConfig, preset
+from dinn360.ops.cpu import choose_kernels
 from dinn360.sphere import Frame
 from dinn360.training.config import TrainConfig
 from dinn360.training.losses import algorithm_1
@@ -34,6 +34,7 @@ from dinn360.training.memory import keep_freed_memory
 
 Step = Callable[[], None]
 PLAIN, COMPOSED, NATIVE = "plain", "deformed, composed", "deformed, native"
+OPERATORS = {PLAIN: "composed", COMPOSED: "composed", NATIVE: "native"}
 OPTIONS = TrainConfig()
 CHILDREN = {"keep": "kept for the process", "free": "given back to the system"}
 
@@ -61,17 +62,16 @@ def network(scale: int, kind: str) -> DINN360:
     for name, parameter in made.named_parameters():
         if "offset_head" in name:
             nn.init.normal_(parameter, std=0.1)  # offsets of about a pixel: zeros would be kinder to caches
-    if kind == NATIVE:
-        use_native_kernels(made)
     return made
 
 
-def step(made: nn.Module, x: Tensor, bf16: bool) -> Step:
-    """One step on x, as the Trainer takes it, without the optimiser."""
+def step(made: nn.Module, x: Tensor, bf16: bool, kernels: str = "composed") -> Step:
+    """One step on x, as the Trainer takes it, without the optimiser. kernels: of the deformable convolution."""
     frame = Frame(False, torch.zeros(len(x), dtype=torch.long), torch.full((len(x),), 1024))
     weights = (OPTIONS.lambda_h, OPTIONS.lambda_l, OPTIONS.lambda_z)
 
     def run() -> None:
+        choose_kernels(kernels)
         made.zero_grad(set_to_none=True)
         context: AbstractContextManager[None] = torch.autocast("cpu", torch.bfloat16, enabled=bf16)
         with context:
@@ -86,11 +86,11 @@ def contenders(scale: int, x: Tensor, compiled: bool) -> dict[str, Step]:
     last = x.contiguous(memory_format=torch.channels_last)
     steps: dict[str, Step] = {}
     for kind in (PLAIN, COMPOSED, NATIVE):
-        base = network(scale, kind)
+        base, kernels = network(scale, kind), OPERATORS[kind]
         channels_last = copy.deepcopy(base).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        steps[f"{kind}, fp32, channels last"] = step(channels_last, last, False)
-        steps[f"{kind}, fp32, contiguous"] = step(base, x, False)
-        steps[f"{kind}, bf16, channels last"] = step(copy.deepcopy(channels_last), last, True)
+        steps[f"{kind}, fp32, channels last"] = step(channels_last, last, False, kernels)
+        steps[f"{kind}, fp32, contiguous"] = step(base, x, False, kernels)
+        steps[f"{kind}, bf16, channels last"] = step(copy.deepcopy(channels_last), last, True, kernels)
         if compiled and kind != NATIVE:  # a compiled network runs the composed form
             other = copy.deepcopy(channels_last)
             other.split, other.merge = (torch.compile(half, dynamic=False) for half in (other.split, other.merge))
@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         last = x.contiguous(memory_format=torch.channels_last)
         kinds = (PLAIN, NATIVE)
         made = {k: network(options.scale, k).to(memory_format=torch.channels_last) for k in kinds}  # type: ignore[call-overload]
-        print(json.dumps(measure({k: step(made[k], last, False) for k in kinds}, options.rounds)))
+        print(json.dumps(measure({k: step(made[k], last, False, OPERATORS[k]) for k in kinds}, options.rounds)))
         return
     title = f"edge x{options.scale}, batch {options.batch} of {options.crop}x{options.crop}"
     steps = contenders(options.scale, x, options.compile)

@@ -17,10 +17,9 @@ from lowered import run_lowered
 from networks import build, tiny
 
 import export.onnx
-from dinn360 import reference
 from dinn360.checkpoint import Checkpoint, save_checkpoint
 from dinn360.evaluation.interpolation import resize
-from dinn360.ops import deform_conv2d, dst_attention
+from dinn360.ops import deform_conv, deform_conv2d, dst_attention
 from engines.session import open_session
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
@@ -176,7 +175,7 @@ def test_every_geometry_of_the_schema_lowers(
     x, bias = torch.randn(2, channels, *size), torch.randn(4)
     weight = torch.randn(4, channels // group, *kernel) / taps
     offset = 3 * torch.randn(2, 2 * fields * taps, height, width).clamp(-1, 1)
-    expected = reference.deform_conv2d(
+    expected = deform_conv.reference(
         x, offset, weight, bias, None, 3.0, bool(wrap), stride=stride, dilation=dilation, pad=pad, groups=group
     )
     attributes = deform_conv_attributes(

@@ -61,7 +61,7 @@ def test_each_switch_changes_the_network() -> None:
     y = picture(16, 32)
     down, up = full.downscale(y), full.upscale(y)
     for name in ("deform", "dst", "latitude_head", "content_head"):
-        other = build_network(replace(config, **{name: False}))
+        other = build_network(replace(config, **{name: False}))  # type: ignore[arg-type]
         mine = other.state_dict()
         same = {n: t for n, t in full.state_dict().items() if n in mine and mine[n].shape == t.shape}
         other.load_state_dict(same, strict=False)

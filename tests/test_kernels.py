@@ -16,7 +16,9 @@ from kernels_cases import ATTENTIONS, CONVOLUTIONS, TYPES, assert_close, attenti
 from kernels_expected import expected_deform_conv, expected_dst_attention, to_half
 from kernels_native import needs_compiler
 
-from dinn360 import ops, reference
+from dinn360 import ops
+from dinn360.ops.attention import reference as attention_reference
+from dinn360.ops.deform_conv import reference as deform_conv_reference
 from plugins.testing.emulator.library import Report, deform_conv, dst_attention, load
 from plugins.testing.native import HWC, HWC8, LINEAR, dst_attention_params
 
@@ -56,7 +58,7 @@ def test_deform_conv_with_the_channels_last_and_not_filled_up(options: dict[str,
 def test_the_expected_convolution_is_the_plain_reference(case: str) -> None:
     arrays, options = convolution(np.float64, **CONVOLUTIONS[case])
     tensors = [None if a is None else torch.from_numpy(a) for a in arrays]
-    plain: Any = reference.deform_conv2d
+    plain: Any = deform_conv_reference
     got = expected_deform_conv(*arrays, **options)  # type: ignore[arg-type]
     expected = plain(*tensors, math.inf, options.pop("wrap"), **options)
     assert np.allclose(got, expected.numpy(), atol=1e-10)
@@ -195,7 +197,7 @@ def test_dst_attention_with_the_channels_last_and_not_filled_up(case: str) -> No
 def test_the_expected_attention_is_the_plain_reference(case: str) -> None:
     arrays, options = attention(np.float64, **{**ATTENTIONS[case], "batch": 2})
     q, k, v, bias, scale, offset = (None if a is None else torch.from_numpy(a) for a in arrays)
-    expected = reference.dst_attention(q, k, v, scale, offset, bias, **options)  # type: ignore[arg-type]
+    expected = attention_reference(q, k, v, scale, offset, bias, **options)  # type: ignore[arg-type]
     assert np.allclose(expected_dst_attention(*arrays, **options), expected.numpy(), atol=1e-10)  # type: ignore[arg-type]
 
 

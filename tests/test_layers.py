@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dinn360.networks.dinn360 import IDBlock
 from dinn360.networks.invertible import ChannelMixing, Haar, IPBlock, Projection
 from dinn360.networks.layers import DST, DConv, SphereConv2d
-from dinn360.reference import window_pixels
+from dinn360.ops.attention import window_pixels
 from dinn360.sphere import pad_to_multiple
 
 

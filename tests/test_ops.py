@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dinn360 import ops, reference
+from dinn360 import ops
+from dinn360.ops import attention, deform_conv
 from dinn360.sphere import conv2d
 
 DTYPES = [(torch.float32, 2e-5), (torch.float64, 1e-10)]
@@ -67,7 +68,7 @@ def cast(arguments: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
 def assert_conv_agrees(arguments: dict[str, Any], wrap: bool, dtype: torch.dtype, tolerance: float) -> None:
     given_ = cast(arguments, dtype)
     got = ops.deform_conv2d(**given_, max_offset=FAR, wrap=wrap)
-    expected = reference.deform_conv2d(**given_, max_offset=FAR, wrap=wrap)
+    expected = deform_conv.reference(**given_, max_offset=FAR, wrap=wrap)
     assert got.dtype == dtype and got.shape == expected.shape
     torch.testing.assert_close(got, expected, atol=tolerance, rtol=tolerance)
 
@@ -77,7 +78,7 @@ def assert_attention_agrees(
 ) -> None:
     given_ = cast(arguments, dtype)
     got = ops.dst_attention(**given_, window=window, shift=shift, wrap=wrap)
-    expected = reference.dst_attention(**given_, window=window, shift=shift, wrap=wrap)
+    expected = attention.reference(**given_, window=window, shift=shift, wrap=wrap)
     assert got.dtype == dtype and got.shape == expected.shape
     torch.testing.assert_close(got, expected, atol=tolerance, rtol=tolerance)
 
@@ -131,9 +132,9 @@ def test_deform_conv2d_offset_is_row_then_column() -> None:
     offset[:, 0] = 1
     one, none = torch.ones(1, 1, 1, 1), torch.zeros(1)
     below = torch.tensor([[4.0, 5, 6, 7], [8, 9, 10, 11], [0, 0, 0, 0]])
-    for module in (ops, reference):
-        assert torch.equal(module.deform_conv2d(x, offset, one, none, None, 1.0, True)[0, 0], below)
-        beside = module.deform_conv2d(x, offset.flip(1), one, none, None, 1.0, True)[0, 0]
+    for convolve in (ops.deform_conv2d, deform_conv.reference):
+        assert torch.equal(convolve(x, offset, one, none, None, 1.0, True)[0, 0], below)
+        beside = convolve(x, offset.flip(1), one, none, None, 1.0, True)[0, 0]
         torch.testing.assert_close(beside, x[0, 0].roll(-1, 1), atol=1e-5, rtol=0)
 
 

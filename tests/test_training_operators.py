@@ -11,6 +11,7 @@ import copy
 import functools
 import math
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ from kernels_native import WHY_NOT, Array
 from networks import randomise, tiny
 from torch import Tensor
 
-from dinn360 import native
 from dinn360.data.crops import Crops
 from dinn360.networks import DINN360
-from dinn360.networks.layers import DConv, bounded_deform_conv2d
+from dinn360.ops import cpu as cpu_kernels
+from dinn360.ops import deform_conv, registry
 from dinn360.sphere import Frame
 from dinn360.training.losses import algorithm_1
 from dinn360.training.train import TrainConfig, Trainer
@@ -41,6 +42,18 @@ pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=f"the kernels cannot
 SETS = cpu.instruction_sets() if WHY_NOT is None else []
 NAMES = ("x", "offset", "weight", "bias", "mask")
 Arguments = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    """The choice of kernels holds for the whole process: each test leaves the composed definition behind."""
+    yield
+    cpu_kernels.choose_kernels("composed")
+
+
+def bounded_deform_conv2d(*, offset: Tensor, max_offset: float, **others: Any) -> Tensor:
+    """The composed definition of offsets that are clamped first, which the kernels do themselves."""
+    return deform_conv.composed(offset=offset.clamp(-max_offset, max_offset), max_offset=max_offset, **others)
 
 
 def arguments(
@@ -123,7 +136,7 @@ def test_values_and_gradients(case: str) -> None:
     bound = options.get("max_offset", 2.75)
     given_ = {**arguments(**{**options, "max_offset": min(bound, 90.5)}), "max_offset": bound}
     expected = differentiated(bounded_deform_conv2d, given_, torch.float64)
-    assert_close(differentiated(native.deform_conv2d, given_, torch.float32), expected)
+    assert_close(differentiated(cpu_kernels.deform_conv2d, given_, torch.float32), expected)
 
 
 @settings(max_examples=40, deadline=None)
@@ -139,26 +152,26 @@ def test_values_and_gradients(case: str) -> None:
 def test_any_size(**options: Any) -> None:
     given_ = arguments(**options)
     expected = differentiated(bounded_deform_conv2d, given_, torch.float64)
-    assert_close(differentiated(native.deform_conv2d, given_, torch.float32), expected)
+    assert_close(differentiated(cpu_kernels.deform_conv2d, given_, torch.float32), expected)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_any_layout_of_the_tensors(layout: torch.memory_format) -> None:
     given_ = arguments(channels=8, out=8, size=(6, 7), mask=True)
-    expected = differentiated(native.deform_conv2d, given_, torch.float32)
+    expected = differentiated(cpu_kernels.deform_conv2d, given_, torch.float32)
     for name in ("x", "offset", "weight", "mask"):
         given_[name] = given_[name].contiguous(memory_format=layout)
-    found = differentiated(native.deform_conv2d, given_, torch.float32)
+    found = differentiated(cpu_kernels.deform_conv2d, given_, torch.float32)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_only_the_gradients_that_are_wanted() -> None:
     given_ = arguments(channels=4, out=4, size=(5, 6))
     given_["weight"].requires_grad_()
-    native.deform_conv2d(**given_).sum().backward()
+    cpu_kernels.deform_conv2d(**given_).sum().backward()
     assert given_["weight"].grad is not None and given_["x"].grad is None
     with torch.no_grad():
-        assert not native.deform_conv2d(**given_).requires_grad
+        assert not cpu_kernels.deform_conv2d(**given_).requires_grad
 
 
 # ---- laws
@@ -170,7 +183,7 @@ def test_any_number_of_threads_gives_the_same_bits(monkeypatch: pytest.MonkeyPat
     runs = []
     for threads in (1, 2, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        runs.append(differentiated(native.deform_conv2d, given_, torch.float32))
+        runs.append(differentiated(cpu_kernels.deform_conv2d, given_, torch.float32))
     assert all(torch.equal(run[name], runs[0][name]) for run in runs for name in run)
 
 
@@ -183,7 +196,7 @@ def test_at_whole_numbers_the_slope_is_that_towards_the_next_pixel() -> None:
         offset = torch.zeros(1, 2, 6, 7)
         offset[:, 1] = whole
         offset.requires_grad_()
-        native.deform_conv2d(x, offset, one, none, None, 1.0, True).sum().backward()
+        cpu_kernels.deform_conv2d(x, offset, one, none, None, 1.0, True).sum().backward()
         sums = x.sum(1).roll(-whole, -1)
         below = torch.cat([sums[:, 1:], torch.zeros(1, 1, 7)], 1)
         assert offset.grad is not None
@@ -197,26 +210,27 @@ def test_an_offset_that_is_no_number_spoils_nothing(wrap: bool) -> None:
     given_ = arguments(channels=4, out=4, size=(40, 6), wrap=wrap)
     given_["offset"][0, 4, 20, 3] = math.nan
     given_["offset"][0, 9, 39, 0] = math.nan
-    found = differentiated(native.deform_conv2d, given_, torch.float32)
+    found = differentiated(cpu_kernels.deform_conv2d, given_, torch.float32)
     assert all(value.isfinite().all() for value in found.values())
     assert (found["offset"][0, 4:6, 20, 3] == 0).all() and (found["offset"][0, 8:10, 39, 0] == 0).all()
 
 
 def test_what_the_kernels_do_not_know_is_composed() -> None:
     given_ = arguments(channels=4, out=4, size=(5, 6))
-    wide = {name: value.double() if isinstance(value, Tensor) else value for name, value in given_.items()}
-    assert torch.equal(native.deform_conv2d(**wide), bounded_deform_conv2d(**wide))
-    compiled = torch.compile(native.deform_conv2d, backend="eager", fullgraph=True)
+    given_["offset"] = given_["offset"].clamp(-given_["max_offset"], given_["max_offset"])
+    wide: Arguments = {name: value.double() if isinstance(value, Tensor) else value for name, value in given_.items()}
+    assert torch.equal(cpu_kernels.deform_conv2d(**wide), bounded_deform_conv2d(**wide))
+    compiled = torch.compile(cpu_kernels.deform_conv2d, backend="eager", fullgraph=True)
     assert torch.equal(compiled(**given_), bounded_deform_conv2d(**given_))
 
 
 def test_16_bit_tensors_are_widened() -> None:
     given_ = arguments(channels=8, out=8, size=(5, 6), wrap=True)
     given_["x"], given_["offset"] = given_["x"].bfloat16(), given_["offset"].bfloat16()
-    y = native.deform_conv2d(**given_)
+    y = cpu_kernels.deform_conv2d(**given_)
     assert y.dtype == torch.bfloat16
-    wide = {name: value.float() if isinstance(value, Tensor) else value for name, value in given_.items()}
-    assert torch.equal(y, native.deform_conv2d(**wide).bfloat16())
+    wide: Arguments = {name: value.float() if isinstance(value, Tensor) else value for name, value in given_.items()}
+    assert torch.equal(y, cpu_kernels.deform_conv2d(**wide).bfloat16())
 
 
 @pytest.mark.parametrize(
@@ -228,13 +242,13 @@ def test_16_bit_tensors_are_widened() -> None:
 def test_a_call_that_cannot_run_says_why(changes: dict[str, Any], words: str) -> None:
     given_ = arguments(channels=4, out=4, size=(3, 3))
     tensors = {name: given_[name] for name in NAMES[:-1]}
-    params = native._params((1.0, True), **tensors, mask=None, y=torch.empty(1, 4, 3, 3))
+    params = cpu_kernels._params((1.0, True), **tensors, mask=None, y=torch.empty(1, 4, 3, 3))
     for name, value in changes.items():
         setattr(params, name, value)
     with pytest.raises(ValueError, match=words):
         library.forward(params, 1)
     with pytest.raises(ValueError, match="instruction set"):
-        library.forward(native._params((1.0, True), **tensors, mask=None, y=torch.empty(1, 4, 3, 3)), 1, "sse9")
+        library.forward(cpu_kernels._params((1.0, True), **tensors, mask=None, y=torch.empty(1, 4, 3, 3)), 1, "sse9")
 
 
 # ---- the network
@@ -248,9 +262,9 @@ def test_a_training_step_is_that_of_the_composed_network() -> None:
     x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
     composed = deformed(5)
     changed, exact = copy.deepcopy(composed), copy.deepcopy(composed).double()
-    native.use_native_kernels(changed)
     grads = []
     for network in (exact, composed, changed):
+        cpu_kernels.choose_kernels("native" if network is changed else "composed")
         image = x.to(next(network.parameters()).dtype)
         losses = algorithm_1(network, image, Frame(wrap=False), (1.0, 0.05, 1e-2), 0.1, True, False)
         losses.total.backward()
@@ -264,7 +278,7 @@ def trainer(folder: Path, image: Image8, kernels: str) -> Trainer:
     config = TrainConfig(steps=3, batch=2, crop=16, deform_from=0.0, latent_interval=2)
     made = Trainer(tiny(2), config, Crops([image], [], 16, 2, 0, 0.0, "forest"), None, folder)
     randomise(made.network, 5)
-    native.choose_kernels(made.network, kernels)
+    cpu_kernels.choose_kernels(kernels)
     return made
 
 
@@ -287,28 +301,27 @@ def numbers(row: str) -> Array:
 # ---- the choice
 
 
-def test_the_choice_says_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = deformed(0)
-    assert native.choose_kernels(network, "composed") == "deformable convolutions: composed of PyTorch's operators"
-    assert operators(network) == {bounded_deform_conv2d}
-    assert native.choose_kernels(network, "auto").startswith("deformable convolutions: C++ kernels")
-    assert operators(network) == {native.deform_conv2d}
+def in_use() -> Any:
+    """What an eager call of the operator runs."""
+    return registry.implementation("deform_conv2d", deform_conv.composed, torch.empty(0))
 
 
-def operators(network: DINN360) -> set[Any]:
-    return {module.operator for module in network.modules() if isinstance(module, DConv)}
+def test_the_choice_says_what_runs() -> None:
+    assert cpu_kernels.choose_kernels("composed") == "deformable convolutions: composed of PyTorch's operators"
+    assert in_use() is deform_conv.composed
+    assert cpu_kernels.choose_kernels("auto").startswith("deformable convolutions: C++ kernels")
+    assert in_use() is cpu_kernels.deform_conv2d
 
 
 def test_without_the_library_training_goes_on_composed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(library, "load", library.load.__wrapped__)
     monkeypatch.setattr(library, "BUILD", tmp_path)
     missing = "no libdinn360_training.so on this machine; `python -m plugins build --cpu` makes it"
-    network = deformed(0)
-    line = native.choose_kernels(network, "auto")
+    line = cpu_kernels.choose_kernels("auto")
     assert line == f"deformable convolutions: composed of PyTorch's operators ({missing})"
-    assert operators(network) == {bounded_deform_conv2d}
+    assert in_use() is deform_conv.composed
     with pytest.raises(UserError, match=f"--kernels native: {missing}"):
-        native.choose_kernels(network, "native")
+        cpu_kernels.choose_kernels("native")
 
 
 # ---- other CPUs

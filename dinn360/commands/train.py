@@ -13,8 +13,8 @@ from dinn360.checkpoint import load_checkpoint
 from dinn360.commands.settings import setting_options
 from dinn360.data.crops import Crops, read_folder
 from dinn360.evaluation.validate import Validation
-from dinn360.native import choose_kernels
 from dinn360.networks import PRESETS, ModelConfig
+from dinn360.ops.cpu import choose_kernels
 from dinn360.training.config import TrainConfig
 from dinn360.training.memory import keep_freed_memory
 from dinn360.training.processes import Processes, join, restarted
@@ -102,7 +102,7 @@ def _run(settings: RunFile, out: Path, resume: bool, started: State | None, proc
     if not resume and has_state(out):
         raise UserError(f"--out {out}: holds a run already; continue it with --resume or name another folder")
     trainer = _trainer(settings, out, processes)
-    kernels = choose_kernels(trainer.network, settings.run.kernels)
+    kernels = choose_kernels(settings.run.kernels)
     if processes.first:
         click.echo(kernels, err=True)
     if resume:

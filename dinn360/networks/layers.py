@@ -88,14 +88,6 @@ class RRDB(nn.Module):
         return x + 0.2 * out
 
 
-def bounded_deform_conv2d(
-    x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None, max_offset: float, wrap: bool
-) -> Tensor:
-    """`ops.deform_conv2d` of offsets clamped to [-max_offset, max_offset]."""
-    offset = offset.clamp(-max_offset, max_offset)  # under its own name: what was given is freed before the samples
-    return deform_conv2d(x, offset, weight, bias, mask, max_offset, wrap)
-
-
 class DConv(nn.Module):
     """3x3 deformable convolution with one offset group; its offset head starts at zero (our choice: DCNv1).
 
@@ -108,7 +100,6 @@ class DConv(nn.Module):
         self.offset_head = SphereConv2d(channels, 2 * 9, offset_kernel, gain=0.0)
         self.max_offset = max_offset
         self.deform = deform
-        self.operator = bounded_deform_conv2d  # or another implementation of it: dinn360.native
 
     @property
     def radius(self) -> int:
@@ -117,8 +108,8 @@ class DConv(nn.Module):
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
         if not self.deform:
             return self.conv(x, wrap)
-        weight, bias = self.conv.weight, self.conv.bias
-        return self.operator(x, self.offset_head(x, wrap), weight, bias, None, self.max_offset, wrap)
+        offset = self.offset_head(x, wrap).clamp(-self.max_offset, self.max_offset)
+        return deform_conv2d(x, offset, self.conv.weight, self.conv.bias, None, self.max_offset, wrap)
 
 
 class LayerNorm2d(nn.Module):

@@ -17,8 +17,8 @@ from dinn360.evaluation.evaluate import Result
 from dinn360.evaluation.published import ABLATION
 from dinn360.evaluation.validate import Validation
 from dinn360.info import describe
-from dinn360.native import choose_kernels
 from dinn360.networks import ModelConfig, NetworkConfig
+from dinn360.ops.cpu import choose_kernels
 from dinn360.training.config import TrainConfig
 from dinn360.training.journal import read_csv
 from dinn360.training.processes import Processes
@@ -77,7 +77,7 @@ def train_variant(
     path = folder / "last.pth"
     model, training = variant.model, variant.training
     trainer = Trainer(model, training, crops.with_seed(training.seed), validation, folder, processes, run.tensorboard)
-    choose_kernels(trainer.network, run.kernels)
+    choose_kernels(run.kernels)
     with sole_writer(folder):
         if has_state(folder):
             if path.exists() and load_checkpoint(path).provenance["training"] != asdict(training):

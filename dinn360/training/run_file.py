@@ -19,8 +19,8 @@ from typing import Any
 import tomli_w
 
 from dinn360.data.datasets import LAYOUTS, SPLITS, Selection
-from dinn360.native import KERNELS
 from dinn360.networks import ARCHITECTURES, PRESETS, SCALES, NetworkConfig, preset
+from dinn360.ops.cpu import KERNELS
 from dinn360.training.config import TrainConfig
 from dinn360.training.processes import DEVICES
 from dinn360.training.settings import COUNT, checked, flag, one_of, setting

@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from dinn360.networks.layers import DConv, bounded_deform_conv2d
+from dinn360.ops import deform_conv
+from dinn360.ops.registry import register_kernel
 from engines.support.errors import UserError
 from plugins.cpu.training import library
 from plugins.libraries import MissingLibraryError
@@ -21,40 +22,34 @@ from plugins.libraries import MissingLibraryError
 KERNELS = ("auto", "native", "composed")
 
 
-def use_native_kernels(network: nn.Module) -> None:
-    """Makes the DConv layers of `network` run the C++ kernels. Raises plugins.libraries.MissingLibraryError."""
-    if layers := [module for module in network.modules() if isinstance(module, DConv)]:
-        library.load()
-    for layer in layers:
-        layer.operator = deform_conv2d
-
-
-def choose_kernels(network: nn.Module, choice: str) -> str:
-    """Takes one of KERNELS for the deformable convolutions of `network`; returns one line that tells what will run.
+def choose_kernels(choice: str) -> str:
+    """Takes one of KERNELS for the deformable convolutions of this process; returns one line that tells what will run.
 
     auto: the C++ kernels where their library is, else the composed definition. Raises UserError when `native` cannot.
     """
     composed = "deformable convolutions: composed of PyTorch's operators"
+    register_kernel("deform_conv2d", "cpu", None)
     if choice == "composed":
         return composed
     try:
-        use_native_kernels(network)
+        library.load()
     except MissingLibraryError as error:
         if choice == "native":
             raise UserError(f"--kernels native: {error}") from None
         return f"{composed} ({error})"
+    register_kernel("deform_conv2d", "cpu", deform_conv2d)
     return "deformable convolutions: C++ kernels for CPU cores"
 
 
 def deform_conv2d(
     x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None, max_offset: float, wrap: bool
 ) -> Tensor:
-    """`bounded_deform_conv2d` by the C++ kernels, channels last. What they do not know is composed as ever.
+    """`ops.deform_conv2d` by the C++ kernels, channels last. What they do not know is composed as ever.
 
     They know eager fp32 on the CPU; 16-bit tensors are widened. Equal calls give equal bits, on any number of threads.
     """
     if x.dtype == torch.float64 or x.device.type != "cpu" or torch.compiler.is_compiling():
-        return bounded_deform_conv2d(x, offset, weight, bias, mask, max_offset, wrap)
+        return deform_conv.composed(x, offset, weight, bias, mask, max_offset, wrap)
     tensors = [None if t is None else t.float() for t in (x, offset, weight, bias, mask)]
     return _DeformConv2d.apply(*tensors, max_offset, wrap).to(x.dtype)
 
