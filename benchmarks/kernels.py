@@ -7,6 +7,7 @@ python -m benchmarks.kernels --write    and write them to plugins/REPORT.md
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from plugins.cuda import library
 from plugins.testing.cuda_binaries import Kernel, MissingToolError, read
 
 REPORT = Path(__file__).resolve().parents[1] / "plugins" / "REPORT.md"
+# For `export estimate`: instructions of the whole kernel, of the largest loop around the innermost one with
+# tensor-core instructions, of that one, and of the part of it that a branch may skip; by kernel and architecture.
+INSTRUCTIONS = REPORT.parent / "cuda" / "instructions.json"
 
 HEAD = """# What the kernels compile to
 
@@ -71,18 +75,31 @@ def report(kernels: Sequence[Kernel]) -> str:
     )
 
 
+def instructions(kernels: Sequence[Kernel]) -> str:
+    """The content of INSTRUCTIONS: the fp16 kernels."""
+    table: dict[str, dict[str, list[int]]] = {}
+    for k in kernels:
+        if k.loop_tensor:
+            counts = [k.instructions, k.outer_instructions, k.loop_instructions, k.skipped_instructions]
+            table.setdefault(k.name, {})[k.architecture] = counts
+    lines = [f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in table.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help=f"write {REPORT.parent.name}/{REPORT.name}")
     arguments = parser.parse_args()
     try:
-        text = report(read(library.built()))
+        kernels = read(library.built())
+        text = report(kernels)
     except (BuildError, MissingToolError) as error:
         sys.exit(str(error))
     print(text)
     if arguments.write:
-        with atomic_path(REPORT) as path:
-            path.write_text(text)
+        for page, content in ((REPORT, text), (INSTRUCTIONS, instructions(kernels))):
+            with atomic_path(page) as path:
+                path.write_text(content)
 
 
 if __name__ == "__main__":

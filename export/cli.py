@@ -76,22 +76,38 @@ def check(ctx: click.Context, ckpt: Path, folder: Path, image: Path, tolerance: 
 @click.option("--onnx", "path", type=PATH, required=True, help="A graph of ours, best one with plugin operators.")
 @click.option("--target", required=True, help="Device, a name in engines/targets.toml.")
 @click.option("--size", type=SIZE, default="3840x1920", show_default=True, help="HR panorama, WIDTHxHEIGHT.")
+@click.option("--bandwidth-share", type=click.FloatRange(0.01, 1), default=0.8, show_default=True, help="Of the peak.")
+@click.option("--product-share", type=click.FloatRange(0.01, 1), default=0.45, show_default=True, help="Of the peak.")
+@click.option("--plan", is_flag=True, help="Build it with TensorRT-RTX and set its kernels and bytes beside.")
 @click.option("--plot", type=PATH, help="PNG of the roofline (needs matplotlib).")
-def estimate(path: Path, target: str, size: tuple[int, int], plot: Path | None) -> None:
+def estimate(
+    path: Path,
+    target: str,
+    size: tuple[int, int],
+    bandwidth_share: float,
+    product_share: float,
+    plan: bool,
+    plot: Path | None,
+) -> None:
     """Multiply-accumulates, traffic, roofline time and peak memory on a device, with and without the plugins.
 
     An estimate: nothing runs on the device.
     """
     from engines.targets import find_target
+    from export.estimate.plan import beside, built_plan
+    from export.estimate.roofline import Shares
     from export.estimate.roofline import estimate as work_out
     from export.estimate.table import text
 
-    estimates = work_out(path, find_target(target), size)
+    shares = Shares(bandwidth_share, product_share)
+    estimates = work_out(path, find_target(target), size, shares)
     if plot is not None:
         from export.estimate.chart import draw
 
         draw(estimates, plot)
     click.echo(text(estimates))
+    if plan:
+        click.echo("\n" + beside(estimates[0], built_plan(path, size)))
 
 
 @main.command()

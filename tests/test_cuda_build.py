@@ -73,6 +73,7 @@ def test_the_committed_report_is_that_of_these_sources(compiled: list[binaries.K
     if f"nvcc {version}." not in committed:
         pytest.skip(f"plugins/REPORT.md was written with another nvcc than {version}")
     assert committed == report.report(compiled), "make -C plugins report"
+    assert report.INSTRUCTIONS.read_text() == report.instructions(compiled), "make -C plugins report"
 
 
 @needs_nvcc
@@ -104,7 +105,11 @@ LISTING = """
 def test_instructions_are_counted() -> None:
     listing = binaries._INSTRUCTION.findall(LISTING)
     assert [opcode for _, opcode, _ in listing[:3]] == ["MOV", "LDG.E.128", "HMMA.16816.F32"]
-    assert binaries._count(listing) == (7, 1, 3, 1)  # the NOP at the end is none; the loop is from 10 to 30
+    # The NOP at the end is none; the loop is from 10 to 30, and the one around it from 0 to 40.
+    assert binaries._count(listing) == (7, 1, 3, 1, 5, 0)
+    skipping = [("0000", "HMMA", ""), ("0010", "BRA", " 0x40"), ("0020", "MOV", ""), ("0030", "MOV", ""),
+                ("0040", "BRA", " 0x0")]  # fmt: skip
+    assert binaries._count(skipping) == (5, 1, 5, 1, 0, 2)
 
 
 def test_a_missing_disassembler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,15 +11,18 @@ import pytest
 from click.testing import CliRunner
 from exported import checkpoint, released
 from onnx import TensorProto, helper
+from ort_library import needs_library
 from PIL import Image
 
 from dinn360.checkpoint import load_checkpoint
 from dinn360.info import describe
-from engines.onnx_file import read_onnx
-from engines.targets import find_target
+from engines.onnx_file import OnnxNode, read_onnx
+from engines.support.errors import UserError
+from engines.targets import find_target, load_targets
 from export.cli import main
+from export.estimate import issue, plan
 from export.estimate.layers import layers_of
-from export.estimate.roofline import estimate, layer_seconds, peak_activations
+from export.estimate.roofline import Shares, estimate, layer_seconds, peak_activations
 from export.estimate.shapes import shapes_at
 
 HEIGHT, WIDTH = 192, 384
@@ -67,7 +70,11 @@ def test_counts_by_hand(tmp_path: Path) -> None:
     assert second.reads == {"c": features, "v": 8 * 72 * 4, "b": 32} and second.writes == {"y": features}
     assert peak_activations([first, second], file) == 2 * features
     target = find_target(AGX)
-    assert layer_seconds(first, target) == pytest.approx(first.bytes / 204.8e9)  # bound by memory
+    memory = first.bytes / (0.8 * 204.8e9)
+    assert layer_seconds(first, target, Shares(), {}) == pytest.approx(memory)  # bound by it
+    assert layer_seconds(first, target, Shares(bandwidth=0.4), {}) == pytest.approx(2 * memory)
+    arithmetic = 2 * first.macs / (0.45 * 5.3e12)
+    assert layer_seconds(first, target, Shares(bandwidth=1, products=0.01), {}) == pytest.approx(45 * arithmetic)
     assert second.intensity == pytest.approx(second.macs / second.bytes)
 
 
@@ -106,6 +113,108 @@ def test_stock_deformable_convolution_moves_its_columns(tmp_path: Path) -> None:
     assert deform.bytes == sum(deform.reads.values()) + sum(deform.writes.values()) + 8 * columns
 
 
+PLAIN = {"strides": [1, 1], "pads": [1, 1], "dilations": [1, 1], "group": 1, "offset_group": 1, "max_offset": 3.0}
+
+
+def half_graph(path: Path, *nodes: onnx.NodeProto, weights: dict[str, tuple[int, ...]]) -> Path:
+    """As `graph`, between casts to fp16 and back: from `x` to `y`."""
+    halves = {
+        name: helper.make_tensor(name, TensorProto.FLOAT16, s, np.zeros(s).ravel()) for name, s in weights.items()
+    }
+    ends = [helper.make_node("Cast", ["hr"], ["x"], "in", to=TensorProto.FLOAT16),
+            helper.make_node("Cast", ["y"], ["lr"], "out", to=TensorProto.FLOAT)]  # fmt: skip
+    free = helper.make_tensor_value_info("hr", TensorProto.FLOAT, ["batch", 3, "height", "width"])
+    result = helper.make_tensor_value_info("lr", TensorProto.FLOAT, [None] * 4)
+    made = helper.make_graph([ends[0], *nodes, ends[1]], "g", [free], [result], list(halves.values()))
+    opsets = [helper.make_opsetid("", 19), helper.make_opsetid("dinn360", 1)]
+    model = helper.make_model(made, opset_imports=opsets, ir_version=10)
+    helper.set_model_props(model, {"scale": "2", "ops": "plugin"})
+    onnx.save(model, path)
+    return path
+
+
+@needs_library
+def test_a_plugin_takes_no_pointwise_operator_in_and_fills_channels_up(tmp_path: Path) -> None:
+    path = half_graph(
+        tmp_path / "g.onnx",
+        helper.make_node("Conv", ["x", "o"], ["offset"], "offsets"),
+        helper.make_node("DeformConv2d", ["x", "offset", "w", "b"], ["d"], "deform", domain="dinn360", wrap=1, **PLAIN,
+                         plugin_namespace="", plugin_version="1"),
+        helper.make_node("Relu", ["d"], ["y"], "act"),
+        weights={"o": (18, 3, 1, 1), "w": (12, 3, 3, 3), "b": (12,)},
+    )  # fmt: skip
+    ours, stock = estimate(path, find_target(AGX), (HEIGHT, WIDTH))
+    assert [(layer.name, layer.fused, layer.launches) for layer in ours.layers] == [
+        ("in", 0, 1), ("offsets", 0, 1), ("deform", 0, 2), ("act", 1, 1)
+    ]  # fmt: skip
+    deform = ours.layers[2]
+    assert deform.reads["x"] == 8 * PIXELS * 2 and deform.reads["offset"] == 24 * PIXELS * 2
+    assert deform.writes == {"d": 16 * PIXELS * 2}
+    assert ours.launches == 5 and stock.launches == 5
+
+
+def test_instructions_of_the_kernels_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warp of a 3x3 convolution of 16 channels: 9 spots in 3 turns of the outer loop, 18 octets in 5 steps."""
+    monkeypatch.setattr(issue, "_lengths", lambda kernel, capability: (1000, 400, 100, 30))
+    node = OnnxNode("d", "DeformConv2d", "dinn360", ("x", "o", "w", "b"), ("y",), {"group": 1, "offset_group": 1})
+    shapes = {"x": (1, 16, 10, 33), "w": (16, 16, 3, 3), "y": (1, 16, 10, 33)}
+    assert issue._deform_conv(node, shapes, "8.7") == 10 * 2 * (600 + 3 * 300 + 5 * 100)
+    attention = OnnxNode("a", "DSTAttention", "dinn360", ("q", "k", "v", "b"), ("y",), {"heads": 2, "window": 8})
+    shapes = {"y": (1, 32, 16, 24)}  # 6 windows of 2 heads: 12 units in 3 blocks of 4 warps
+    assert issue._dst_attention(attention, shapes, "8.7") == 4 * (3 * (1000 - 100 + 30) + 12 * (100 - 30))
+    agx = find_target(AGX)
+    assert (
+        issue.seconds(node, {**shapes, "x": (1, 16, 10, 33), "w": (16, 16, 3, 3), "y": (1, 16, 10, 33)}, True, agx) > 0
+    )
+    assert issue._rate(agx) == pytest.approx(5.3e12 / 64)
+
+
+def test_the_committed_instructions_are_of_every_fp16_kernel_on_every_target() -> None:
+    for tiles in (2, 4, 8):
+        total, outer, inner, skipped = issue._lengths(f"deform_conv_half<{tiles}, true>", "8.7") or (0, 0, 0, 0)
+        assert total > outer > inner > skipped >= 0
+    for depth in (8, 16, 32, 64):
+        total, _, inner, once = issue._lengths(f"dst_attention<__half, {depth}, true>", "8.7") or (0, 0, 0, 0)
+        assert total > inner > once > 0
+    for target in load_targets().values():
+        if target.runtime == "tensorrt" and target.compute_capabilities[0] not in ("10.3",):
+            assert issue._lengths("deform_conv_half<2, true>", target.compute_capabilities[0]), target.key
+
+
+TOLD = """Layers:
+Name: a_myl0_0, LayerType: kgen, Inputs: [ { Name: lr, Dimensions: [1,3,4,8], Strides: [96,32,8,1], Datatype: Float, \
+Format: (Linear) }], Constants: [ { Name: c, Dimensions: [], Strides: [], Datatype: Half, Format: (Linear) }], \
+Outputs: [ { Name: y, Dimensions: [1,4,4,8], Strides: [1], Datatype: Half, Format: (NHWC) }], TacticName: t, StreamId: 0
+Name: s, LayerType: signal, Inputs: [], Constants: [], Outputs: [], TacticName: , StreamId: 0
+""".replace("\\\n", "")
+
+
+def test_a_builders_plan_is_read() -> None:
+    assert plan.read_layers(TOLD) == [plan.PlanLayer("a_myl0_0", "kgen", 96 * 4 + 2 + 128 * 2)]
+
+
+def test_a_builders_plan_beside_the_estimate(tmp_path: Path) -> None:
+    """TensorRT-RTX fuses the activation into the convolution, as the estimate does."""
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed")
+    convolution = helper.make_node("Conv", ["hr", "w"], ["a"], "conv", pads=[1, 1, 1, 1])
+    path = graph(tmp_path / "g.onnx", convolution, helper.make_node("Relu", ["a"], ["y"], "act"), result="y",
+                 weights={"w": (8, 3, 3, 3)})  # fmt: skip
+    model = onnx.load(path)
+    helper.set_model_props(model, {"scale": "2", "ops": "primitive", "direction": "down"})
+    onnx.save(model, path)
+    done = CliRunner().invoke(
+        main, ["estimate", "--onnx", str(path), "--target", AGX, "--size", f"{WIDTH}x{HEIGHT}", "--plan"]
+    )
+    assert done.exit_code == 0, done.output
+    rows = {line[:19].strip(): line[19:].split() for line in done.output.splitlines()[-8:] if line.strip()}
+    assert rows["estimate"][0] == "1" and 1 <= int(rows["TensorRT-RTX's plan"][0]) <= 3
+    standard = graph(tmp_path / "s.onnx", helper.make_node("Conv", ["hr", "o"], ["offset"], "offsets"),
+                     helper.make_node("DeformConv", ["hr", "w", "offset"], ["y"], "deform", pads=[1, 1, 1, 1]),
+                     result="y", weights={"o": (18, 3, 1, 1), "w": (5, 3, 3, 3)})  # fmt: skip
+    with pytest.raises(UserError, match="expected a graph of --ops primitive for --plan, found DeformConv"):
+        plan.built_plan(standard, (HEIGHT, WIDTH))
+
+
 @pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (320, 448)], ids=str)
 def test_shapes_are_those_of_a_run_at_that_size(size: tuple[int, int]) -> None:
     """Small runs foretell every tensor of a larger one; nearly, where the proportions are rounded."""
@@ -142,6 +251,7 @@ def test_the_command_prints_and_draws(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["estimate", *map(str, arguments)])
     assert done.exit_code == 0, done.output
     assert "Jetson AGX Orin 64 GB: 42.5 fp16 and 5.3 fp32 TFLOPS, 204.8 GB/s" in done.output
+    assert "counted with 80% of the bandwidth and 45% of the matrix products" in done.output
     assert "An estimate" in done.output and "Nothing ran on this device" in done.output
     assert Image.open(picture).size[0] > 1000
 

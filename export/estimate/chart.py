@@ -39,7 +39,8 @@ def draw(estimates: Sequence[Estimate], path: Path) -> None:
     line = np.geomspace(min(0.1, intensity.min() / 2), max(1000, intensity.max() * 2), 200)
     for precision, style in (("fp16", "-"), ("fp32", "--")):
         peak = first.target.peak_tflops[precision]
-        limit = np.minimum(peak, 2 * line * first.target.bandwidth_gb_s / 1000)
+        rates = peak * first.shares.products, first.target.bandwidth_gb_s / 1000 * first.shares.bandwidth
+        limit = np.minimum(rates[0], 2 * line * rates[1])
         roof.loglog(line, limit, style, color="0.35", lw=1.2, label=f"{precision}: {peak:g} TFLOPS")
     for kind in dict.fromkeys(layer.kind for layer in layers):
         chosen = [index for index, layer in enumerate(layers) if layer.kind == kind]

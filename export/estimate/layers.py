@@ -1,7 +1,8 @@
 """Nodes grouped into layers as an engine builder fuses them, and what each layer computes and moves.
 
 Fusion, our reading of what TensorRT does: an element-wise node joins the layer that makes its operand, where nobody
-else reads that; reshapes cost nothing; slices, concatenations and transposes are copies.
+else reads that and no plugin makes it; reshapes cost nothing; slices, concatenations and transposes are copies. fp16
+images lie in memory with their channels last, filled up to a multiple of 8 (TensorRT's kHWC8, which our plugins take).
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Layer:
         reads, writes: bytes of each tensor from and to memory, weights among the former, by name.
         inside: tensors that pass from one of its nodes to the next and never reach memory.
         scratch: bytes of memory for the duration of the layer. passes: bytes moved beyond reads and writes.
-        half: whether its arithmetic is fp16.
+        half: whether its arithmetic is fp16. node: that it is built around.
+        launches: kernels that it starts.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Layer:
     inside: set[str] = field(default_factory=set)
     scratch: int = 0
     passes: int = 0
+    launches: int = 1
+    node: OnnxNode | None = None
 
     @property
     def macs(self) -> int:
@@ -98,7 +102,10 @@ class _Grouping:
             return
         layer = self._joined(node, inputs) if node.op_type in ELEMENTWISE else None
         if layer is None:
-            layer = Layer(node.name, node.op_type, self.types[node.outputs[0]] == "float16")
+            layer = Layer(node.name, node.op_type, self.types[node.outputs[0]] == "float16", node=node)
+            layer.launches = (
+                2 if node.op_type in ("DeformConv", "DeformConv2d") else 1
+            )  # weights are packed, columns made
             self.layers.append(layer)
             _count(layer, node, self.shapes, self.stock, self._element(node.outputs[0]))
         for name in inputs:
@@ -115,7 +122,7 @@ class _Grouping:
         """The layer that this element-wise node ends from now on; what only it reads is not written any more."""
         for name in sorted(map(self._source, inputs), key=self._size, reverse=True):
             layer = self.tail.get(name)
-            if layer and self.readers[name] == 1 and list(layer.writes) == [name]:
+            if layer and self.readers[name] == 1 and list(layer.writes) == [name] and not self._is_plugin(layer):
                 del layer.writes[name]
                 layer.inside.add(name)
                 layer.fused += 1
@@ -124,6 +131,10 @@ class _Grouping:
                 return layer
         return None
 
+    def _is_plugin(self, layer: Layer) -> bool:
+        """Whether a plugin computes it: TensorRT fuses nothing into one."""
+        return layer.kind in ("DeformConv", "DeformConv2d") or (layer.kind == "DSTAttention" and not self.stock)
+
     def _source(self, name: str) -> str:
         return self.alias.get(name, name)
 
@@ -131,7 +142,10 @@ class _Grouping:
         return _BYTES[self.types[name]]
 
     def _size(self, name: str) -> int:
-        return math.prod(self.shapes[name]) * self._element(name)
+        shape = self.shapes[name]
+        if len(shape) == 4 and self.types[name] == "float16" and name not in self.constants:
+            shape = (shape[0], -(-shape[1] // 8) * 8, *shape[2:])
+        return math.prod(shape) * self._element(name)
 
 
 def _integer(node: OnnxNode, attribute: str) -> int:

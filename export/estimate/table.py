@@ -11,8 +11,10 @@ from export.estimate.roofline import Estimate
 
 LONGEST = 10  # layers that are listed one by one
 NOTE = (
-    "An estimate, worked out from the graph: every layer at the full rate of arithmetic or of memory, whichever takes "
-    "longer, element-wise operators fused. Nothing ran on this device; a real engine takes longer."
+    "An estimate, worked out from the graph: every layer at its share of the rate of arithmetic or of memory, or, of "
+    "our plugins, at the rate at which instructions are issued, whichever takes longest; element-wise operators fused, "
+    "but not into plugins; fp16 images filled up to 8 channels. Launches are counted, not timed. Nothing ran on this "
+    "device."
 )
 
 
@@ -35,7 +37,8 @@ def _head(one: Estimate) -> str:
     return (
         f"{one.file.path} ({one.file.precision}, {one.file.metadata.get('ops', '?')} operators) at {width}x{height}\n"
         f"{one.target.name}: {peaks['fp16']:g} fp16 and {peaks['fp32']:g} fp32 TFLOPS, "
-        f"{one.target.bandwidth_gb_s:g} GB/s, {one.target.memory_gb:g} GB"
+        f"{one.target.bandwidth_gb_s:g} GB/s, {one.target.memory_gb:g} GB\n"
+        f"counted with {one.shares.bandwidth:.0%} of the bandwidth and {one.shares.products:.0%} of the matrix products"
     )
 
 
@@ -56,7 +59,7 @@ def _block(one: Estimate) -> str:
     detail = [["longest layers", "fused", "GMAC", "GB moved", "MAC/byte", "ms", "bound by"]]
     for index in longest:
         layer, seconds = one.layers[index], one.seconds[index]
-        bound = "memory" if layer.bytes / (one.target.bandwidth_gb_s * 1e9) >= seconds else "arithmetic"
+        bound = one.bound(index)
         detail.append([f"{layer.kind} {layer.name}", str(layer.fused), *_figures([layer], seconds), bound])
     return f"With {label(one)}\n{aligned(lines)}\n\n{aligned(detail)}"
 
@@ -67,12 +70,25 @@ def _figures(layers: Sequence[Layer], seconds: float) -> list[str]:
 
 
 def _totals(estimates: Sequence[Estimate]) -> str:
-    lines = [["total", "layers", "GMAC", "GB moved", "MAC/byte", "ms at least", "images/s at most", "peak activations"]]
+    lines = [
+        [
+            "total",
+            "layers",
+            "launches",
+            "GMAC",
+            "GB moved",
+            "MAC/byte",
+            "ms at least",
+            "images/s at most",
+            "peak activations",
+        ]
+    ]
     for one in estimates:
         lines.append(
             [
                 label(one),
                 str(len(one.layers)),
+                str(one.launches),
                 *_figures(one.layers, one.total),
                 f"{1 / one.total:.1f}",
                 f"{one.activations / 2**30:.2f} GiB",

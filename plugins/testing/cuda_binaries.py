@@ -36,6 +36,8 @@ class Kernel:
     tensor: int  # tensor-core instructions
     loop_instructions: int  # of the smallest loop with tensor-core instructions; 0: there is none
     loop_tensor: int
+    outer_instructions: int  # of the largest loop around that one; 0: there is none
+    skipped_instructions: int  # of the longest part of the smallest loop that a branch may skip, without tensor cores
 
     @property
     def share(self) -> float:
@@ -93,18 +95,26 @@ def _by_architecture(text: str) -> Iterator[tuple[str, str]]:
     yield from zip(parts[1::2], parts[2::2], strict=True)
 
 
-def _count(listing: Sequence[tuple[str, str, str]]) -> tuple[int, int, int, int]:
-    """Instructions and tensor-core instructions, of the whole and of the smallest loop that has the latter."""
+def _count(listing: Sequence[tuple[str, str, str]]) -> tuple[int, int, int, int, int, int]:
+    """Instructions and tensor-core instructions, of the whole and of the smallest loop that has the latter.
+
+    Then the instructions of the largest loop around it, and of the longest part of it that a branch may skip.
+    """
     at = {int(address, 16): i for i, (address, _, _) in enumerate(listing)}
     tensor = [bool(_TENSOR.match(opcode)) for _, opcode, _ in listing]
     used = [i for i, (_, opcode, _) in enumerate(listing) if opcode != "NOP"]  # NOPs fill a kernel up
-    loops = []
+    jumps = []
     for i, (_, opcode, operands) in enumerate(listing):
         target = re.search(r"0x([0-9a-f]+)\s*$", operands) if opcode.startswith("BRA") else None
-        start = at.get(int(target[1], 16), i + 1) if target else i + 1
-        if start < i and any(tensor[start:i]):
-            loops.append((i + 1 - start, sum(tensor[start:i])))
-    return len(used), sum(tensor), *min(loops, default=(0, 0))
+        if target and int(target[1], 16) in at:
+            jumps.append((i, at[int(target[1], 16)]))
+    loops = sorted((i + 1 - to, to, i) for i, to in jumps if to < i and any(tensor[to:i]))
+    if not loops:
+        return len(used), sum(tensor), 0, 0, 0, 0
+    size, first, last = loops[0]
+    around = max((n for n, start, end in loops if start <= first and last <= end and n > size), default=0)
+    skips = [to - i - 1 for i, to in jumps if first <= i < to <= last and not any(tensor[i:to])]
+    return len(used), sum(tensor), size, sum(tensor[first:last]), around, max(skips, default=0)
 
 
 @functools.cache
