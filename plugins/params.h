@@ -37,6 +37,7 @@ struct DeformConvParams {
   DataType type;  // of every tensor
   Layout layout;
 };
+static_assert(sizeof(DeformConvParams) == 128, "as in plugins/testing/native.py");
 
 // Window attention with deformable queries: softmax(q k^T / sqrt(d) + bias) v for each window and head.
 // ceil(H/window) x ceil(W/window) windows, displaced by `shift` pixels (less than the window) down and right.
@@ -55,5 +56,6 @@ struct DstAttentionParams {
   DataType type;  // of every tensor
   Layout layout;
 };
+static_assert(sizeof(DstAttentionParams) == 96, "as in plugins/testing/native.py");
 
 }  // namespace dinn360

@@ -1,4 +1,4 @@
-// Runs an operator's phases (kernels.h) on a pool of threads.
+// Runs an operator's phases (steps.h) on a pool of threads.
 #pragma once
 
 #include <algorithm>
@@ -8,8 +8,8 @@
 #include <memory>
 #include <new>
 
-#include "kernels.h"
-#include "inference/operators.h"
+#include "pool.h"
+#include "steps.h"
 
 namespace dinn360::cpu {
 

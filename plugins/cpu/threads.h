@@ -5,7 +5,7 @@
 #include <thread>
 #include <vector>
 
-#include "inference/operators.h"
+#include "pool.h"
 
 namespace dinn360::cpu {
 

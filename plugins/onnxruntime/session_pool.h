@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <thread>
 
-#include "../cpu/inference/operators.h"
+#include "../cpu/pool.h"
 #include "api.h"
 
 namespace dinn360::ort {

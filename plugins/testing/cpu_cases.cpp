@@ -11,7 +11,7 @@
 #include <memory>
 #include <vector>
 
-#include "../cpu/kernels.h"
+#include "../cpu/inference/kernels.h"
 #include "../cpu/inference/operators.h"
 
 namespace {
@@ -54,7 +54,7 @@ int main(int count, char** arguments) {
   if (count != 4) return std::fprintf(stderr, "expected INPUT OUTPUT INSTRUCTION_SET\n"), 2;
   std::ifstream in(arguments[1], std::ios::binary);
   std::ofstream out(arguments[2], std::ios::binary);
-  Kernels const* const kernels = find_kernels(arguments[3]);
+  Kernels const* const kernels = inference::find_kernels(arguments[3]);
   if (kernels == nullptr) return std::fprintf(stderr, "%s: this CPU does not have it\n", arguments[3]), 2;
   for (int32_t which; read(in, &which, 1);) {
     const char* const why = which == 0 ? run_case<DeformConvParams>(in, out, 6, kernels, deform_conv)

@@ -1,5 +1,5 @@
 // The operators for ctypes, on threads of their own. Used by tests and benchmarks (cpu_operators.py).
-#include "../cpu/kernels.h"
+#include "../cpu/inference/kernels.h"
 #include "../cpu/inference/operators.h"
 #include "../cpu/threads.h"
 
@@ -14,14 +14,14 @@ template <class Params>
 const char* call(const char* (*operation)(Params const&, Pool const&, void*, Kernels const*), Params const& params,
                  int32_t threads, const char* instruction_set, void* workspace) {
   if (const char* const why = check(params)) return why;
-  Kernels const* const kernels = find_kernels(instruction_set);
+  Kernels const* const kernels = inference::find_kernels(instruction_set);
   if (kernels == nullptr) return "this CPU has no such instruction set";
   return operation(params, pool_of_threads(threads), workspace, kernels);
 }
 
 template <class Params>
 size_t size(Params const& params, int32_t threads, const char* instruction_set) {
-  return workspace_size(params, pool_of_threads(threads), find_kernels(instruction_set));
+  return workspace_size(params, pool_of_threads(threads), inference::find_kernels(instruction_set));
 }
 
 }  // namespace
@@ -48,6 +48,6 @@ DINN360_EXPORT size_t dinn360_cpu_dst_attention_workspace(DstAttentionParams con
 
 // The name of the best instruction set, or null when this CPU has none of that name.
 DINN360_EXPORT const char* dinn360_cpu_instruction_set(const char* name) {
-  Kernels const* const kernels = find_kernels(name);
-  return kernels == nullptr ? nullptr : kernels->name;
+  int const place = find_instruction_set(name);
+  return place < 0 ? nullptr : instruction_set_name(place);
 }

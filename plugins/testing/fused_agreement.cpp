@@ -6,7 +6,6 @@
 #include <limits>
 #include <vector>
 
-#include "../cpu/kernels.h"
 #include "../cpu/fused/kernels.h"
 
 namespace dinn360::fused {
@@ -66,7 +65,7 @@ double difference(Kernels const& kernels, int32_t kernel, int32_t outputs, Activ
 }
 
 void compare(const char* name, Kernels const& kernels) {
-  if (cpu::find_kernels(name) == nullptr) return;
+  if (cpu::find_instruction_set(name) < 0) return;
   double worst = 0;
   for (int32_t kernel : {1, 3}) {
     for (int32_t outputs : {2, 6, 10, 26}) {
@@ -86,11 +85,6 @@ void compare(const char* name, Kernels const& kernels) {
 
 int main() {
   using namespace dinn360;
-  fused::compare("portable", cpu::portable::fused::kernels);
-#if defined(__x86_64__)
-  fused::compare("avx2", cpu::avx2::fused::kernels);
-  fused::compare("avx512", cpu::avx512::fused::kernels);
-#elif defined(__aarch64__)
-  fused::compare("neon", cpu::neon::fused::kernels);
-#endif
+#define COMPARE(set, ...) fused::compare(#set, cpu::set::fused::kernels);
+  DINN360_INSTRUCTION_SETS(COMPARE, )
 }

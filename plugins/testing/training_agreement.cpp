@@ -85,11 +85,12 @@ double difference(Kernels const& kernels, int32_t channels, int32_t outputs, int
 }
 
 void compare(const char* name) {
-  if (cpu::find_kernels(name) == nullptr) return;
+  Kernels const* const kernels = cpu::training::find_kernels(name);
+  if (kernels == nullptr) return;
   double worst = 0;
   for (int32_t wrap : {0, 1}) {
-    worst = std::max({worst, difference(*find_kernels(name), 16, 16, 1, wrap),
-                      difference(*find_kernels(name), 6, 11, 2, wrap)});
+    worst = std::max({worst, difference(*kernels, 16, 16, 1, wrap),
+                      difference(*kernels, 6, 11, 2, wrap)});
   }
   std::printf("%s %g\n", name, worst);
 }
@@ -98,5 +99,6 @@ void compare(const char* name) {
 }  // namespace dinn360::training
 
 int main() {
-  for (const char* name : {"portable", "avx2", "avx512", "neon"}) dinn360::training::compare(name);
+  #define COMPARE(set, ...) dinn360::training::compare(#set);
+  DINN360_INSTRUCTION_SETS(COMPARE, )
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "../dispatch.h"
 #include "params.h"
 
 namespace dinn360::fused {
@@ -19,22 +20,8 @@ struct Kernels {
   void (*haar)(HaarParams const&, int64_t unit);
 };
 
-// Those of the instruction set that plugins/cpu has chosen for this CPU.
-Kernels const& kernels();
-
 }  // namespace dinn360::fused
 
 namespace dinn360::cpu {
-namespace portable::fused {
-extern const dinn360::fused::Kernels kernels;
+DINN360_DISPATCH(fused, dinn360::fused::Kernels)
 }
-namespace avx2::fused {
-extern const dinn360::fused::Kernels kernels;
-}
-namespace avx512::fused {
-extern const dinn360::fused::Kernels kernels;
-}
-namespace neon::fused {
-extern const dinn360::fused::Kernels kernels;
-}
-}  // namespace dinn360::cpu

@@ -9,6 +9,11 @@
 namespace dinn360::fused {
 namespace {
 
+Kernels const& kernels() {
+  static Kernels const& best = *cpu::fused::find_kernels(nullptr);
+  return best;
+}
+
 constexpr int64_t kAlignment = 16;  // floats
 
 int64_t aligned(int64_t floats) { return (floats + kAlignment - 1) / kAlignment * kAlignment; }

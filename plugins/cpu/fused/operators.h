@@ -1,9 +1,9 @@
-// The fused operators on the threads of a pool (plugins/cpu/inference/operators.h).
+// The fused operators on the threads of a pool (plugins/cpu/pool.h).
 #pragma once
 
 #include <cstddef>
 
-#include "../inference/operators.h"
+#include "../pool.h"
 #include "params.h"
 
 namespace dinn360::fused {

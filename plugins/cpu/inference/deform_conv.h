@@ -4,7 +4,7 @@
 
 #include "deform_copy.h"
 #include "deform_samples.h"
-#include "../kernels.h"
+#include "kernels.h"
 #include "../simd.h"
 
 namespace dinn360::cpu::DINN360_CPU_SET::deform {

@@ -4,7 +4,7 @@
 // first), so that every sample is four plain loads with no case to tell apart.
 #pragma once
 
-#include "../kernels.h"
+#include "kernels.h"
 #include "../simd.h"
 
 namespace dinn360::cpu::DINN360_CPU_SET::deform {

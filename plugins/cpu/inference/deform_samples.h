@@ -2,7 +2,7 @@
 #pragma once
 
 #include "deform_copy.h"
-#include "../kernels.h"
+#include "kernels.h"
 #include "../sampling.h"
 #include "../simd.h"
 

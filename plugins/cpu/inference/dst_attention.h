@@ -6,7 +6,7 @@
 #pragma once
 
 #include "dst_strip.h"
-#include "../kernels.h"
+#include "kernels.h"
 #include "../simd.h"
 
 namespace dinn360::cpu::DINN360_CPU_SET::dst {

@@ -2,7 +2,7 @@
 // image, channel-major on both sides.
 #pragma once
 
-#include "../kernels.h"
+#include "kernels.h"
 #include "../simd.h"
 
 namespace dinn360::cpu::DINN360_CPU_SET::dst {

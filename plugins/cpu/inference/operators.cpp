@@ -5,7 +5,7 @@
 #include <initializer_list>
 #include <limits>
 
-#include "../kernels.h"
+#include "kernels.h"
 #include "../phases.h"
 
 namespace dinn360::cpu {
@@ -24,7 +24,10 @@ bool countable(int64_t height, int64_t width) {
   return (height + kAround) * (width + kAround) <= std::numeric_limits<int32_t>::max();
 }
 
-Kernels const& chosen(Kernels const* kernels) { return kernels != nullptr ? *kernels : *best_kernels(); }
+Kernels const& chosen(Kernels const* kernels) {
+  static Kernels const& best = *inference::find_kernels(nullptr);
+  return kernels != nullptr ? *kernels : best;
+}
 
 }  // namespace
 

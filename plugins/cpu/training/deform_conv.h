@@ -224,7 +224,7 @@ inline void sum_partials(DeformConvTraining const& p, Plan const& plan, Shared c
   }
 }
 
-// ---- phases (../cpu/kernels.h)
+// ---- phases (../steps.h)
 
 template <bool kBackward>
 size_t shared_bytes(DeformConvTraining const& p) {

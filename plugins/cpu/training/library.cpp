@@ -30,14 +30,14 @@ const char* check(DeformConvTraining const& p) {
 const char* run(cpu::Steps<DeformConvTraining> training::Kernels::*steps, DeformConvTraining const& params,
                 int32_t threads, const char* instruction_set) {
   if (const char* const why = check(params)) return why;
-  training::Kernels const* const kernels = training::find_kernels(instruction_set);
+  training::Kernels const* const kernels = cpu::training::find_kernels(instruction_set);
   if (kernels == nullptr) return "this CPU has no such instruction set";
   return cpu::run_phases(kernels->*steps, params, cpu::pool_of_threads(threads), nullptr);
 }
 
 }  // namespace
 
-// instruction_set: its name (plugins/cpu/kernels.h), or null for the best. Both return why the call cannot run, or null.
+// instruction_set: its name (plugins/cpu/dispatch.h), or null for the best. Both return why the call cannot run, or null.
 DINN360_EXPORT const char* dinn360_training_forward(DeformConvTraining const* params, int32_t threads,
                                                     const char* instruction_set) {
   if (params->y == nullptr) return "y must not be null";

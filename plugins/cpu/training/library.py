@@ -29,13 +29,13 @@ class DeformConvTraining(ctypes.Structure):
 def build(show: Show | None = None) -> Path:
     """The library's path, built from the sources as they are. show: as `build.cmake`. Raises BuildError."""
     cmake(BUILD, ["CPU"], "dinn360_training", show=show)
-    return BUILD / "cpu" / "training" / NAME
+    return BUILD / "cpu" / NAME
 
 
 @functools.cache
 def load() -> ctypes.CDLL:
     """The library where the wheel or `python -m plugins build` put it. Raises plugins.libraries.MissingLibraryError."""
-    library = ctypes.CDLL(str(libraries.find(NAME, BUILD / "cpu" / "training" / NAME, "--cpu")))
+    library = ctypes.CDLL(str(libraries.find(NAME, BUILD / "cpu" / NAME, "--cpu")))
     for name in ("forward", "backward"):
         call = getattr(library, f"dinn360_training_{name}")
         call.restype = ctypes.c_char_p
@@ -44,7 +44,7 @@ def load() -> ctypes.CDLL:
 
 
 def forward(params: DeformConvTraining, threads: int, instruction_set: str | None = None) -> None:
-    """Writes y. instruction_set: as in plugins/cpu/kernels.h. Raises ValueError for what the operator refuses."""
+    """Writes y. instruction_set: as in plugins/cpu/dispatch.h. Raises ValueError for what the operator refuses."""
     _call("forward", params, threads, instruction_set)
 
 

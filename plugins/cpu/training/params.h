@@ -24,5 +24,6 @@ struct DeformConvTraining {
   int32_t batch, channels, height, width, out_channels, kernel, offset_groups, wrap;
   float max_offset;
 };
+static_assert(sizeof(DeformConvTraining) == 136, "as in library.py");
 
 }  // namespace dinn360::training

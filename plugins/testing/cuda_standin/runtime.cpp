@@ -13,6 +13,7 @@ struct Counts {
   int made_on = -1;                   // the current one at the last cudaMalloc
   int constants_on = 0;               // where pointers of the graph's constants lie
 };
+static_assert(sizeof(Counts) == 28, "as in plugins/testing/onnxruntime_emulated.py");
 
 Counts counts;
 std::mutex mutex;

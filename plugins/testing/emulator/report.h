@@ -1,5 +1,5 @@
 // What a run on the emulator leaves behind: the first error and the counts. Plain data, mirrored in
-// tests/kernels_native.py. A request is one instruction of one warp; a sector is 32 bytes, as on NVIDIA GPUs.
+// library.py. A request is one instruction of one warp; a sector is 32 bytes, as on NVIDIA GPUs.
 #pragma once
 
 #include <cstdint>
@@ -26,5 +26,6 @@ struct EmulatorReport {
   EmulatorTensor tensors[8];
   char error[512];  // empty: none found
 };
+static_assert(sizeof(EmulatorTensor) == 64 && sizeof(EmulatorReport) == 1144, "as in library.py");
 
 }  // namespace dinn360
