@@ -13,6 +13,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from engines import __version__
+
 if sys.version_info < (3, 11):
     raise ImportError(f"dinn360 needs Python 3.11 or newer, found {sys.version_info[0]}.{sys.version_info[1]}")
 
@@ -20,8 +22,7 @@ if TYPE_CHECKING:
     from dinn360.session import load
     from engines.model import Model, save
 
-__version__ = "0.2.0"
-__all__ = ["Model", "load", "save"]
+__all__ = ["Model", "__version__", "load", "save"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from engines.commands import LazyGroup
+from engines.commands import LazyGroup, version_option
 
 MODULES = {
     "train": ("dinn360.commands.train", "Train a network with Algorithm 1 of the slides."),
@@ -17,6 +17,7 @@ MODULES = {
 }
 
 
+@version_option
 @click.group(cls=LazyGroup, modules=MODULES, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """DINN360: the network, its training and its evaluation."""

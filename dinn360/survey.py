@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from dinn360.evaluation.metrics import luma
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
 from engines.support.images import read_panorama
+from engines.support.progress import progress
 
 SEAM = 4.0  # the edge may differ from its neighbour column this many times as much as columns inside do
 POLE = 0.9  # the first and last row may vary by this share of what rows near the equator do (a forest: 0.85)
@@ -63,7 +63,7 @@ def survey(paths: Sequence[Path], root: Path) -> Survey:
     result = Survey()
     by_hash: dict[str, list[str]] = defaultdict(list)
     prints: dict[str, int] = {}
-    for path in tqdm(paths, "survey", unit="image", leave=False):
+    for path in progress(paths, desc="survey", unit="image"):
         name = str(path.relative_to(root))
         try:
             with warnings.catch_warnings():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from engines.model import Model, load, save
 
+__version__ = "0.2.0"
 __all__ = ["Model", "load", "save"]
 
 

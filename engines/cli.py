@@ -2,7 +2,7 @@
 
 import click
 
-from engines.commands import LazyGroup
+from engines.commands import LazyGroup, version_option
 
 MODULES = {
     "downscale": ("engines.commands.images", "Downscale an image, a folder or a glob pattern."),
@@ -17,6 +17,7 @@ MODULES = {
 }
 
 
+@version_option
 @click.group(cls=LazyGroup, modules=MODULES, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Panoramas, folders and video through exported graphs, and the engines that run them."""

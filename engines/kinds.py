@@ -58,6 +58,18 @@ def graph_in(folder: Path, direction: str) -> Path | None:
     return usable[0] if usable else graph if graph.is_file() else engines[0] if engines else None
 
 
+def open_model(path: Path, direction: str, threads: int | None = None, provider: str | None = None) -> Session:
+    """A graph or an engine file, or of a folder the one for this direction ("down" or "up").
+
+    Raises:
+        UserError: as `open_session`, or the folder holds none, or several engines that this machine can run.
+    """
+    found = graph_in(path, direction) if path.is_dir() else path
+    if found is None:
+        raise UserError(f"expected {direction}.onnx or an engine {direction}*.engine in {path}, found none", "model")
+    return open_session(found, threads, provider)
+
+
 def _engines(folder: Path, name: str) -> list[Path]:
     return sorted(path for suffix in ("engine", "plan") for path in folder.glob(f"{name}*.{suffix}"))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engines.commands import Group
+from engines.commands import Group, version_option
 from engines.commands.types import SIZE
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ EDGES = ("float-nchw", "uint8-nhwc")
 PATH = click.Path(path_type=Path)
 
 
+@version_option
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """From a checkpoint to the graphs that go onto devices."""

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from dinn360.evaluation.metrics import latitude_weights, luma, psnr, ssim, ws_psnr, ws_ssim
 from dinn360.evaluation.published import SOURCE, published
 from dinn360.evaluation.systems import System, reference_lr
 from engines.support.arrays import Image8
+from engines.support.progress import progress
 
 BANDS = 9  # of 20 degrees of latitude each
 Floats = NDArray[np.float64]
@@ -64,7 +64,7 @@ class Result:
 def evaluate(systems: Sequence[System], images: dict[str, Image8], scale: int) -> list[Result]:
     """Runs every system on every panorama. One progress bar step a reconstruction."""
     results = []
-    with tqdm(total=len(systems) * len(images), unit="image", leave=False, dynamic_ncols=True) as bar:
+    with progress(total=len(systems) * len(images), unit="image") as bar:
         for system in systems:
             scores, errors = {}, np.zeros(BANDS)
             for name, image in images.items():

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from tqdm import tqdm
+from engines.support.progress import progress
 
 
 class BuildProgress:
@@ -48,8 +48,8 @@ class BuildProgress:
 
 
 def progress_bar() -> Any:
-    """A bar on stderr that disappears at the end; nothing where stderr is no terminal."""
-    return tqdm(total=1, unit="step", leave=False, disable=None, bar_format="{desc}: {n_fmt}/{total_fmt} [{elapsed}]")
+    """A bar on stderr that disappears at the end; a line now and then where stderr is no terminal."""
+    return progress(total=1, unit="step", form="{desc}: {n_fmt}/{total_fmt} [{elapsed}]")
 
 
 def monitor(api: Any, progress: BuildProgress) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, TextIO
 
 import click
 
+from engines import __version__
 from engines.commands.packages import advice
 from engines.support.errors import UserError
 
@@ -18,6 +19,16 @@ class Group(click.Group):
     That holds for UserError, for packages that an extra brings, and for click's own complaints about options. Warnings
     are one line each as well.
     """
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """What is wrong with the group's own options looks like what is wrong with a command's."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            click.echo(f"error: {' '.join(error.format_message().split())}", err=True)
+            raise click.exceptions.Exit(2) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         with warnings.catch_warnings():
@@ -74,6 +85,11 @@ class LazyGroup(Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in self._modules.items()])
+
+
+def version_option(command: click.Group) -> click.Group:
+    """--version, of all packages of this project."""
+    return click.version_option(__version__, "--version", prog_name="dinn360")(command)
 
 
 def _show_warning(

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 from engines.batch import cluster, local
 from engines.batch.outcomes import NAME, Manifest
 from engines.batch.work import Setup
-from engines.commands.images import FOREIGN, LOSSY, Request, options_of, runtime_options, shared_options
+from engines.commands.images import FOREIGN, LOSSY, Request, options_of, report, runtime_options, shared_options
 from engines.panorama.graph import direction_of
 from engines.panorama.selection import Job, select
 from engines.session import open_session
 from engines.support.errors import UserError
 from engines.support.files import make_folder
+from engines.support.progress import progress
 
 
 @click.command()
@@ -43,20 +44,22 @@ def batch(
     retries: int,
     **options: Any,
 ) -> None:
-    """Rescale SOURCE (a folder or a glob pattern) to the folder TARGET with many workers.
+    """Rescale each SOURCE (a folder or a glob pattern) to the folder TARGET with many workers.
 
     TARGET/manifest.jsonl tells what became of each file. Run it again to go on after an interruption, and to try
     again what failed. With Ray, every machine needs this package, the model and the files under the same paths.
     """
-    jobs, folder = select(request.source, request.target, request.suffix)
+    jobs, folder = select(request.sources, request.target, request.suffix)
     if not folder:
         raise UserError(f"{request.target}: expected a folder")
+    if model.is_dir():
+        raise UserError(f"expected a graph or an engine, which says the direction, found the folder {model}", "model")
     make_folder(request.target, "TARGET")
     jobs = [Job(job.source.resolve(), job.target.resolve()) for job in jobs]
     with open_session(model, threads, provider) as session:  # a bad model is told here, once
         direction = direction_of(session)
         if direction is None:
-            raise UserError(f"--model {model}: expected a graph with the input hr or lr, found none of ours")
+            raise UserError(f"expected a graph with the input hr or lr, found none of ours in {model}", "model")
     share = threads or max(1, (os.cpu_count() or 1) // workers)
     setup = Setup(model.resolve(), direction, options_of(bits, **options), share, provider, retries)
     with Manifest(request.target, jobs, request.overwrite) as manifest:
@@ -65,7 +68,7 @@ def batch(
                 outcomes = local.run(setup, manifest.waiting, workers)
             else:
                 outcomes = cluster.run(setup, manifest.waiting, workers, ray)
-            with tqdm(total=len(manifest.waiting), unit="file", leave=False, disable=None) as bar:
+            with progress(total=len(manifest.waiting), unit="file", quiet=request.quiet) as bar:
                 for outcome in outcomes:
                     manifest.add(outcome)
                     bar.update()
@@ -73,6 +76,8 @@ def batch(
                         bar.clear()
                         click.echo(f"error: {outcome.error} ({outcome.attempts} attempts)", err=True)
     done, wrong = manifest.count("done") + manifest.count("existing"), manifest.count("failed")
-    click.echo(f"{request.target / NAME}: {done} of {len(jobs)} done, {wrong} failed")
+    told = {"manifest": str(request.target / NAME), "files": len(jobs), "done": done, "failed": wrong}
+    text = f"{request.target / NAME}: {done} of {len(jobs)} done, {wrong} failed"
+    report(text, json.dumps(told, ensure_ascii=False), request.quiet, request.as_json)
     if wrong:
         click.get_current_context().exit(1)

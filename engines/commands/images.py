@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import json
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,25 +16,50 @@ import click
 from tqdm import tqdm
 
 from engines.commands.types import PATH, SIZE, TILE
+from engines.kinds import open_model
 from engines.panorama.coding import CHROMA
 from engines.panorama.graph import Direction
 from engines.panorama.rescale_file import Options, rescale_file
 from engines.panorama.rescaler import Rescaler
 from engines.panorama.selection import Job, select
 from engines.runtimes.base import Session
-from engines.session import open_session
 from engines.support.errors import UserError
 from engines.support.files import make_folder
+from engines.support.progress import progress
 
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
+_SUMMARY = (
+    click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
+    click.option("-q", "--quiet", is_flag=True, help="No progress and no summary; errors and warnings stay."),
+)
+
+
+def summary_options(command: Callable[..., None]) -> Callable[..., None]:
+    """--json and --quiet, given on as `as_json` and `quiet`."""
+    for option in _SUMMARY:
+        command = option(command)
+    return command
 
 
 def shared_options(command: Callable[..., None]) -> Callable[..., None]:
     """The arguments and options that both directions have on every command line; given on as `Request`."""
 
     @functools.wraps(command)
-    def run(source: str, target: Path, overwrite: bool, kind: str, **rest: Any) -> None:
-        command(request=Request(source, target, overwrite, f".{kind}"), **rest)
+    def run(
+        paths: tuple[str, ...],
+        out: Path | None,
+        overwrite: bool,
+        kind: str,
+        quiet: bool,
+        as_json: bool,
+        **rest: Any,
+    ) -> None:
+        if out is None and len(paths) < 2:
+            raise UserError("expected SOURCE and TARGET, or --out TARGET, found one name only")
+        sources, target = (paths, out) if out is not None else (paths[:-1], Path(paths[-1]))
+        command(request=Request(sources, target, overwrite, f".{kind}", quiet, as_json), **rest)
 
     kinds = click.Choice(["png", "jpg", "webp", "avif", "tif"])
     tile = "LR rows and columns that are computed at a time; less takes less memory."
@@ -45,8 +71,9 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--bits", type=click.Choice(["8", "16"]), help="Bits a channel; default: as the original."),
         click.option("--overwrite", is_flag=True, help="Replace results that are there already."),
         click.option("--tile", type=TILE, default="auto", show_default=True, help=tile),
-        click.argument("target", type=PATH),
-        click.argument("source"),
+        *_SUMMARY,
+        click.option("-o", "--out", type=PATH, help="TARGET, in place of the last argument: a file or a folder."),
+        click.argument("paths", nargs=-1, required=True, metavar="SOURCE... TARGET"),
     ]
     for option in options:
         run = option(run)
@@ -58,7 +85,7 @@ def runtime_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--provider", help="Of ONNX Runtime: CPU (default), CUDA or TensorRT."),
         click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: all cores."),
-        click.option("--model", type=PATH, required=True, help="The graph: down.onnx or up.onnx."),
+        click.option("--model", type=PATH, required=True, help="The graph or engine, or a folder that holds it."),
     ):
         command = option(command)
     return command
@@ -76,10 +103,12 @@ ORIGINAL = click.option("--size", type=SIZE, help="Size of the original; default
 class Request:
     """What a command line asks for. suffix: of results in a folder."""
 
-    source: str
+    sources: tuple[str, ...]
     target: Path
     overwrite: bool
     suffix: str
+    quiet: bool = False
+    as_json: bool = False
 
 
 @dataclass
@@ -91,6 +120,13 @@ class Tally:
     failed: list[str] = field(default_factory=list)
     megapixels: float = 0.0
     seconds: float = 0.0
+    files: list[dict[str, Any]] = field(default_factory=list)
+
+    def json(self) -> str:
+        """The same and what became of each file, on one line."""
+        numbers = {"megapixels": round(self.megapixels, 6), "seconds": round(self.seconds, 3)}
+        told = {"done": self.done, "skipped": self.skipped, "failed": self.failed, **numbers, "files": self.files}
+        return json.dumps(told, ensure_ascii=False)
 
     def text(self) -> str:
         """One line for the end of a run."""
@@ -113,8 +149,8 @@ class Tally:
 def downscale(
     request: Request, model: Path, threads: int | None, provider: str | None, bits: str | None, **options: Any
 ) -> None:
-    """Downscale SOURCE (a panorama, a folder or a glob pattern) to TARGET."""
-    opening = functools.partial(open_session, model, threads, provider)
+    """Downscale each SOURCE (a panorama, a folder or a glob pattern) to TARGET (a file, or a folder for several)."""
+    opening = functools.partial(open_model, model, "down", threads, provider)
     run(request, opening, "down", options_of(bits, **options))
 
 
@@ -126,8 +162,8 @@ def downscale(
 def upscale(
     request: Request, model: Path, threads: int | None, provider: str | None, bits: str | None, **options: Any
 ) -> None:
-    """Upscale SOURCE (best: what downscale made; a file, a folder or a glob pattern) to TARGET."""
-    opening = functools.partial(open_session, model, threads, provider)
+    """Upscale each SOURCE (best: what downscale made; a file, a folder or a glob pattern) to TARGET."""
+    opening = functools.partial(open_model, model, "up", threads, provider)
     run(request, opening, "up", options_of(bits, **options))
 
 
@@ -148,37 +184,46 @@ def run(
         UserError: nothing could be started, a single file failed, or the disk is full.
         click.exceptions.Exit: 1 when some files of a folder failed.
     """
-    jobs, folder = select(request.source, request.target, request.suffix)
+    jobs, folder = select(request.sources, request.target, request.suffix)
     if not folder and jobs[0].target.exists() and not request.overwrite:
         raise UserError(f"{request.target}: is there already; give --overwrite to replace it")
     tally = Tally()
     waiting = [job for job in jobs if request.overwrite or not job.target.exists()]
     tally.skipped = len(jobs) - len(waiting)
-    with opening() as session, _bar(len(waiting)) as bar:
+    with opening() as session, _bar(len(waiting), request.quiet) as bar:
         rescaler = Rescaler(session, direction)
         for job in waiting:
             if folder:
                 make_folder(job.target.parent, str(request.target))
             _one(job, rescaler, options, bar, tally, alone=len(jobs) == 1)
-    click.echo(tally.text())
+    report(tally.text(), tally.json(), request.quiet, request.as_json)
     if tally.failed:
         click.get_current_context().exit(1)
 
 
-def _bar(files: int) -> tqdm:
-    """A bar that moves tile by tile; none where nobody watches."""
-    return tqdm(total=files, leave=False, disable=None, bar_format="{l_bar}{bar}| {elapsed} < {remaining}{postfix}")
+def report(text: str, as_json: str, quiet: bool, wants_json: bool) -> None:
+    """Prints a summary as the command line asks for it."""
+    if wants_json:
+        click.echo(as_json)
+    elif not quiet:
+        click.echo(text)
+
+
+def _bar(files: int, quiet: bool) -> tqdm:
+    """A bar that moves tile by tile."""
+    form = "{l_bar}{bar}| {elapsed} < {remaining}{postfix}"
+    return progress(total=files, unit="panorama", quiet=quiet, form=form)
 
 
 def _one(job: Job, rescaler: Rescaler, options: Options, bar: tqdm, tally: Tally, alone: bool) -> None:
     started, before = time.perf_counter(), bar.n
 
-    def progress(done: int, of: int) -> None:
-        bar.set_postfix_str(f"{job.source.name}, tile {done} of {of}")
+    def advance(done: int, of: int) -> None:
+        bar.set_postfix_str(f"{job.source.name}, tile {done} of {of}", refresh=False)
         bar.update(before + done / of - bar.n)
 
     try:
-        result = rescale_file(rescaler, job.source, job.target, options, progress)
+        result = rescale_file(rescaler, job.source, job.target, options, advance)
     except UserError as error:
         cause = error.__cause__
         if alone or (isinstance(cause, OSError) and cause.errno in _DISK_IS_FULL):
@@ -190,4 +235,14 @@ def _one(job: Job, rescaler: Rescaler, options: Options, bar: tqdm, tally: Tally
         tally.done += 1
         tally.megapixels += result.megapixels
         tally.seconds += time.perf_counter() - started
+        tally.files.append(
+            {
+                "source": str(job.source),
+                "target": str(job.target),
+                "width": result.width,
+                "height": result.height,
+                "tiles": result.tiles,
+                "seconds": round(result.seconds, 3),
+            }
+        )
     bar.update(before + 1 - bar.n)

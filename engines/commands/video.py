@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-from tqdm import tqdm
 
-from engines.commands.images import FOREIGN, SUBSAMPLING, runtime_options
+from engines.commands.images import FOREIGN, SUBSAMPLING, report, runtime_options, summary_options
 from engines.commands.types import PATH, TILE
+from engines.kinds import open_model
 from engines.panorama.coding import CHROMA
 from engines.panorama.graph import Direction
 from engines.panorama.rescaler import Rescaler, Tile
 from engines.panorama.video import CODECS, rescale_video
-from engines.session import open_session
 from engines.support.errors import UserError
+from engines.support.progress import progress
 
 SOURCE = click.argument("source", type=PATH)
 TARGET = click.argument("target", type=PATH)
@@ -34,6 +36,7 @@ TILES = click.option("--tile", type=TILE, default="auto", show_default=True, hel
 @click.option("--crf", type=click.IntRange(0, 63), help="Quality of h264, hevc and av1; 0 is best. Default: by codec.")
 @SUBSAMPLING
 @runtime_options
+@summary_options
 def downscale_video(source: Path, target: Path, subsampling: str | None, **options: Any) -> None:
     """Downscale the frames of SOURCE to TARGET (.mkv; .mp4 and .mov with other codecs than ffv1); audio is kept."""
     _run(source, target, "down", chroma=CHROMA[subsampling] if subsampling else None, **options)
@@ -47,6 +50,7 @@ def downscale_video(source: Path, target: Path, subsampling: str | None, **optio
 @FOREIGN
 @click.option("--crf", type=click.IntRange(0, 51), default=16, show_default=True, help="Quality of H.264; 0 is best.")
 @runtime_options
+@summary_options
 def upscale_video(source: Path, target: Path, **options: Any) -> None:
     """Upscale the frames of SOURCE (best: what downscale-video made) to TARGET (.mp4, .mov, .mkv); audio is kept."""
     _run(source, target, "up", **options)
@@ -61,6 +65,8 @@ def _run(
     provider: str | None,
     overwrite: bool,
     tile: Tile,
+    quiet: bool,
+    as_json: bool,
     **options: Any,
 ) -> None:
     if not source.is_file():
@@ -69,13 +75,14 @@ def _run(
         raise UserError(f"{target}: is there already; give --overwrite to replace it")
     if target.exists() and target.samefile(source):
         raise UserError(f"{target}: is the source itself; name another target")
-    with open_session(model, threads, provider) as session, tqdm(unit="frame", leave=False, disable=None) as bar:
+    with open_model(model, direction, threads, provider) as session, progress(unit="frame", quiet=quiet) as bar:
 
-        def progress(done: int, of: int) -> None:
+        def advance(done: int, of: int) -> None:
             bar.total = of or None
             bar.update(done - bar.n)
 
-        result = rescale_video(Rescaler(session, direction), source, target, tile=tile, progress=progress, **options)
+        result = rescale_video(Rescaler(session, direction), source, target, tile=tile, progress=advance, **options)
     megapixels = result.frames * result.height * result.width / 1e6
     rate = f"{result.frames / result.seconds:.2f} frames/s, {megapixels / result.seconds:.2f} megapixels/s"
-    click.echo(f"{result.frames} frames of {result.width}x{result.height} in {result.seconds:.1f} s: {rate}")
+    text = f"{result.frames} frames of {result.width}x{result.height} in {result.seconds:.1f} s: {rate}"
+    report(text, json.dumps(asdict(result)), quiet, as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +22,13 @@ class Job:
     target: Path
 
 
-def select(source: str, target: Path, suffix: str) -> tuple[list[Job], bool]:
-    """Pairs the files of `source` with their results.
+def select(sources: Sequence[str], target: Path, suffix: str) -> tuple[list[Job], bool]:
+    """Pairs files with their results.
 
     Args:
-        source: a file, a folder (with all below it) or a glob pattern.
-        target: the result's name when `source` is one file and `target` has the suffix of an image; else a folder, in
-            which the names, and of a folder its tree, are those of the sources.
+        sources: files, folders (with all below them) and glob patterns.
+        target: the result's name when there is one source, a file, and `target` has the suffix of an image; else a
+            folder, in which the names, and of a folder its tree, are those of the sources.
         suffix: of results in a folder, e.g. ".png".
 
     Returns:
@@ -36,6 +37,18 @@ def select(source: str, target: Path, suffix: str) -> tuple[list[Job], bool]:
     Raises:
         UserError: nothing is there, or two sources would become one file.
     """
+    if len(sources) == 1:
+        return _select_one(sources[0], target, suffix)
+    if target.suffix and not target.is_dir():
+        raise UserError(
+            f"{target}: expected a folder for {len(sources)} sources, found a name that ends in {target.suffix}"
+        )
+    jobs = [job for source in sources for job in _select_one(source, target, suffix)[0]]
+    _check_names(jobs)
+    return jobs, True
+
+
+def _select_one(source: str, target: Path, suffix: str) -> tuple[list[Job], bool]:
     path = Path(source)
     if path.is_file():
         if target.suffix.lower() in FORMATS and not target.is_dir():
