@@ -1,4 +1,4 @@
-# make demo | test | lint | format | wheel | clean. Everything runs in .venv, which is made on first use.
+# make demo | test | gpu | lint | format | wheel | clean. Everything runs in .venv, which is made on first use.
 PYTHON ?= python3
 # On Linux, PyPI's torch brings the CUDA libraries (several GB). A machine without a GPU does with
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -11,7 +11,7 @@ DEV := $(VENV)/.installed-dev
 TORCH := $(shell sed -n '/^ *torch==/{s/ //gp;q}' setup.cfg)
 SOURCES := benchmarks dinn360 engines examples export plugins tests
 
-.PHONY: demo test lint format wheel clean
+.PHONY: demo test gpu lint format wheel clean
 .DELETE_ON_ERROR:
 
 # The operators for CPU cores are built where a compiler is; without one the demo takes ONNX Runtime's own.
@@ -23,6 +23,10 @@ demo: $(DEMO)
 test: export OMP_NUM_THREADS := 1
 test: $(DEV)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# On a machine with an NVIDIA GPU: all that only a GPU shows, into build/gpu/gpu_report.json and .html.
+gpu: $(DEMO)
+	$(BIN)/python -m tests.device.gpu
 
 lint: $(DEV)
 	$(BIN)/ruff check $(SOURCES)

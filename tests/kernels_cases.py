@@ -14,7 +14,8 @@ import math
 from typing import Any
 
 import numpy as np
-from kernels_native import Array
+
+from plugins.testing.native import Array
 
 TYPES = [np.float32, np.float16]
 

@@ -9,7 +9,8 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from kernels_native import Array
+
+from plugins.testing.native import Array
 
 Round = Callable[[Array], Array]
 

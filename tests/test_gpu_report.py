@@ -1,0 +1,256 @@
+"""make gpu without a GPU: it says so step by step; and every step as far as stand-ins carry it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import save_graph
+from engine_files import SMALL, HostGpu, build_small, no_gpu
+from kernels_native import needs_compiler
+from test_tensorrt_session import edit
+
+from engines.nvidia import cuda
+from engines.support.errors import UserError
+from plugins.build import cmake
+from plugins.testing.emulator import library as emulator
+from tests.device import gpu, kernels, steps
+from tests.device.page import page
+from tests.device.steps import Machine, UnableError
+
+AGX = cuda.Device("Orin", "8.7")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path, tmp_path / "x4.pth", device=AGX)
+
+
+def program(folder: Path, name: str, script: str) -> str:
+    """A program on a PATH of its own."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+    return str(folder)
+
+
+@pytest.mark.skipif(not no_gpu(), reason="there is a GPU")
+def test_without_a_gpu_every_step_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu.main(["--out", str(tmp_path / "out")]) == 0
+    report = json.loads((tmp_path / "out" / "gpu_report.json").read_text())
+    named = {step["step"]: step for step in report["steps"]}
+    assert list(named) == ["device", *gpu.STEPS] and len(named) == 11
+    assert all(step["status"] == "not run" and "needs an NVIDIA GPU" in step["why"] for step in named.values())
+    assert all(named[name]["why"].startswith("no GPU: ") for name in gpu.STEPS)
+    html = (tmp_path / "out" / "gpu_report.html").read_text()
+    assert html.count('<tr class="not-run">') == 11 and "<script" not in html and "http" not in html
+    assert capsys.readouterr().out.count("not run") == 10
+
+
+def test_a_step_that_fails_stops_no_other(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps.cuda, "find_device", lambda why: AGX)
+    monkeypatch.setattr(steps.shutil, "which", lambda name, path=None: None)
+
+    def raising(error: Exception) -> Any:
+        def step(machine: Machine) -> dict[str, Any]:
+            raise error
+
+        return step
+
+    outcomes = gpu.run(machine, {
+        "lacking": raising(UnableError("no trtexec on this machine")), "wrong": raising(AssertionError("0.1 <\n0.2")),
+        "refused": raising(UserError("x")), "broken": raising(ZeroDivisionError("y")), "right": lambda m: {"n": 1},
+    })  # fmt: skip
+    assert [(o.step, o.status, o.why) for o in outcomes] == [
+        ("device", "passed", ""), ("lacking", "not run", "no trtexec on this machine"),
+        ("wrong", "failed", "0.1 < 0.2"), ("refused", "failed", "x"),
+        ("broken", "failed", "ZeroDivisionError: y"), ("right", "passed", ""),
+    ]  # fmt: skip
+    assert outcomes[0].found == {"gpu": "Orin", "compute capability": "8.7"} and outcomes[-1].found == {"n": 1}
+    html = page(gpu.report(outcomes))
+    assert html.count('class="failed"') == 3 and "0.1 &lt; 0.2" in html
+
+
+# ---- the kernels
+
+
+@pytest.fixture(scope="module")
+def calls() -> Path:
+    """The kernels' C functions over the emulator."""
+    cmake(emulator.BUILD, ["EMULATOR"], "dinn360_emulated_kernels_c")
+    return emulator.BUILD / "testing" / "libdinn360_emulated_kernels_c.so"
+
+
+@needs_compiler
+def test_the_kernels_run_in_device_memory(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU made of host memory: uploads, launches and downloads as on a device; nothing is left behind."""
+    host = HostGpu()
+    monkeypatch.setattr(cuda, "import_runtime", lambda why: host)
+    assert kernels.run(calls, ["odd channels", "depth 5"]) == 8  # an operator each, in four forms
+    assert host.memory == {}
+    assert set(steps.SHORT) <= {case for _, case, _, _ in kernels.cases()}
+
+
+@needs_compiler
+def test_a_wrong_kernel_is_named(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = HostGpu()
+    monkeypatch.setattr(cuda, "import_runtime", lambda why: host)
+    right = kernels.expected_deform_conv
+    monkeypatch.setattr(kernels, "expected_deform_conv", lambda *a, **o: right(*a, **o) + 0.1)
+    with pytest.raises(AssertionError, match="deform_conv one pixel float32 layout 0"):
+        kernels.run(calls, ["one pixel"])
+
+    class Calls:
+        def dinn360_deform_conv(params: Any, workspace: Any, stream: Any) -> bytes:  # type: ignore[misc] # noqa: N805
+            return b"too large"
+
+        def dinn360_deform_conv_workspace(params: Any) -> int:  # type: ignore[misc] # noqa: N805
+            return 8
+
+    monkeypatch.setattr(kernels.ctypes, "CDLL", lambda path: Calls)
+    with pytest.raises(AssertionError, match="deform_conv one pixel float32 layout 0: too large"):
+        kernels.run(calls, ["one pixel"])
+    assert host.memory == {}
+
+
+def test_the_libraries_are_built_for_this_gpu_alone(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Any] = []
+    monkeypatch.setattr(steps.kernels, "missing", lambda: None)
+    monkeypatch.setattr(steps, "cmake", lambda *arguments: built.append(arguments))
+    steps.build_libraries(machine)
+    assert [arguments[2] for arguments in built] == ["dinn360_trt", "dinn360_kernels_c"]
+    assert all("-DDINN360_CUDA_ARCHITECTURES=87" in arguments for arguments in built)
+    assert machine.library == machine.out / "plugins" / "tensorrt" / "libdinn360_trt.so"
+    monkeypatch.setattr(steps.kernels, "missing", lambda: "no nvcc on this machine")
+    with pytest.raises(UnableError, match="no nvcc"):
+        steps.build_libraries(machine)
+
+
+def test_onnxruntimes_library_has_the_kernels_where_its_package_has_the_provider(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(steps.ort_library, "build", lambda cuda=False: Path("cuda" if cuda else "cpu"))
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert "no CUDA provider" in steps.build_onnxruntime(machine)["CUDA"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    assert steps.build_onnxruntime(machine) == {"CPU": "cpu", "CUDA": "cuda"}
+
+
+def test_the_sanitizer_watches_a_few_cases(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.calls = machine.out / "calls.so"
+    folder = program(
+        machine.out / "bin", "compute-sanitizer", 'echo "$@" >> log; case "$*" in *racecheck*) exit 9;; esac'
+    )
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setattr(steps, "ROOT", machine.out)
+    with pytest.raises(AssertionError, match="compute-sanitizer: exit 9"):
+        steps.sanitize(machine)
+    first, second = (machine.out / "log").read_text().splitlines()
+    assert first.startswith("--tool memcheck --error-exitcode 9 ") and "--tool racecheck" in second
+    assert first.endswith(f"-m tests.device.kernels {machine.calls} {' '.join(steps.SHORT)}")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UnableError, match="no compute-sanitizer on this machine"):
+        steps.sanitize(machine)
+
+
+# ---- graphs, engines, times
+
+
+def with_graphs(machine: Machine) -> Machine:
+    """Small graphs in place of exported ones, in two of the four forms."""
+    machine.graphs = machine.out / "given"
+    for form in ("primitive-fp32", "primitive-fp16"):
+        (machine.graphs / form).mkdir(parents=True)
+        for name in steps.GRAPHS:
+            save_graph(machine.graphs / form / f"{name}.onnx", name, {**SMALL, "direction": name})
+    return machine
+
+
+def test_graphs_that_are_given_and_graphs_that_are_missing(machine: Machine) -> None:
+    with pytest.raises(UnableError, match=r"no checkpoint .*x4\.pth, and no --graphs"):
+        steps.export_graphs(machine)
+    assert list(steps.export_graphs(with_graphs(machine))["folders"]) == ["primitive-fp16", "primitive-fp32"]
+    machine.graphs, machine.folders = machine.out / "none", {}
+    with pytest.raises(UnableError, match="no graphs in .*none: expected plugin-fp16"):
+        steps.export_graphs(machine)
+
+
+def test_engines_are_built_for_one_size_by_the_routes_that_are_there(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT-RTX builds here, for the card that stands for the machine's; TensorRT says what is missing."""
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed")
+    monkeypatch.setattr(steps, "SIZE", (64, 128))
+    machine.device = cuda.Device("Host GPU", "8.6")
+    steps.export_graphs(with_graphs(machine))
+    del machine.folders["primitive-fp16"]
+    found = steps.build_rtx(machine)
+    assert {"primitive-fp32 down", "primitive-fp32 up"} <= set(found) and "TensorRT-RTX 1.7" in found["package"]
+    assert [name for name, _ in steps.engines(machine)] == ["primitive-fp32 down", "primitive-fp32 up"]
+    with pytest.raises(UnableError, match="the plugin library was not built"):
+        steps.build_tensorrt(machine)
+    machine.library = machine.out / "libdinn360_trt.so"
+    with pytest.raises(
+        UnableError, match="needs the package tensorrt, which is not installed|no graphs of --ops plugin"
+    ):
+        steps.build_tensorrt(machine)
+    machine.device = cuda.Device("Old GPU", "5.0")
+    with pytest.raises(UnableError, match=r"no target of .* compute capability 5\.0 \(tensorrt_rtx\)"):
+        steps.build_rtx(machine)
+
+
+SAID = """[I] === Performance summary ===
+[I] Throughput: 29.1 qps
+[I] Latency: min = 33.9 ms, max = 36.1 ms, mean = 34.4 ms, median = 34.3 ms, percentile(90%) = 34.9 ms
+[I] GPU Compute Time: min = 33.5 ms, max = 35.7 ms, mean = 34.1 ms, median = 34.0 ms, percentile(90%) = 34.5 ms
+"""
+
+
+def test_trtexecs_counters_and_the_estimate_beside_them(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed")
+    folder = machine.out / "primitive-fp32"
+    folder.mkdir()
+    engine = build_small(folder)
+    edit(engine, runtime="tensorrt", runtime_version="10.3.0")
+    machine.folders = {"primitive-fp32": folder}
+    (machine.out / "said").write_text(SAID)
+    script = f'echo "$@" >> {machine.out}/log; cat {machine.out}/said'
+    monkeypatch.setenv("PATH", f"{program(machine.out / 'bin', 'trtexec', script)}:/usr/bin:/bin")
+    found = steps.time_engines(machine)
+    assert found["primitive-fp32 down"]["median"] == 34.0 and found["primitive-fp32 down"]["percentile(90%)"] == 34.5
+    line = (machine.out / "log").read_text()
+    assert f"--loadEngine={engine} --shapes=hr:1x3x256x512 --useCudaGraph" in line and "--dynamicPlugins" not in line
+    beside = steps.estimate_beside(machine)["primitive-fp32 down"]
+    assert beside["measured ms"] == 34.0 and beside["estimated ms"] > 0
+    assert beside["measured / estimated"] == pytest.approx(34.0 / beside["estimated ms"], rel=0.02)
+    (machine.out / "said").write_text("[E] Engine could not be created")
+    with pytest.raises(AssertionError, match="trtexec told no GPU Compute Time"):
+        steps.time_engines(machine)
+    machine.times.clear()
+    with pytest.raises(UnableError, match="nothing was timed"):
+        steps.estimate_beside(machine)
+
+
+def test_parity_fails_where_a_runtime_disagrees(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison itself is tests/test_parity.py's; here its verdict reaches the report."""
+    import export.parity
+
+    with pytest.raises(UnableError, match="no graphs"):
+        steps.compare(machine)
+    machine.folders = {"plugin-fp16": machine.out, "plugin-fp32": machine.out}
+
+    class Row:
+        def __init__(self, why: str | None) -> None:
+            self.fault = lambda tolerance: why
+
+    monkeypatch.setattr(export.parity, "cells", lambda rows, tolerance: [["graph"], ["up"]])
+    monkeypatch.setattr(export.parity, "left_out", lambda folder: ["no CUDA"])
+    monkeypatch.setattr(export.parity, "compare", lambda ckpt, folder, image: [Row(None)])
+    assert steps.compare(machine)["plugin-fp16"] == {"rows": [["graph"], ["up"]], "left out": ["no CUDA"]}
+    monkeypatch.setattr(export.parity, "compare", lambda ckpt, folder, image: [Row("TensorRT: 0.2")])
+    with pytest.raises(AssertionError, match="plugin-fp16: TensorRT: 0.2; plugin-fp32: TensorRT: 0.2"):
+        steps.compare(machine)
