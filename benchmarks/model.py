@@ -52,7 +52,7 @@ def graphs(ckpt: Path, systems: list[str]) -> Path:
 
         from dinn360.checkpoint import load_checkpoint
         from export.lowering import lower
-        from export.onnx import trace
+        from export.trace import trace
 
         network = load_checkpoint(ckpt).build()
         traced = {direction: trace(network, direction, 19) for direction in {direction for direction, _ in missing}}

@@ -21,26 +21,22 @@ class Frame:
     wrap: the image spans the full circle of longitude, so its columns are cyclic. A crop has wrap=False.
     top, height: for a crop, its first row and the rows of the whole panorama, both in HR pixels, int64 (B,).
         None: the image is the whole panorama and its own row count gives the latitude.
-    cut, skipped: for a crop made of two pieces, its row from which on the second piece starts, and the rows of the
-        panorama that lie between them, as `top`. None: one piece.
+    omitted: for a tile, what it leaves out of the panorama, in its place; see `of_tile`.
     """
 
     wrap: bool = True
     top: Tensor | None = None
     height: Tensor | None = None
-    cut: Tensor | None = None
-    skipped: Tensor | None = None
+    omitted: Tensor | None = None
 
     @classmethod
-    def of_tile(cls, omitted: Tensor, rows: int, scale: int) -> Frame:
-        """The frame of a tile of `rows` LR rows with as many columns as its reader likes to wrap.
+    def of_tile(cls, omitted: Tensor, scale: int) -> Frame:
+        """The frame of a tile with as many columns as its reader likes to wrap.
 
         omitted: int64 (4,) = above, below, between, at: the LR rows of the panorama that are missing above the tile,
             below it, and in front of its row `at` (a tile made of both polar caps). Zeros: the whole panorama.
         """
-        above, below, between, at = omitted.mul(scale).unbind()
-        height = torch.full((), rows, dtype=omitted.dtype, device=omitted.device) * scale + above + below + between
-        return cls(True, above[None], height[None], at[None], between[None])
+        return cls(True, omitted=omitted * scale)
 
     def latitude(self, like: Tensor, reduction: int) -> Tensor:
         """Distortion map c_lat of `like` (B,C,h,w), an image `reduction` times smaller than HR: (B or 1,1,h,1).
@@ -48,16 +44,12 @@ class Frame:
         cos((j + 0.5 - N/2) * pi / N) for global row j of N (slides: "distortion map"; formula as in WS-PSNR and
         OSRT, our choice): 1 on the equator, 0 at the poles.
         """
-        rows = torch.arange(like.shape[2], device=like.device, dtype=torch.float32)[None] + 0.5
+        if torch.compiler.is_exporting():
+            return torch.ops.dinn360.distortion_map(like, self.omitted, reduction).to(like.dtype)
         if self.top is None or self.height is None:
-            fraction = rows / like.shape[2]
-        else:
-            top, height = self._rows(self.top, like, reduction), self._rows(self.height, like, reduction)
-            if self.cut is not None and self.skipped is not None:
-                beyond = (rows > self._rows(self.cut, like, reduction)).to(rows.dtype)
-                rows = rows + beyond * self._rows(self.skipped, like, reduction)
-            fraction = (rows + top) / height
-        return torch.cos((fraction - 0.5) * math.pi)[:, None, :, None].to(like.dtype)
+            return distortion_map(like, self.omitted, reduction).to(like.dtype)
+        top, height = (self._rows(count, like, reduction) for count in (self.top, self.height))
+        return _cosine((_row_centres(like) + top) / height).to(like.dtype)
 
     @staticmethod
     def _rows(count: Tensor, like: Tensor, reduction: int) -> Tensor:
@@ -66,6 +58,28 @@ class Frame:
 
 
 PANORAMA = Frame()
+
+
+def distortion_map(like: Tensor, omitted: Tensor | None, reduction: int) -> Tensor:
+    """`Frame.latitude` of a panorama or a tile, float32 (1,1,h,1).
+
+    omitted: int64 (4,) as in `Frame.of_tile`, but in HR rows.
+    """
+    rows = _row_centres(like)
+    if omitted is None:
+        return _cosine(rows / like.shape[2])
+    above, below, between, at = (omitted.to(device=like.device, dtype=torch.float32) / reduction).unbind()
+    height = like.shape[2] + (above + below + between)
+    return _cosine((rows + (rows > at).to(rows.dtype) * between + above) / height)
+
+
+def _row_centres(like: Tensor) -> Tensor:
+    return torch.arange(like.shape[2], device=like.device, dtype=torch.float32)[None] + 0.5
+
+
+def _cosine(fraction: Tensor) -> Tensor:
+    """The map of rows (B,h), given as fractions of the way from pole to pole: (B,1,h,1)."""
+    return torch.cos((fraction - 0.5) * math.pi)[:, None, :, None]
 
 
 def cyclic(index: Tensor, size: int) -> Tensor:

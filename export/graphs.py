@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dinn360.networks import RescalingNetwork
 from dinn360.sphere import PANORAMA, Frame
+from dinn360.tracing import role
 
 
 class Downscale(nn.Module):
@@ -42,8 +43,10 @@ class Upscale(nn.Module):
         self.network = network
 
     def forward(self, lr: Tensor, omitted: Tensor | None = None) -> Tensor:
-        frame = PANORAMA if omitted is None else Frame.of_tile(omitted, lr.shape[2], self.network.config.scale)
-        return self.network.upscale(lr, frame=frame).clamp(0, 1)
+        frame = PANORAMA if omitted is None else Frame.of_tile(omitted, self.network.config.scale)
+        x = self.network.upscale(lr, frame=frame)
+        with role("low path"):
+            return x.clamp(0, 1)
 
 
 GRAPHS: dict[str, type[Downscale] | type[Upscale]] = {"down": Downscale, "up": Upscale}

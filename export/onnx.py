@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import logging
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-import numpy as np
 import onnx
-import torch
-from onnx import ModelProto, numpy_helper
-from torch.export import Dim
+from onnx import ModelProto
 from tqdm import tqdm
 
 from dinn360 import __version__
 from dinn360.checkpoint import Checkpoint, load_checkpoint
-from dinn360.networks import RescalingNetwork
 from dinn360.tiling import tiling
 from engines.support.errors import UserError
 from engines.support.files import atomic_path, make_folder, sha256_of, write_text
@@ -29,12 +20,12 @@ from export.edges import Edges, with_8_bit_edges
 from export.fusion import operators as fusion_operators
 from export.graphs import GRAPHS
 from export.lowering import Lowering, lower
-from export.operators import register_schemas, translations
+from export.operators import register_schemas
 from export.precision.casts import to_half
 from export.precision.islands import Island, islands_of
+from export.trace import quiet, trace
 
 OPSETS = (19, 20, 21, 22)
-OMITTED = "omitted"
 Precision = Literal["fp32", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
@@ -67,73 +58,10 @@ class Exported:
     nodes: dict[str, int]
 
 
-def trace(network: RescalingNetwork, direction: str, opset: int) -> ModelProto:
-    """Traces one direction ("down" or "up") with every deformable operator as a single custom node.
-
-    Batch, H and W are free. The example has odd parts so that no size specialises; a batch of two keeps batch free.
-    "up" has the further input `omitted` (see Upscale), whose default stands among the initializers.
-    """
-    graph = GRAPHS[direction](network).eval()
-    scale = network.config.scale
-    example = torch.rand(2, 3, 33 * scale, 65 * scale) if direction == "down" else torch.rand(2, 3, 36, 68)
-    inputs, names = [example], [graph.source]
-    dynamic: dict[str, Any] = {graph.source: {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}}
-    if direction == "up":
-        inputs, names = [example, torch.tensor([5, 3, 7, 18])], [graph.source, OMITTED]
-        dynamic[OMITTED] = {}
-    with torch.no_grad(), _quiet():
-        program = torch.onnx.export(
-            graph,
-            tuple(inputs),
-            dynamo=True,
-            opset_version=opset,
-            input_names=names,
-            output_names=[graph.result],
-            dynamic_shapes=dynamic,
-            custom_translation_table=translations(),
-            optimize=True,
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
-    if direction == "up":
-        model.graph.initializer.append(numpy_helper.from_array(np.zeros(4, np.int64), OMITTED))
-    _name_dimensions(model, direction, scale)
-    return model
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the notes of exporter and optimiser (torchvision is absent, ...) off the terminal; errors still raise."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
-
-
-def _name_dimensions(model: ModelProto, direction: str, scale: int) -> None:
-    """Gives the free dimensions readable names: batch, height, width; the other side's are expressions of them."""
-    names = ["batch", "channels", "height", "width"]
-    free = {}
-    for dim, name in zip(model.graph.input[0].type.tensor_type.shape.dim, names, strict=True):
-        if dim.dim_param:
-            free[dim.dim_param] = dim.dim_param = name
-    result = model.graph.output[0].type.tensor_type.shape.dim
-    for dim, name in zip(result, names, strict=True):
-        if dim.HasField("dim_value"):
-            continue
-        size = f"ceil({name}/{scale})" if direction == "down" else f"{scale}*{name}"
-        dim.dim_param = "batch" if name == "batch" else size
-
-
 def finish(traced: ModelProto, direction: str, form: Form) -> ModelProto:
     """The traced graph of a direction in another form; `traced` stays as it is."""
     islands = [island.role for island in form.islands(direction)]
-    with _quiet():
+    with quiet():
         model = lower(to_half(traced, islands) if form.precision == "fp16" else traced, form.lowering)
     return with_8_bit_edges(model) if form.edges == "uint8-nhwc" else model
 

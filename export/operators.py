@@ -1,4 +1,4 @@
-"""The ONNX schemas of the deformable operators (domain dinn360) and their translation from PyTorch.
+"""The ONNX schemas of the deformable operators (domain dinn360).
 
 This is the contract of the plugin libraries. Beside the documented attributes every node carries `plugin_namespace`
 and `plugin_version`: with both as explicit strings every TensorRT parser resolves the plugin the same way.
@@ -6,21 +6,17 @@ and `plugin_version`: with both as explicit strings every TensorRT parser resolv
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import onnx.defs
-import onnxscript
-import torch
 from onnx import AttributeProto, NodeProto, helper
 from onnx.defs import OpSchema
-from onnxscript.values import Op, Opset
 
 DOMAIN = "dinn360"
+LAYERS = "dinn360.layers"  # of a trace's other nodes, which every lowering expands or fuses; in no written file
 VERSION = 1
 PLUGIN = {"plugin_namespace": "", "plugin_version": "1"}
 
-_standard = onnxscript.opset19
 _FLOATS = ["tensor(float)", "tensor(float16)", "tensor(double)"]
 
 
@@ -96,7 +92,6 @@ DST_ATTENTION = OpSchema(
 )
 
 SCHEMAS = (DEFORM_CONV_2D, DST_ATTENTION)
-_opset = Opset(DOMAIN, VERSION)
 
 
 def register_schemas() -> None:
@@ -109,54 +104,3 @@ def register_schemas() -> None:
 def attributes_of(node: NodeProto) -> dict[str, Any]:
     """The attributes of a node by name, as Python values (strings as bytes)."""
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-
-def _ints(*values: int) -> Any:
-    """A list that the traced operator turns into an int64 tensor."""
-    return list(values)
-
-
-def _sphere_conv2d(x: Any, weight: Any, bias: Any, wrap: bool) -> Any:
-    size = weight.shape[-1]
-    radius = int(size) // 2
-    if radius and wrap:
-        before = _standard.Slice(x, _ints(-radius), _ints(2**31), _ints(3))
-        after = _standard.Slice(x, _ints(0), _ints(radius), _ints(3))
-        return _standard.Conv(_standard.Concat(before, x, after, axis=3), weight, bias, pads=[radius, 0, radius, 0])
-    return _standard.Conv(x, weight, bias, pads=[radius] * 4)
-
-
-def _deform_conv2d(x: Any, offset: Any, weight: Any, bias: Any, mask: Any, max_offset: float, wrap: bool) -> Any:
-    node = Op(_opset, DEFORM_CONV_2D.name, DEFORM_CONV_2D)
-    inputs = [x, offset, weight, bias] + ([] if mask is None else [mask])
-    rows, columns = (int(size) for size in weight.shape[2:])
-    offset_group = int(offset.shape[1]) // (2 * rows * columns)
-    return node(
-        *inputs,
-        strides=[1, 1],
-        pads=[rows // 2, columns // 2],
-        dilations=[1, 1],
-        group=1,
-        offset_group=offset_group,
-        max_offset=float(max_offset),
-        wrap=int(wrap),
-        **PLUGIN,
-    )
-
-
-def _dst_attention(
-    q: Any, k: Any, v: Any, scale: Any, offset: Any, bias: Any, window: int, shift: int, wrap: bool
-) -> Any:
-    node = Op(_opset, DST_ATTENTION.name, DST_ATTENTION)
-    inputs = [q, k, v, bias] + ([] if scale is None else [scale, offset])
-    heads = int(bias.shape[0])
-    return node(*inputs, heads=heads, window=int(window), shift=int(shift), wrap=int(wrap), **PLUGIN)
-
-
-def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """custom_translation_table for torch.onnx.export."""
-    return {
-        torch.ops.dinn360.sphere_conv2d.default: _sphere_conv2d,
-        torch.ops.dinn360.deform_conv2d.default: _deform_conv2d,
-        torch.ops.dinn360.dst_attention.default: _dst_attention,
-    }

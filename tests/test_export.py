@@ -32,7 +32,7 @@ from export.operators import DOMAIN, SCHEMAS
 
 ROOT = Path(__file__).parents[1]
 ELEMENTARY = set(
-    "Add Atan AveragePool Cast Clip Concat Constant ConstantOfShape Conv Cos DepthToSpace Div Equal Erf Exp Expand "
+    "Add Atan AveragePool Cast Clip Concat Conv ConvTranspose Cos DepthToSpace Div Equal Erf Exp Expand "
     "Floor Gather Greater Identity LayerNormalization LeakyRelu MatMul Max Min Mod Mul Neg Not Pad Range Reciprocal "
     "Relu Reshape Shape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Transpose Unsqueeze Where".split()
 )

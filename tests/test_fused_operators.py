@@ -9,6 +9,8 @@ from typing import Any
 import cpu_cases
 import numpy as np
 import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,7 @@ from dinn360.networks.invertible import Haar
 from dinn360.sphere import conv2d
 from export.fusion import fuse
 from export.fusion.operators import DOMAIN
+from export.operators import LAYERS
 from plugins.build import ROOT, cmake
 
 PLAIN: dict[str, Any] = {
@@ -196,52 +199,56 @@ def test_neon_agrees() -> None:
     check_agreement([cpu_cases.EMULATOR, str(program)], "neon")
 
 
-def graph_of(text: str, **constants: Array) -> onnx.ModelProto:
-    """A model from ONNX text, x (1,4,6,8) -> y, with its constants as initializers and its shapes inferred."""
-    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 19]> g {text}')
+def graph_of(text: str, **constants: Array) -> ir.Graph:
+    """A traced graph from ONNX text, x (1,4,6,8) -> y, with its constants as initializers; all else is like x."""
+    imports = f'"" : 19, "{LAYERS}" : 1'
+    model = onnx.parser.parse_model(f"<ir_version: 10, opset_import: [{imports}]> g {text}")
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
-    return onnx.shape_inference.infer_shapes(model)
+    names = [name for node in model.graph.node for name in node.output if name != "y"]
+    model.graph.value_info.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4, 6, 8]) for name in names
+    )
+    return ir.from_proto(model).graph
 
 
-def operators(model: onnx.ModelProto) -> list[str]:
-    return [node.op_type for node in fuse(model).graph.node]
+def fused(graph: ir.Graph) -> list[ir.Node]:
+    fuse(graph)
+    passes.RemoveUnusedNodesPass()(ir.Model(graph, ir_version=10))
+    return list(graph)
 
 
-WRAPPED = """(float[1,4,6,8] x) => (float[1,4,6,8] y) {{
-    before = Slice (x, minus_one, end, three)
-    after = Slice (x, zero, one, three)
-    wide = Concat <axis = 3> (before, x, after)
-    convolved = Conv <pads = [1, {pad}, 1, {pad}]> (wide, weight)
+def operators(graph: ir.Graph) -> list[str]:
+    return [node.op_type for node in fused(graph)]
+
+
+CONVOLUTION = """(float[1,4,6,8] x) => (float[1,4,6,8] y) {{
+    convolved = dinn360.layers.SphereConv2d <wrap = 1> (x, weight)
     {rest}
 }}"""
-INTS = {
-    name: np.array([value], np.int64)
-    for name, value in {"minus_one": -1, "zero": 0, "one": 1, "three": 3, "end": 2**31}.items()
-}
 WEIGHT = {"weight": normal(4, 4, 3, 3)}
 
 
-def test_a_wrapped_convolution_takes_in_what_follows() -> None:
-    rest = "active = Relu (convolved)\n    y = Add (x, active)"
-    fused = fuse(graph_of(WRAPPED.format(pad=0, rest=rest), **INTS, **WEIGHT))
-    assert [node.op_type for node in fused.graph.node] == ["SphereConv2d"]
-    found = {a.name: helper.get_attribute_value(a) for a in fused.graph.node[0].attribute}
-    assert (found["wrap"], found["activation"]) == (1, b"relu") and fused.graph.node[0].input[3] == "x"
-    assert fused.graph.output[0].name == "y"
+def test_a_convolution_takes_in_what_follows() -> None:
+    graph = graph_of(CONVOLUTION.format(rest="active = Relu (convolved)\n    y = Add (x, active)"), **WEIGHT)
+    (node,) = fused(graph)
+    assert (node.domain, node.op_type) == (DOMAIN, "SphereConv2d")
+    assert (node.attributes["wrap"].value, node.attributes["activation"].value) == (1, "relu")
+    assert node.inputs[3] is graph.inputs[0] and graph.outputs[0].name == "y"
 
 
 def test_what_only_looks_alike_stays() -> None:
-    """Padded columns beside wrapped ones; a value that somebody else reads, too; a clip that is not symmetric."""
-    assert "Conv" in operators(graph_of(WRAPPED.format(pad=1, rest="y = Relu (convolved)"), **INTS, **WEIGHT))
-    shared = "active = Relu (convolved)\n    y = Add (convolved, active)"
-    assert operators(graph_of(WRAPPED.format(pad=0, rest=shared), **INTS, **WEIGHT)) == ["SphereConv2d", "Relu", "Add"]
+    """A value that somebody else reads, too; a clip that is not symmetric; a pointwise convolution with a stride."""
+    shared = CONVOLUTION.format(rest="active = Relu (convolved)\n    y = Add (convolved, active)")
+    assert operators(graph_of(shared, **WEIGHT)) == ["SphereConv2d", "Relu", "Add"]
     limits = {"low": np.array(-1, np.float32), "high": np.array(2, np.float32)}
-    clipped = WRAPPED.format(pad=0, rest="y = Clip (convolved, low, high)")
-    assert operators(graph_of(clipped, **INTS, **WEIGHT, **limits)) == ["SphereConv2d", "Clip"]
+    clipped = CONVOLUTION.format(rest="y = Clip (convolved, low, high)")
+    assert operators(graph_of(clipped, **WEIGHT, **limits)) == ["SphereConv2d", "Clip"]
+    strided = "(float[1,4,6,8] x) => (float[1,4,3,4] y) { y = Conv <strides = [2, 2]> (x, weight) }"
+    assert operators(graph_of(strided, weight=normal(4, 4, 1, 1))) == ["Conv"]
 
 
 def test_only_fp32_graphs_are_fused() -> None:
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT16, [1, 4, 6, 8]) for name in "xy"]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", value[:1], value[1:])
     with pytest.raises(ValueError, match="expected an fp32 graph, found FLOAT16"):
-        fuse(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10))
+        fuse(ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)).graph)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dinn360.networks.dinn360 import IDBlock
 from dinn360.networks.invertible import ChannelMixing, Haar, IPBlock, Projection
 from dinn360.networks.layers import DST, DConv, SphereConv2d
+from dinn360.ops import window_mean
 from dinn360.ops.attention import window_pixels
 from dinn360.sphere import pad_to_multiple
 
@@ -42,7 +43,7 @@ def test_the_mean_token_is_that_of_the_displaced_window(shift: int, width: int, 
         for j, window_columns in enumerate(columns):
             places = [tokens[:, :, r[0], c[0]] for r in window_rows for c in window_columns]
             expected[:, :, i, j] = torch.stack(places).mean(0)
-    torch.testing.assert_close(dst.window_mean(tokens, wrap), expected)
+    torch.testing.assert_close(window_mean(tokens, dst.window, dst.shift, wrap), expected)
 
 
 @pytest.mark.parametrize("shift", [0, 4])
@@ -78,7 +79,7 @@ def test_no_input_moves_a_query_further_than_its_reach(seed: int) -> None:
     assert isinstance(dst, DST)
     with torch.no_grad():
         tokens = dst.norm_attention(10 ** (seed % 5 - 2) * random(1, 6, 8, 8, seed=seed))
-        mean = F.leaky_relu(dst.window_mean(tokens, True), 0.2)
+        mean = F.leaky_relu(window_mean(tokens, dst.window, dst.shift, True), 0.2)
         scale, offset = dst.scale_head(mean).abs(), dst.offset_head(mean).abs()
         moved = float((1.5 * scale + 4 * offset).max())
     assert 0 < moved <= dst.query_reach()

@@ -116,7 +116,7 @@ def test_convolutions_may_share_a_bias(traced: dict[str, ModelProto]) -> None:
     sizes = {tensor.name: tuple(tensor.dims) for tensor in shared.graph.initializer}
     first: dict[tuple[int, ...], str] = {}
     for node in shared.graph.node:
-        if node.op_type == "Conv":
+        if node.op_type in ("Conv", "SphereConv2d") and len(node.input) > 2:
             node.input[2] = first.setdefault(sizes[node.input[2]], node.input[2])
     check(finish(shared, "down", Form("plugin", precision="fp16")))
 

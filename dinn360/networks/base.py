@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from dinn360.networks.invertible import ChannelMixing
 from dinn360.networks.layers import DST, DConv
-from dinn360.sphere import PANORAMA, Frame, pad_to_multiple
+from dinn360.ops import pad_to_multiple
+from dinn360.sphere import PANORAMA, Frame
 from engines.support.errors import UserError
 
 SCALES = (2, 4, 8)

@@ -18,7 +18,9 @@ from dinn360.networks.base import LevelsConfig
 from dinn360.networks.hierarchy import Hierarchy
 from dinn360.networks.invertible import AdditiveAffineBlock, Projection
 from dinn360.networks.layers import DST, RRDB, DConv, SphereConv2d, leaky_relu
+from dinn360.ops import spread
 from dinn360.sphere import PANORAMA, Frame
+from dinn360.tracing import role
 from engines.support.errors import UserError
 
 
@@ -172,6 +174,7 @@ class AffineFunction(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, level: LevelConfig, config: ModelConfig, shift: int | None):
         super().__init__()
         width = level.width
+        self.reads = "rho eta input" if channels_in == 3 else "features"  # the role of what reads the low path
         self.first = SphereConv2d(channels_in, width, gain=1.0)
         self.dconvs = nn.ModuleList(
             DConv(width, config.offset_kernel, config.max_offset, config.deform) for _ in range(config.dconvs)
@@ -192,16 +195,25 @@ class AffineFunction(nn.Module):
         return self.first.radius + dconvs + dst + merge + self.last.radius
 
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
-        features = leaky_relu(self.first(x, wrap))
-        residual = features
-        for index, dconv in enumerate(self.dconvs):
-            residual = dconv(leaky_relu(residual) if index else residual, wrap)
-        residual = features + residual
+        with role(self.reads):
+            features = self.first(x, wrap)
+        with role("features"):
+            features = residual = leaky_relu(features)
+            for index, dconv in enumerate(self.dconvs):
+                residual = dconv(leaky_relu(residual) if index else residual, wrap)
+        with role("residual sums"):
+            residual = features + residual
         if self.dst is not None:
             residual = self.dst(residual, wrap)
         if self.merge is not None:
-            residual = features + self.merge(residual, wrap)
-        return self.last(leaky_relu(residual), wrap)
+            with role("features"):
+                merged = self.merge(residual, wrap)
+            with role("residual sums"):
+                residual = features + merged
+        with role("features" if self.merge is None and self.dst is not None else "residual sums"):
+            residual = leaky_relu(residual)
+        with role("last convolutions"):
+            return self.last(residual, wrap)
 
 
 class IDBlock(AdditiveAffineBlock):
@@ -283,6 +295,10 @@ class Condition(nn.Module):
         return self.first.radius + sum(block.radius for block in blocks) + self.content_last.radius
 
     def forward(self, kept: Tensor, coarser: Tensor | None, latitude: Tensor, wrap: bool) -> Tensor:
+        with role("condition"):
+            return self._forward(kept, coarser, latitude, wrap)
+
+    def _forward(self, kept: Tensor, coarser: Tensor | None, latitude: Tensor, wrap: bool) -> Tensor:
         if self.raise_coarser is not None and coarser is not None:
             kept = torch.cat([kept, F.pixel_shuffle(self.raise_coarser(coarser, wrap), 2)], dim=1)
         features = self.first(kept, wrap)
@@ -293,8 +309,7 @@ class Condition(nn.Module):
                 content = block(content, wrap)
             heads.append(features + self.content_last(content, wrap))
         if self.latitude_head is not None:
-            batch, _, height, width = features.shape
-            distortion = latitude.expand(batch, 1, height, width).to(features.dtype)
+            distortion = spread(latitude, features).to(features.dtype)
             first, last = self.latitude_head
             heads.append(last(leaky_relu(first(torch.cat([features, distortion], dim=1), wrap)), wrap))
         return torch.cat(heads, dim=1)

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from dinn360.networks.base import NetworkConfig, Reconstruction, RescalingNetwork, Split
 from dinn360.networks.invertible import Haar
 from dinn360.networks.layers import DST, DConv, SphereConv2d
-from dinn360.sphere import PANORAMA, Frame, pad_to_multiple
+from dinn360.ops import crop, pad_to_multiple
+from dinn360.sphere import PANORAMA, Frame
+from dinn360.tracing import role
 from engines.support.errors import UserError
 
 
@@ -107,6 +109,7 @@ class Function(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, config: FlatConfig, deformable: bool, shift: int | None):
         super().__init__()
         width = config.width
+        self.reads = "rho eta input" if channels_in == config.channels[1] else "features"  # the role of the first
         self.first = SphereConv2d(channels_in, width, gain=1.0)
         self.middle: DConv | SphereConv2d = (
             DConv(width, 1, config.max_offset, config.deform) if deformable else SphereConv2d(width, width)
@@ -124,11 +127,16 @@ class Function(nn.Module):
         return self.first.radius + self.middle.radius + dst + self.last.radius
 
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
-        features = F.relu(self.first(x, wrap))
-        features = F.relu(features + self.middle(features, wrap))
+        with role(self.reads):
+            features = F.relu(self.first(x, wrap))
+        with role("features"):
+            residual = self.middle(features, wrap)
+        with role("residual sums"):
+            features = F.relu(features + residual)
         if self.dst is not None:
             features = self.dst(features, wrap)
-        return self.last(features, wrap)
+        with role("last convolutions"):
+            return self.last(features, wrap)
 
 
 class LiftingBlock(nn.Module):
@@ -152,12 +160,20 @@ class LiftingBlock(nn.Module):
         return self.eta.radius + self.phi.radius
 
     def forward(self, low: Tensor, high: Tensor, wrap: bool) -> tuple[Tensor, Tensor]:
-        high = high + self.eta(low, wrap).to(high.dtype)
-        return low + self.phi(high, wrap).to(low.dtype), high
+        eta = self.eta(low, wrap).to(high.dtype)
+        with role("high path"):
+            high = high + eta
+        phi = self.phi(high, wrap).to(low.dtype)
+        with role("low path"):
+            return low + phi, high
 
     def inverse(self, low: Tensor, high: Tensor, wrap: bool) -> tuple[Tensor, Tensor]:
-        low = low - self.phi(high, wrap).to(low.dtype)
-        return low, high - self.eta(low, wrap).to(high.dtype)
+        phi = self.phi(high, wrap).to(low.dtype)
+        with role("low path"):
+            low = low - phi
+        eta = self.eta(low, wrap).to(high.dtype)
+        with role("high path"):
+            return low, high - eta
 
 
 class ResidualBlock(nn.Module):
@@ -276,8 +292,11 @@ class FlatDINN360(RescalingNetwork):
 
     def predict(self, low: Tensor, frame: Frame) -> Tensor:
         """h as far as y, squeezed, tells."""
-        condition = self.condition(low, frame.latitude(low, self.config.reduction), frame.wrap)
-        return self.projection.mean(condition, frame.wrap).to(low.dtype)
+        latitude = frame.latitude(low, self.config.reduction)
+        with role("condition"):
+            condition = self.condition(low, latitude, frame.wrap)
+        with role("projection functions"):
+            return self.projection.mean(condition, frame.wrap).to(low.dtype)
 
     def split(self, x: Tensor, frame: Frame = PANORAMA) -> Split:
         """x: (B,3,H,W), H and W multiples of the working pixel, max(4, scale)."""
@@ -310,10 +329,9 @@ class FlatDINN360(RescalingNetwork):
         return [high[0] - self.predict(low, frame)]
 
     def downscale(self, x: Tensor, frame: Frame = PANORAMA) -> Tensor:
-        height, width = x.shape[-2:]
-        scale = self.config.scale
-        y = self.split(pad_to_multiple(x, self.config.reduction), frame).y
-        return y[..., : (height + scale - 1) // scale, : (width + scale - 1) // scale]
+        scale, reduction = self.config.scale, self.config.reduction
+        y = self.split(pad_to_multiple(x, reduction), frame).y
+        return y if reduction == scale else crop(y, x, 1, scale)
 
     def upscale(
         self,
@@ -322,9 +340,11 @@ class FlatDINN360(RescalingNetwork):
         size: tuple[int, int] | None = None,
         frame: Frame = PANORAMA,
     ) -> Tensor:
-        scale = self.config.scale
-        height, width = size or (scale * y.shape[2], scale * y.shape[3])
-        return self.reconstruct(pad_to_multiple(y, self.config.reduction // scale), z, frame).x[..., :height, :width]
+        scale, further = self.config.scale, self.config.reduction // self.config.scale
+        if further == 1:
+            return super().upscale(y, z, size, frame)
+        x = self.reconstruct(pad_to_multiple(y, further), z, frame).x
+        return crop(x, y, scale, 1) if size is None else x[..., : size[0], : size[1]]
 
     def parts(self) -> dict[str, nn.Module]:
         return {"I_D": self.deformable, "G_SC": self.condition, "I_P": self.projection}

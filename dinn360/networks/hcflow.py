@@ -21,6 +21,7 @@ from dinn360.networks.hierarchy import Hierarchy
 from dinn360.networks.invertible import ActNorm, InvertibleBlock, Projection, bounded
 from dinn360.networks.layers import RRDB, DenseFunction, SphereConv2d
 from dinn360.sphere import PANORAMA, Frame
+from dinn360.tracing import role
 
 
 @dataclass(frozen=True)
@@ -128,16 +129,28 @@ class FlowStep(InvertibleBlock):
         x = self.norm(x)
         low, high = x[:, :3], x[:, 3:]
         if self.moves_low:
-            return torch.cat([low + self.function(high, wrap), high], dim=1)
+            moved = self.function(high, wrap)
+            with role("low path"):
+                return torch.cat([low + moved, high], dim=1)
         shift, scale = self._coupling(low, wrap)
-        return torch.cat([low, (high + shift) * torch.exp(scale)], dim=1)
+        with role("log scale"):
+            factor = torch.exp(scale)
+        with role("high path"):
+            return torch.cat([low, (high + shift) * factor], dim=1)
 
     def inverse(self, x: Tensor, wrap: bool) -> Tensor:
         low, high = x[:, :3], x[:, 3:]
         if self.moves_low:
-            return self.norm.inverse(torch.cat([low - self.function(high, wrap), high], dim=1))
+            moved = self.function(high, wrap)
+            with role("low path"):
+                low = low - moved
+            return self.norm.inverse(torch.cat([low, high], dim=1))
         shift, scale = self._coupling(low, wrap)
-        return self.norm.inverse(torch.cat([low, high * torch.exp(-scale) - shift], dim=1))
+        with role("log scale"):
+            factor = torch.exp(-scale)
+        with role("high path"):
+            high = high * factor - shift
+        return self.norm.inverse(torch.cat([low, high], dim=1))
 
 
 class Features(nn.Module):
@@ -159,6 +172,10 @@ class Features(nn.Module):
         return self.first.radius + sum(block.radius for block in blocks) + self.last.radius
 
     def forward(self, kept: Tensor, coarser: Tensor | None, wrap: bool) -> Tensor:
+        with role("condition"):
+            return self._forward(kept, coarser, wrap)
+
+    def _forward(self, kept: Tensor, coarser: Tensor | None, wrap: bool) -> Tensor:
         if coarser is not None:
             kept = torch.cat([kept, F.interpolate(coarser, scale_factor=2.0, mode="nearest").to(kept.dtype)], dim=1)
         first = self.first(kept, wrap)

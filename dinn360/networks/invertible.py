@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dinn360.networks.layers import SphereConv2d
+from dinn360.ops import haar, haar_inverse
+from dinn360.tracing import role
 
 
 class Haar(nn.Module):
@@ -24,14 +26,10 @@ class Haar(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        a, b = x[..., 0::2, 0::2], x[..., 0::2, 1::2]
-        c, d = x[..., 1::2, 0::2], x[..., 1::2, 1::2]
-        return torch.cat([a + b + c + d, a - b + c - d, a + b - c - d, a - b - c + d], dim=1) * 0.25
+        return haar(x)
 
     def inverse(self, x: Tensor) -> Tensor:
-        low, lh, hl, hh = x.chunk(4, dim=1)
-        quads = torch.stack([low + lh + hl + hh, low - lh + hl - hh, low + lh - hl - hh, low - lh - hl + hh], dim=2)
-        return F.pixel_shuffle(quads.flatten(1, 2), 2)
+        return haar_inverse(x)
 
 
 class InvertibleBlock(nn.Module, ABC):
@@ -67,19 +65,30 @@ class AdditiveAffineBlock(InvertibleBlock):
 
     def _coupling(self, low: Tensor, wrap: bool) -> tuple[Tensor, Tensor]:
         rho, eta = self.rho_and_eta(low, wrap)
-        return self.clamp * (2 * torch.sigmoid(rho) - 1), eta
+        with role("log scale"):
+            return self.clamp * (2 * torch.sigmoid(rho) - 1), eta
 
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
         low, high = x[:, :3], x[:, 3:]
-        low = low + self.phi(high, wrap)
+        moved = self.phi(high, wrap)
+        with role("low path"):
+            low = low + moved
         s, eta = self._coupling(low, wrap)
-        return torch.cat([low, high * torch.exp(s) + eta], dim=1)
+        with role("log scale"):
+            scale = torch.exp(s)
+        with role("high path"):
+            return torch.cat([low, high * scale + eta], dim=1)
 
     def inverse(self, x: Tensor, wrap: bool) -> Tensor:
         low, high = x[:, :3], x[:, 3:]
         s, eta = self._coupling(low, wrap)
-        high = (high - eta) * torch.exp(-s)
-        return torch.cat([low - self.phi(high, wrap), high], dim=1)
+        with role("log scale"):
+            scale = torch.exp(-s)
+        with role("high path"):
+            high = (high - eta) * scale
+        moved = self.phi(high, wrap)
+        with role("low path"):
+            return torch.cat([low - moved, high], dim=1)
 
 
 class ActNorm(nn.Module):
@@ -91,10 +100,12 @@ class ActNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x + self.shift) * torch.exp(self.log_scale)
+        with role("high path"):
+            return (x + self.shift) * torch.exp(self.log_scale)
 
     def inverse(self, x: Tensor) -> Tensor:
-        return x * torch.exp(-self.log_scale) - self.shift
+        with role("high path"):
+            return x * torch.exp(-self.log_scale) - self.shift
 
 
 class ChannelMixing(nn.Module):
@@ -113,16 +124,19 @@ class ChannelMixing(nn.Module):
         self.inverse_weight = torch.linalg.inv(self.weight.detach().double()).to(self.weight.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight[:, :, None, None])
+        with role("high path"):
+            return F.conv2d(x, self.weight[:, :, None, None])
 
     def inverse(self, x: Tensor) -> Tensor:
         matrix = torch.linalg.inv(self.weight) if self.inverse_weight is None else self.inverse_weight
-        return F.conv2d(x, matrix[:, :, None, None])
+        with role("high path"):
+            return F.conv2d(x, matrix[:, :, None, None])
 
 
 def bounded(x: Tensor) -> Tensor:
     """HCFlow's bounded log-scale: 0.318 * atan(2x), within (-0.5, 0.5)."""
-    return 0.318 * torch.atan(2 * x)
+    with role("log scale"):
+        return 0.318 * torch.atan(2 * x)
 
 
 class IPBlock(nn.Module):
@@ -146,8 +160,9 @@ class IPBlock(nn.Module):
         return self.first.radius + self.middle.radius + self.last.radius
 
     def _coupling(self, fixed: Tensor, condition: Tensor, wrap: bool) -> tuple[Tensor, Tensor]:
-        features = F.relu(self.first(torch.cat([fixed, condition], dim=1), wrap))
-        out = self.last(F.relu(self.middle(features, wrap)), wrap).to(fixed.dtype)
+        with role("projection functions"):
+            features = F.relu(self.first(torch.cat([fixed, condition], dim=1), wrap))
+            out = self.last(F.relu(self.middle(features, wrap)), wrap).to(fixed.dtype)
         shift, scale = out.chunk(2, dim=1)
         return shift, bounded(scale)
 
@@ -155,12 +170,19 @@ class IPBlock(nn.Module):
         h = self.mix(self.norm(h))
         fixed, moved = h[:, : self.fixed], h[:, self.fixed :]
         shift, scale = self._coupling(fixed, condition, wrap)
-        return torch.cat([fixed, (moved + shift) * torch.exp(scale)], dim=1)
+        with role("log scale"):
+            factor = torch.exp(scale)
+        with role("high path"):
+            return torch.cat([fixed, (moved + shift) * factor], dim=1)
 
     def inverse(self, z: Tensor, condition: Tensor, wrap: bool) -> Tensor:
         fixed, moved = z[:, : self.fixed], z[:, self.fixed :]
         shift, scale = self._coupling(fixed, condition, wrap)
-        return self.norm.inverse(self.mix.inverse(torch.cat([fixed, moved * torch.exp(-scale) - shift], dim=1)))
+        with role("log scale"):
+            factor = torch.exp(-scale)
+        with role("high path"):
+            moved = moved * factor - shift
+        return self.norm.inverse(self.mix.inverse(torch.cat([fixed, moved], dim=1)))
 
 
 class Projection(nn.Module):
@@ -181,11 +203,13 @@ class Projection(nn.Module):
     def forward(self, h: Tensor, condition: Tensor, wrap: bool) -> Tensor:
         for block in self.blocks:
             h = block(h, condition, wrap)
-        mean, scale = self.gaussian(condition, wrap).to(h.dtype).chunk(2, dim=1)
+        with role("projection functions"):
+            mean, scale = self.gaussian(condition, wrap).to(h.dtype).chunk(2, dim=1)
         return (h - mean) * torch.exp(-bounded(scale))
 
     def inverse(self, z: Tensor | None, condition: Tensor, wrap: bool) -> Tensor:
-        mean, scale = self.gaussian(condition, wrap).chunk(2, dim=1)
+        with role("projection functions"):
+            mean, scale = self.gaussian(condition, wrap).chunk(2, dim=1)
         h = mean if z is None else z * torch.exp(bounded(scale)) + mean
         for block in reversed(cast(Sequence[IPBlock], self.blocks)):
             h = block.inverse(h, condition, wrap)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dinn360.networks.base import LevelsConfig, Reconstruction, RescalingNetwork, Split
 from dinn360.networks.invertible import AdditiveAffineBlock, Haar
 from dinn360.networks.layers import DenseFunction
+from dinn360.ops import zeros
 from dinn360.sphere import PANORAMA, Frame
 from engines.support.errors import UserError
 
@@ -120,7 +121,7 @@ class IRN(RescalingNetwork):
     ) -> Reconstruction:
         given = None if z is None else z[0]
         total, kept = self.config.level_channels(len(self.config.levels) - 1)
-        high = y.new_zeros(y.shape[0], total - kept, *y.shape[2:]) if given is None else given
+        high = zeros(y, total - kept) if given is None else given
         x = torch.cat([y, high], dim=1)
         for index in range(len(self.config.levels) - 1, -1, -1):
             for block in reversed(self.blocks(index)):

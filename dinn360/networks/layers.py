@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dinn360.ops import deform_conv2d, dst_attention, sphere_conv2d, window_index
+from dinn360.ops import channel_norm, deform_conv2d, dst_attention, sphere_conv2d, window_mean
+from dinn360.tracing import role
 
 
 def leaky_relu(x: Tensor) -> Tensor:
@@ -44,6 +45,8 @@ class DenseFunction(nn.Module):
     (B,in,H,W) -> (B,out,H,W). growth: channels that each of the first four adds. last_gain: of the last one.
     """
 
+    role, last_role = "features", "last convolutions"
+
     def __init__(self, channels_in: int, channels_out: int, growth: int, last_gain: float = 0.1) -> None:
         super().__init__()
         self.convs = nn.ModuleList(SphereConv2d(channels_in + i * growth, growth) for i in range(4))
@@ -55,13 +58,17 @@ class DenseFunction(nn.Module):
 
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
         features = x
-        for conv in self.convs:
-            features = torch.cat([features, leaky_relu(conv(features, wrap))], dim=1)
-        return self.last(features, wrap)
+        with role(self.role):
+            for conv in self.convs:
+                features = torch.cat([features, leaky_relu(conv(features, wrap))], dim=1)
+        with role(self.last_role):
+            return self.last(features, wrap)
 
 
 class DenseBlock(DenseFunction):
     """x + 0.2 f(x) with five densely connected convolutions f (ESRGAN's RDB)."""
+
+    role = last_role = "condition"
 
     def __init__(self, channels: int, growth: int) -> None:
         super().__init__(channels, channels, growth)
@@ -108,7 +115,8 @@ class DConv(nn.Module):
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
         if not self.deform:
             return self.conv(x, wrap)
-        offset = self.offset_head(x, wrap).clamp(-self.max_offset, self.max_offset)
+        with role("offsets"):
+            offset = self.offset_head(x, wrap).clamp(-self.max_offset, self.max_offset)
         return deform_conv2d(x, offset, self.conv.weight, self.conv.bias, None, self.max_offset, wrap)
 
 
@@ -121,8 +129,7 @@ class LayerNorm2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias)
-        return x.permute(0, 3, 1, 2)
+        return channel_norm(x, self.weight, self.bias)
 
 
 def pointwise(channels_in: int, channels_out: int, std: float = 0.02) -> nn.Conv2d:
@@ -173,18 +180,6 @@ class DST(nn.Module):
         """Relative position bias, (heads, window^2, window^2)."""
         return self.position_bias[self.bias_index].permute(2, 0, 1)
 
-    def window_mean(self, tokens: Tensor, wrap: bool) -> Tensor:
-        """Mean token of each displaced window: (B,C,ceil(H/window),ceil(W/window)).
-
-        Averages half-window cells first: a displacement by half a window is then a step of one cell.
-        """
-        half = self.window // 2
-        cells = F.avg_pool2d(tokens, half, ceil_mode=True, count_include_pad=False)
-        step = self.shift // half
-        rows = window_index(cells.shape[2], 2, step, False, tokens.device)
-        columns = window_index(cells.shape[3], 2, step, wrap, tokens.device)
-        return F.avg_pool2d(cells.index_select(2, rows).index_select(3, columns), 2)
-
     def query_reach(self) -> float:
         """How far from its pixel a query can be sampled, in pixels along one axis: a bound that holds for any input.
 
@@ -213,13 +208,15 @@ class DST(nn.Module):
         return max(self.window - 1, reach)
 
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
-        tokens = self.norm_attention(x)
-        q, k, v = self.qkv(tokens).chunk(3, dim=1)
-        scale = offset = None
-        if self.deform:
-            mean = leaky_relu(self.window_mean(tokens, wrap))
-            scale = self.scale_head(mean)
-            offset = self.window * self.offset_head(mean)
-        attended = dst_attention(q, k, v, scale, offset, self.bias(), self.window, self.shift, wrap)
-        x = x + self.out(attended)
-        return x + self.mlp_out(self.activation(self.mlp_in(self.norm_mlp(x))))
+        with role("tokens"):
+            tokens = self.norm_attention(x)
+            q, k, v = self.qkv(tokens).chunk(3, dim=1)
+            scale = offset = None
+            if self.deform:
+                with role("window heads"):
+                    mean = leaky_relu(window_mean(tokens, self.window, self.shift, wrap))
+                    scale = self.scale_head(mean)
+                    offset = self.window * self.offset_head(mean)
+            attended = dst_attention(q, k, v, scale, offset, self.bias(), self.window, self.shift, wrap)
+            x = x + self.out(attended)
+            return x + self.mlp_out(self.activation(self.mlp_in(self.norm_mlp(x))))

@@ -9,7 +9,6 @@ import onnx_ir as ir
 
 from export.fusion.operators import DOMAIN, MOST_OUTPUTS, MOST_SOURCES, SPHERE_CONV_2D
 from export.fusion.pieces import (
-    END,
     Array,
     Channels,
     attribute,
@@ -22,8 +21,8 @@ from export.fusion.pieces import (
     pieces,
     producer,
     replace,
-    slice_of,
 )
+from export.operators import LAYERS
 
 
 @dataclass
@@ -56,8 +55,9 @@ class Convolution:
 
 
 def fuse_convolutions(graph: ir.Graph) -> None:
-    """Every 1x1 and 3x3 convolution of stride 1 that keeps the size."""
-    for node in [node for node in graph if (node.domain, node.op_type) == ("", "Conv")]:
+    """Every SphereConv2d, and every plain 1x1 convolution."""
+    kinds = {("", "Conv"), (LAYERS, "SphereConv2d")}
+    for node in [node for node in graph if (node.domain, node.op_type) in kinds]:
         convolution = _of(node)
         if convolution is None:
             continue
@@ -67,25 +67,18 @@ def fuse_convolutions(graph: ir.Graph) -> None:
 
 
 def _of(node: ir.Node) -> Convolution | None:
-    """A Conv node, with its input's leaky_relu, sum and concatenation."""
+    """A convolution, with its input's leaky_relu, sum and concatenation."""
     weight, x = constant(node.inputs[1]), node.inputs[0]
-    if weight is None or x is None or weight.shape[2:] not in ((1, 1), (3, 3)) or attribute(node, "group", 1) != 1:
+    if weight is None or x is None or weight.shape[2:] not in ((1, 1), (3, 3)):
         return None
-    radius = weight.shape[2] // 2
-    if any(step != 1 for name in ("strides", "dilations") for step in attribute(node, name, [1, 1])):
-        return None
-    users = {node}
-    wrap = False
-    if (wrapped := _unwrapped(x, radius, node)) is not None:
-        x, users, wrap = wrapped[0], wrapped[1], True
-    if list(attribute(node, "pads", [0] * 4)) != [radius, 0 if wrap else radius] * 2:
+    if node.op_type == "Conv" and not _is_pointwise(node, weight):
         return None
     bias = constant(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(weight.shape[0], weight.dtype)
     if bias is None:
         return None
-    convolution = Convolution([], weight, bias, wrap, node, [node.outputs[0]])
+    convolution = Convolution([], weight, bias, bool(attribute(node, "wrap", 0)), node, [node.outputs[0]])
     relu = producer(x, "LeakyRelu")
-    if relu is not None and _used_by(x, users) and relu.inputs[0] is not None:
+    if relu is not None and only_user(x) is node and relu.inputs[0] is not None:
         convolution.input_slope, x = attribute(relu, "alpha"), relu.inputs[0]
         total = producer(x, "Add")
         if total is not None and only_user(x) is relu:
@@ -100,23 +93,11 @@ def _of(node: ir.Node) -> Convolution | None:
     return convolution if sum(c.count for c in convolution.sources) == weight.shape[1] else None
 
 
-def _unwrapped(x: ir.Value, radius: int, conv: ir.Node) -> tuple[ir.Value, set[ir.Node]] | None:
-    """What a wrapped copy of `radius` columns on both sides was made of, and the nodes that made it."""
-    joined = producer(x, "Concat")
-    if joined is None or radius == 0 or attribute(joined, "axis") != 3 or len(joined.inputs) != 3:
-        return None
-    before, middle, after = joined.inputs
-    sides = [producer(before, "Slice"), producer(after, "Slice")]
-    if middle is None or only_user(x) is not conv:
-        return None
-    places = [slice_of(side, 3) for side in sides]
-    if places != [(-radius, END, 1), (0, radius, 1)] or any(s is None or s.inputs[0] is not middle for s in sides):
-        return None
-    return middle, {joined, *(side for side in sides if side is not None)}
-
-
-def _used_by(value: ir.Value, nodes: set[ir.Node]) -> bool:
-    return not value.is_graph_output() and all(use.node in nodes for use in value.uses())
+def _is_pointwise(node: ir.Node, weight: Array) -> bool:
+    plain = {"strides": [1, 1], "dilations": [1, 1], "pads": [0] * 4, "group": 1}
+    found = {name: attribute(node, name, value) for name, value in plain.items()}
+    found = {name: value if isinstance(value, int) else list(value) for name, value in found.items()}
+    return weight.shape[2:] == (1, 1) and found == plain
 
 
 def _take_user(c: Convolution) -> bool:
@@ -124,15 +105,14 @@ def _take_user(c: Convolution) -> bool:
     if len(c.outputs) != 1 or c.coupling != "none" or c.residual is not None:
         return False
     y = c.outputs[0]
-    if c.plain and _take_gelu(c, y):
-        return True
     user = only_user(y)
-    if user is None or user.domain != "":
+    if user is None or user.domain not in ("", LAYERS):
         return False
     takers = {
         "LeakyRelu": _take_activation,
         "Relu": _take_activation,
         "Clip": _take_activation,
+        "Gelu": _take_activation,
         "Mul": _take_scale,
         "Add": _take_sum,
         "Sub": _take_sum,
@@ -152,6 +132,10 @@ def _take_activation(c: Convolution, y: ir.Value, user: ir.Node) -> bool:
         c.activation, c.limit = "clip", high
     elif user.op_type == "Relu":
         c.activation = "relu"
+    elif user.op_type == "Gelu":
+        if attribute(user, "approximate") != "none":
+            return False
+        c.activation = "gelu"
     else:
         c.activation, c.slope = "leaky_relu", attribute(user, "alpha")
     c.take(user, user.outputs[0])
@@ -284,24 +268,6 @@ def _take_projection(c: Convolution, shift: ir.Value, scale: ir.Value) -> bool:
     if only_user(shift) is not total:
         return False
     return _couple(c, "projection_inverse", factor[1][1], other_input(product, factor[0]), total)
-
-
-def _take_gelu(c: Convolution, y: ir.Value) -> bool:
-    """y * 0.5 * (1 + erf(y / sqrt 2))."""
-    users = {use.node for use in y.uses()}
-    division = next((node for node in users if node.op_type == "Div"), None)
-    if len(users) != 2 or division is None or y.is_graph_output():
-        return False
-    root = number(division.inputs[1])
-    gate = _chain(division.outputs[0], "Erf", "Add", "Mul")
-    if root is None or abs(root - 2**0.5) > 1e-6 or gate is None or gate[1] != [1.0, 0.5]:
-        return False
-    product = only_user(gate[0])
-    if product is None or product not in users or product.op_type != "Mul":
-        return False
-    c.activation = "gelu"
-    c.take(product, product.outputs[0])
-    return True
 
 
 def _emit(graph: ir.Graph, c: Convolution) -> None:

@@ -25,7 +25,7 @@ from export.precision.roles import EXACT, FIXED, ROLES, roles_of
 HALF, FULL = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
 _FULL_INPUTS = {"Resize": (1, 2)}  # region and scales, fp32 whatever the image is
-_BIAS = {"Conv": 2, DEFORM_CONV_2D.name: 3}  # the input that is the bias
+_BIAS = {"Conv": 2, "SphereConv2d": 2, DEFORM_CONV_2D.name: 3}  # the input that is the bias
 
 
 def to_half(model: ModelProto, islands: Collection[str]) -> ModelProto:
@@ -73,7 +73,7 @@ def _given(value: ir.Value, types: dict[ir.Node, ir.DataType]) -> ir.DataType:
 def _take_biases_apart(graph: ir.Graph, types: dict[ir.Node, ir.DataType]) -> None:
     """Adds the bias of every fp16 convolution that only fp32 operators read in fp32; the sums join `types`."""
     for node, kind in list(types.items()):
-        biased = node.op_type in ("Conv", DEFORM_CONV_2D.name) and len(node.inputs) > _BIAS[node.op_type]
+        biased = node.op_type in _BIAS and len(node.inputs) > _BIAS[node.op_type]
         if biased and kind == HALF and {types.get(user) for user in _readers(node)} == {FULL}:
             types[_bias_apart(graph, node)] = FULL
 
@@ -95,10 +95,10 @@ def _bias_apart(graph: ir.Graph, convolution: ir.Node) -> ir.Node:
     assert bias is not None and bias.const_value is not None
     values = bias.const_value.numpy()
     apart = _initializer(graph, f"{convolution.name}_bias", values.reshape(1, -1, 1, 1))
-    if convolution.op_type == "Conv":
-        convolution.resize_inputs(place)
-    else:
+    if convolution.op_type == DEFORM_CONV_2D.name:
         convolution.replace_input_with(place, _initializer(graph, f"{convolution.name}_no_bias", np.zeros_like(values)))
+    else:
+        convolution.resize_inputs(place)
     readers = list(result.uses())
     add = ir.node("Add", [result, apart], name=f"{convolution.name}_biased")
     total = add.outputs[0]

@@ -1,7 +1,7 @@
 """Which part of the network each node of a traced graph belongs to: the units in which precision is measured and set.
 
-The exporter notes on every node the modules that it was traced in. What runs outside a module's `forward`, as the
-inverse couplings do, is told by what it computes.
+The network says it itself, where it is traced (`dinn360.tracing.role`); only operators that have one role wherever they
+stand need no such note.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx import ModelProto
 
+from dinn360.tracing import ROLE
 from export.operators import DEFORM_CONV_2D, DST_ATTENTION
 
 ROLES = {
@@ -37,29 +38,34 @@ FIXED = frozenset({"latitude map"})
 
 # These pass numbers on as they are (Resize copies the nearest), so they take whatever type their neighbours have.
 EXACT = frozenset(
-    "Clip Concat DepthToSpace Expand Gather Identity Pad Relu Reshape Resize Slice Split Squeeze Transpose "
-    "Unsqueeze".split()
+    "Clip Concat Crop DepthToSpace Expand Gather Identity Pad PadToMultiple PixelUnshuffle Relu Reshape Resize Slice "
+    "Split Spread Squeeze Transpose Unsqueeze Zeros".split()
 )
 
-_CLASSES = "pkg.torch.onnx.class_hierarchy"
-_SCOPES = "pkg.torch.onnx.name_scopes"
+# What an operator is says what it does, wherever it stands.
+_OPERATORS = {
+    "ChannelNorm": "layer norm",
+    "DistortionMap": "latitude map",
+    "Gelu": "gelu",
+    "Haar": "haar",
+    "WindowMean": "window heads",
+    DEFORM_CONV_2D.name: "deformable convolutions",
+    DST_ATTENTION.name: "attention",
+}
 
 
 def roles_of(graph: ir.Graph) -> dict[ir.Node, str]:
-    """The role of every node that computes with floating-point numbers; EXACT and integer nodes have none."""
-    computing = [node for node in graph if node.op_type not in EXACT and _is_float(node.outputs[0])]
-    geometry = _geometry(graph)
-    log_scale, haar = _log_scale(computing), _inverse_haar(computing)
+    """The role of every node that computes with floating-point numbers; EXACT and integer nodes have none.
+
+    Raises ValueError for a node that the network gave no role.
+    """
     roles = {}
-    for node in computing:
-        if node in geometry:
-            role = "latitude map"
-        elif node in log_scale:
-            role = "log scale"
-        elif node in haar:
-            role = "haar"
-        else:
-            role = _by_module(node)
+    for node in graph:
+        if node.op_type in EXACT or node.outputs[0].dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
+            continue
+        role = _OPERATORS.get(node.op_type) or node.metadata_props.get(ROLE)
+        if role not in ROLES:
+            raise ValueError(f"{node.name}: expected a role of {sorted(ROLES)}, found {role!r}")
         roles[node] = role
     return roles
 
@@ -67,112 +73,3 @@ def roles_of(graph: ir.Graph) -> dict[ir.Node, str]:
 def roles_of_model(model: ModelProto) -> list[str]:
     """The roles of a traced model's nodes, in their order."""
     return list(roles_of(ir.from_proto(model).graph).values())
-
-
-def _is_float(value: ir.Value) -> bool:
-    return value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16)
-
-
-def _geometry(graph: ir.Graph) -> set[ir.Node]:
-    """Nodes whose floating-point inputs all come from sizes and constants: nothing of the image is in them."""
-    found: set[ir.Node] = set()
-    for node in graph:
-        sources = [value for value in node.inputs if value is not None and not value.is_initializer()]
-        if not sources or not _is_float(node.outputs[0]):
-            continue
-        producers = [value.producer() for value in sources if _is_float(value)]
-        if all(producer in found for producer in producers):
-            found.add(node)
-    return found
-
-
-def _before(ends: list[ir.Node], through: frozenset[str]) -> set[ir.Node]:
-    """`ends` and the nodes of the kinds `through` that lead to them without another kind in between."""
-    found, waiting = set(ends), list(ends)
-    while waiting:
-        for value in waiting.pop().inputs:
-            node = None if value is None else value.producer()
-            if node is not None and node not in found and node.op_type in through:
-                found.add(node)
-                waiting.append(node)
-    return found
-
-
-def _log_scale(computing: list[ir.Node]) -> set[ir.Node]:
-    exponentials = [node for node in computing if node.op_type == "Exp"]
-    return _before(exponentials, frozenset({"Atan", "Mul", "Neg", "Sigmoid", "Sub"}))
-
-
-def _inverse_haar(computing: list[ir.Node]) -> set[ir.Node]:
-    """The sums whose results are interleaved to an image of twice the size."""
-    layout = frozenset({"Concat", "Reshape", "Unsqueeze"})
-    found: set[ir.Node] = set()
-    for node in computing:
-        users = node.outputs[0].consumers()
-        if node.op_type in ("Add", "Sub") and any(_leads_to_shuffle(user, layout) for user in users):
-            found |= _before([node], frozenset({"Add", "Sub"}))
-    return found
-
-
-def _leads_to_shuffle(node: ir.Node, layout: frozenset[str]) -> bool:
-    if node.op_type == "DepthToSpace":
-        return True
-    return node.op_type in layout and any(_leads_to_shuffle(user, layout) for user in node.outputs[0].consumers())
-
-
-def _by_module(node: ir.Node) -> str:
-    kind = node.op_type
-    if kind == DEFORM_CONV_2D.name:
-        return "deformable convolutions"
-    if kind == DST_ATTENTION.name:
-        return "attention"
-    if kind == "LayerNormalization":
-        return "layer norm"
-    classes = node.metadata_props.get(_CLASSES, "")
-    scopes = node.metadata_props.get(_SCOPES, "")
-    if "layers.DST" in classes:
-        if "aten.gelu" in classes:
-            return "gelu"
-        heads = kind == "AveragePool" or "scale_head" in scopes or "offset_head" in scopes
-        return "window heads" if heads or _scales_a_head(node) else "tokens"
-    if "invertible.AffineFunction" in classes:
-        if ".offset_head" in scopes:
-            return "offsets"
-        if ".last'" in scopes:
-            return "last convolutions"
-        if kind == "Add" or kind == "LeakyRelu" and _is_residual_sum(node.inputs[0]):
-            return "residual sums"
-        return "rho eta input" if ".rho_eta.first'" in scopes else "features"
-    if "layers.DenseFunction" in classes:
-        return "last convolutions" if ".last'" in scopes else "features"
-    if "condition.Condition" in classes or "hcflow.Features" in classes:
-        return "condition"
-    if "layers.SphereConv2d" in classes:
-        return "projection functions"
-    if "invertible.Haar" in classes:
-        return "haar"
-    return "low path" if any(_gives_phi(value) for value in node.inputs) else "high path"
-
-
-def _gives_phi(value: ir.Value | None) -> bool:
-    """Whether a value is the result of a coupling's function for the low path: three channels, all others have more."""
-    node = None if value is None else value.producer()
-    if value is None or node is None or value.shape is None or value.shape[1] != 3:
-        return False
-    classes = node.metadata_props.get(_CLASSES, "")
-    return any(function in classes for function in ("invertible.AffineFunction", "layers.DenseFunction"))
-
-
-def _is_residual_sum(value: ir.Value | None) -> bool:
-    node = None if value is None else value.producer()
-    return node is not None and node.op_type == "Add" and _by_module(node) == "residual sums"
-
-
-def _scales_a_head(node: ir.Node) -> bool:
-    """Whether a node of the DST only rescales or activates what a window head reads or gives."""
-    near = [value.producer() for value in node.inputs if value is not None]
-    kinds = {producer.op_type for producer in near if producer is not None}
-    users = {user.op_type for user in node.outputs[0].consumers()}
-    return (node.op_type == "LeakyRelu" and "AveragePool" in kinds) or (
-        node.op_type == "Mul" and DST_ATTENTION.name in users
-    )

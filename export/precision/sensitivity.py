@@ -25,11 +25,11 @@ from engines.support.arrays import Image8, to_image, to_tensor
 from engines.support.text import aligned
 from export.graphs import GRAPHS
 from export.lowering import Lowering, lower
-from export.onnx import trace
 from export.precision.casts import to_half
 from export.precision.islands import islands_of
 from export.precision.roles import FIXED, ROLES, roles_of_model
 from export.precision.rounding import with_rounding
+from export.trace import trace
 
 Array = NDArray[np.float32]
 

@@ -1,0 +1,82 @@
+"""The trace: one direction of a network as a graph of layers, whose sizes are free.
+
+torch.export runs with fixed sizes: reasoning about symbolic ones takes most of a minute. That is sound because nothing
+in the graph may depend on a size: operators that do, such as windows and latitudes, are single nodes that `lowering`
+expands from Shape. It is proved, not hoped: a second trace, of another batch and other sizes, must give the same graph.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_ir as ir
+import torch
+import torch.fx.traceback
+from onnx import ModelProto, numpy_helper
+
+from dinn360.networks import RescalingNetwork
+from export.graphs import GRAPHS
+from export.translate import translate
+
+OMITTED = "omitted"
+_LR_SIZES = ((2, 24, 40), (3, 16, 56))  # batch, rows, columns of the two traces
+
+
+def trace(network: RescalingNetwork, direction: str, opset: int) -> ModelProto:
+    """One direction ("down" or "up") as a graph that keeps the package's operators as nodes (`export.translate`).
+
+    Batch, H and W are free. "up" has the further input `omitted` (see Upscale), whose default stands among the
+    initializers. `export.lowering` makes a graph of it that a runtime knows.
+
+    Raises NotImplementedError when the network uses an operator that cannot be translated, or when a size is baked in.
+    """
+    module = GRAPHS[direction](network).eval()
+    first, second = (_traced(module, direction, network.config.scale, size, opset) for size in _LR_SIZES)
+    if first.graph.node != second.graph.node or first.graph.initializer != second.graph.initializer:
+        raise NotImplementedError(f"{direction}: the graph depends on the size of the image that it was traced with")
+    if direction == "up":
+        first.graph.initializer.append(numpy_helper.from_array(np.zeros(4, np.int64), OMITTED))
+    _name_dimensions(first, direction, network.config.scale)
+    return first
+
+
+def _traced(module: torch.nn.Module, direction: str, scale: int, size: tuple[int, int, int], opset: int) -> ModelProto:
+    batch, rows, columns = size
+    if direction == "down":  # odd parts, so that padding shows
+        inputs = {"hr": torch.rand(batch, 3, rows * scale - 1, columns * scale - 1)}
+    else:
+        inputs = {"lr": torch.rand(batch, 3, rows, columns), OMITTED: torch.arange(4)}
+    with torch.no_grad(), quiet(), torch.fx.traceback.preserve_node_meta():
+        program = torch.export.export(module, tuple(inputs.values()), strict=False)
+    return ir.to_proto(translate(program, opset, list(inputs), [GRAPHS[direction].result], (rows, columns)))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps the notes of tracer and passes off the terminal; errors still raise."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _name_dimensions(model: ModelProto, direction: str, scale: int) -> None:
+    """Gives the free dimensions readable names: batch, height, width; the other side's are expressions of them."""
+    for dim, name in zip(model.graph.input[0].type.tensor_type.shape.dim, _NAMES, strict=True):
+        if name != "channels":
+            dim.dim_param = name
+    for dim, name in zip(model.graph.output[0].type.tensor_type.shape.dim, _NAMES, strict=True):
+        if name != "channels":
+            size = f"ceil({name}/{scale})" if direction == "down" else f"{scale}*{name}"
+            dim.dim_param = "batch" if name == "batch" else size
+
+
+_NAMES = ("batch", "channels", "height", "width")
