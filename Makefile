@@ -9,6 +9,10 @@ BIN := $(VENV)/bin
 DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 TORCH := $(shell sed -n '/^ *torch==/{s/ //gp;q}' setup.cfg)
+CPP := $(shell find plugins -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+# What compiles without flags of its own; the kernels' headers are seen through it as far as it includes them.
+TIDY := $(wildcard plugins/cpu/*.cpp plugins/cpu/*/operators.cpp plugins/cpu/*/library.cpp) \
+    $(filter-out %/abi_check.cpp %/cuda_backend.cpp,$(wildcard plugins/onnxruntime/*.cpp))
 SOURCES := benchmarks dinn360 engines examples export plugins tests
 
 .PHONY: demo test gpu lint format wheel clean
@@ -32,10 +36,15 @@ lint: $(DEV)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+	@if [ -x $(BIN)/clang-format ]; then echo clang-format; $(BIN)/clang-format --dry-run --Werror $(CPP); \
+	    else echo "clang-format: skipped, not in $(BIN)"; fi
+	@if [ -x $(BIN)/clang-tidy ]; then echo clang-tidy; $(BIN)/clang-tidy --quiet $(TIDY) -- -std=c++17; \
+	    else echo "clang-tidy: skipped, not in $(BIN)"; fi
 
 format: $(DEV)
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+	@if [ -x $(BIN)/clang-format ]; then $(BIN)/clang-format -i $(CPP); fi
 
 # dist/*.whl: with the libraries for CPU cores where a compiler is (setup.py).
 wheel: $(DEMO)

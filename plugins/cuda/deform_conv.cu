@@ -53,8 +53,8 @@ Plan plan(DeformConvParams const& p) {
   bool const whole_outputs = (filled_up && p.groups == 1) || plan.group_outputs % 8 == 0;
   bool const whole_offsets = filled_up || p.offset_groups * plan.taps % kSpots == 0;
   plan.vector = channels_last && whole_octets && whole_outputs;
-  plan.offsets_in_order = channels_last && whole_offsets && plan.segments_per_field == 1 &&
-                          (p.groups == 1 || plan.spots % kSpots == 0);
+  plan.offsets_in_order =
+      channels_last && whole_offsets && plan.segments_per_field == 1 && (p.groups == 1 || plan.spots % kSpots == 0);
   return plan;
 }
 

@@ -38,7 +38,8 @@ __device__ __forceinline__ void store_sums(float const (&sums)[4][8], Task<float
 }
 
 template <bool kVector>
-__global__ void __launch_bounds__(kWarps * kWarp, 2) deform_conv_float(Task<float> const task) {
+__global__ void
+__launch_bounds__(kWarps * kWarp, 2) deform_conv_float(Task<float> const task) {
   DINN360_SHARED(uint4, tables, kWarps * kTable);
   DINN360_SHARED(float, stages, kWarps * kStage);
   Tile const tile = deform::tile(task);

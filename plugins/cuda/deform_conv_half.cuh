@@ -83,9 +83,9 @@ __device__ __forceinline__ void store_vectors(Sums<kTiles> const& sums, Task<__h
         Global<uint2> const y{reinterpret_cast<uint2*>(task.y.pointer)};
         y.store(at / 4, make_uint2(pack(tiles[0][i], tiles[0][i + 1]), pack(tiles[1][i], tiles[1][i + 1])));
       } else {
-        task.y.store16(at, make_uint4(pack(tiles[n][i], tiles[n][i + 1]), pack(tiles[n + 1][i], tiles[n + 1][i + 1]),
-                                      pack(tiles[n + 2][i], tiles[n + 2][i + 1]),
-                                      pack(tiles[n + 3][i], tiles[n + 3][i + 1])));
+        task.y.store16(
+            at, make_uint4(pack(tiles[n][i], tiles[n][i + 1]), pack(tiles[n + 1][i], tiles[n + 1][i + 1]),
+                           pack(tiles[n + 2][i], tiles[n + 2][i + 1]), pack(tiles[n + 3][i], tiles[n + 3][i + 1])));
       }
     }
   }
@@ -120,7 +120,8 @@ __device__ __forceinline__ void store_columns(Sums<kTiles> const& sums, Task<__h
 }
 
 template <int kTiles, bool kVector>
-__global__ void __launch_bounds__(warps(kTiles) * kWarp, 2) deform_conv_half(Task<__half> const task) {
+__global__ void
+__launch_bounds__(warps(kTiles) * kWarp, 2) deform_conv_half(Task<__half> const task) {
   constexpr int kWarps = warps(kTiles);
   DINN360_SHARED(uint4, tables, kWarps * kTable);
   DINN360_SHARED(__half, stages, kVector ? 8 : kWarps * kStage);

@@ -54,8 +54,10 @@ struct Spot {
     column = 0;
     if (++row < task.kernel_rows) return;
     row = 0;
-    if (++segment == task.plan.segments_per_field) segment = 0;
-    else channel -= task.plan.taps;  // the same field once more
+    if (++segment == task.plan.segments_per_field)
+      segment = 0;
+    else
+      channel -= task.plan.taps;  // the same field once more
   }
 };
 
@@ -138,11 +140,14 @@ struct Source {
   static constexpr int kPerUnit = static_cast<int>(sizeof(Unit) / sizeof(T)), kUnits = kChannels / kPerUnit;
 
   Global<Unit const> x;
-  Index pixel, channel, below, around;  // steps: to the next pixel, channel and row; from a row's last pixel to its first
+  Index pixel, channel, below,
+      around;  // steps: to the next pixel, channel and row; from a row's last pixel to its first
 
   __device__ __forceinline__ Source(Task<T> const& task, Tile const& tile)
-      : pixel(static_cast<Index>(task.x_at.pixel / kPerUnit)), channel(static_cast<Index>(task.x_at.channel)),
-        below(task.width * pixel), around((1 - task.width) * pixel) {
+      : pixel(static_cast<Index>(task.x_at.pixel / kPerUnit)),
+        channel(static_cast<Index>(task.x_at.channel)),
+        below(task.width * pixel),
+        around((1 - task.width) * pixel) {
     int64_t const start = task.x_at.at(tile.image, 0, tile.group * task.plan.group_channels);
     x = {reinterpret_cast<Unit const*>(task.x.pointer + start)};
   }
@@ -154,8 +159,8 @@ struct Source {
     float const upper = __uint_as_float(position.z), lower = __uint_as_float(position.w);
     Index const here = static_cast<int32_t>(position.x) * pixel + static_cast<Index>(first / kPerUnit) * channel;
     Index const beside = here + (static_cast<int32_t>(position.y) < 0 ? around : pixel);
-    bool const read[4] = {upper != 0.0f && left != 0.0f, upper != 0.0f && right != 0.0f,
-                          lower != 0.0f && left != 0.0f, lower != 0.0f && right != 0.0f};
+    bool const read[4] = {upper != 0.0f && left != 0.0f, upper != 0.0f && right != 0.0f, lower != 0.0f && left != 0.0f,
+                          lower != 0.0f && right != 0.0f};
     float const shares[4] = {upper * left, upper * right, lower * left, lower * right};
     Unit units[4][kUnits];  // all on their way before the first is needed
     Global<Unit const> from[4] = {x + here, x + beside, x + (here + below), x + (beside + below)};

@@ -33,14 +33,14 @@ inline Strides strides(Layout layout, int64_t channels, int64_t pixels) {
 
 struct Plan {
   int taps, segments, segment_channels, segments_per_field;  // segments: of one group
-  int spots, parts, steps;       // parts: octets of a spot
-  int step_slots, step_rest;     // a step of four octets in whole spots and octets
+  int spots, parts, steps;                                   // parts: octets of a spot
+  int step_slots, step_rest;                                 // a step of four octets in whole spots and octets
   int group_channels, group_outputs;
-  int out_blocks;                // blocks of `block_outputs` channels that cover a group's outputs
+  int out_blocks;  // blocks of `block_outputs` channels that cover a group's outputs
   int block_outputs;
   int column_tiles, row_tiles, tile_rows;  // a block's tile: 32 columns, one row for each warp
-  bool vector;                   // channels last, and no octet straddles eight stored channels
-  bool offsets_in_order;         // channels last, and spots follow each other as offsets do, four spots in 16 bytes
+  bool vector;                             // channels last, and no octet straddles eight stored channels
+  bool offsets_in_order;  // channels last, and spots follow each other as offsets do, four spots in 16 bytes
 
   int64_t weights(int groups) const { return int64_t{groups} * out_blocks * steps * 32 * block_outputs; }
   int64_t biases(int groups) const { return int64_t{groups} * out_blocks * block_outputs; }

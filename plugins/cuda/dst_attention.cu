@@ -10,7 +10,8 @@ namespace dst {
 namespace {
 
 template <class T, int kDepth, bool kVector>
-__global__ void __launch_bounds__(kThreads, (Shape<T, kDepth>::kBlocks)) dst_attention(Plan<T> const plan) {
+__global__ void
+__launch_bounds__(kThreads, (Shape<T, kDepth>::kBlocks)) dst_attention(Plan<T> const plan) {
   using Form = Shape<T, kDepth>;
   DINN360_SHARED(T, queries, Form::kUnits * kQueries * kDepth);
   DINN360_SHARED(T, keys, Form::kUnits * Form::kKeys * kDepth);

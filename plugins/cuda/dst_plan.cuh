@@ -15,7 +15,7 @@ using simt::Global;
 using simt::Shared;
 
 inline constexpr int kThreads = 128;
-inline constexpr int kQueries = 64;      // of a tile; 16 for each warp
+inline constexpr int kQueries = 64;  // of a tile; 16 for each warp
 inline constexpr int kMaxWindow = 16;
 inline constexpr int kMaxDepth = 64;
 
@@ -49,11 +49,24 @@ struct Plan {
 
   // A block takes up to `units` units, a power of two, and `step` keys at a time; tiles have `chunks` chunks a row.
   Plan(DstAttentionParams const& p, int units, int step, int chunks)
-      : q{static_cast<T const*>(p.q)}, k{static_cast<T const*>(p.k)}, v{static_cast<T const*>(p.v)},
-        bias{static_cast<T const*>(p.bias)}, scale{static_cast<T const*>(p.scale)},
-        offset{static_cast<T const*>(p.offset)}, y{static_cast<T*>(p.y)}, batch(p.batch), height(p.height),
-        width(p.width), channels(p.channels), heads(p.heads), depth(p.channels / p.heads), window(p.window),
-        shift(p.shift), wrap(p.wrap != 0), tokens(p.window * p.window), by_window(p.window) {
+      : q{static_cast<T const*>(p.q)},
+        k{static_cast<T const*>(p.k)},
+        v{static_cast<T const*>(p.v)},
+        bias{static_cast<T const*>(p.bias)},
+        scale{static_cast<T const*>(p.scale)},
+        offset{static_cast<T const*>(p.offset)},
+        y{static_cast<T*>(p.y)},
+        batch(p.batch),
+        height(p.height),
+        width(p.width),
+        channels(p.channels),
+        heads(p.heads),
+        depth(p.channels / p.heads),
+        window(p.window),
+        shift(p.shift),
+        wrap(p.wrap != 0),
+        tokens(p.window * p.window),
+        by_window(p.window) {
     down = static_cast<int>(ceil_div(height, window));
     across = static_cast<int>(ceil_div(width, window));
     bool const channels_last = p.layout != Layout::kLinear;
@@ -109,7 +122,9 @@ __device__ __forceinline__ int displaced(Plan<T> const& plan, int index, int i, 
   return at >= end ? at - end : at;
 }
 template <class T>
-__device__ __forceinline__ int source_row(Plan<T> const& plan, int row) { return min(row, plan.height - 1); }
+__device__ __forceinline__ int source_row(Plan<T> const& plan, int row) {
+  return min(row, plan.height - 1);
+}
 template <class T>
 __device__ __forceinline__ int source_column(Plan<T> const& plan, int column) {
   if (column < plan.width) return column;

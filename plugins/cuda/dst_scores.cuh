@@ -103,7 +103,9 @@ struct Softmax {
     return weight;
   }
   template <int kLanes>
-  __device__ __forceinline__ float normaliser() const { return 1.0f / pieces::warp_sum<kLanes>(sum); }
+  __device__ __forceinline__ float normaliser() const {
+    return 1.0f / pieces::warp_sum<kLanes>(sum);
+  }
 };
 
 template <class T, int kDepth>

@@ -11,9 +11,7 @@ struct Tap {
   float share;
 
   // The second pixel. Without a share it is not read, so that what it holds (NaN) stays where it is.
-  __device__ __forceinline__ int far(int size) const {
-    return share == 0.0f ? near : near + 1 == size ? 0 : near + 1;
-  }
+  __device__ __forceinline__ int far(int size) const { return share == 0.0f ? near : near + 1 == size ? 0 : near + 1; }
 };
 
 // The tap `move` pixels from pixel `at` of `size`. Only the move is split into whole and part: a far column costs no

@@ -20,16 +20,22 @@ __device__ __forceinline__ float to_float(__half value) { return __half2float(va
 template <class T>
 __device__ __forceinline__ T from_float(float value);
 template <>
-__device__ __forceinline__ float from_float<float>(float value) { return value; }
+__device__ __forceinline__ float from_float<float>(float value) {
+  return value;
+}
 template <>
-__device__ __forceinline__ __half from_float<__half>(float value) { return __float2half_rn(value); }
+__device__ __forceinline__ __half from_float<__half>(float value) {
+  return __float2half_rn(value);
+}
 
 // Two halves in one register, the first in the low bits, as mma takes them.
 __device__ __forceinline__ uint32_t pack(float low, float high) {
   __half2 const both = __floats2half2_rn(low, high);
   return *reinterpret_cast<uint32_t const*>(&both);
 }
-__device__ __forceinline__ float2 unpack(uint32_t both) { return __half22float2(*reinterpret_cast<__half2 const*>(&both)); }
+__device__ __forceinline__ float2 unpack(uint32_t both) {
+  return __half22float2(*reinterpret_cast<__half2 const*>(&both));
+}
 
 // ---- eight channels: 16 bytes of fp16, 32 of fp32
 

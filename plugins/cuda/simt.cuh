@@ -15,11 +15,13 @@
 #include <cstdint>
 
 // A statically sized array in shared memory, 16-byte aligned: DINN360_SHARED(float, tile, 256);
-#define DINN360_SHARED(T, name, count) __shared__ alignas(16) T name##_storage[count]; dinn360::simt::Shared<T> name{name##_storage}
+#define DINN360_SHARED(T, name, count)            \
+  __shared__ alignas(16) T name##_storage[count]; \
+  dinn360::simt::Shared<T> name { name##_storage }
 // One array of all dynamic shared memory of the launch, `count` elements of T.
-#define DINN360_DYNAMIC_SHARED(T, name, count) \
+#define DINN360_DYNAMIC_SHARED(T, name, count)                          \
   extern __shared__ alignas(16) unsigned char dinn360_dynamic_shared[]; \
-  dinn360::simt::Shared<T> name{reinterpret_cast<T*>(dinn360_dynamic_shared)}
+  dinn360::simt::Shared<T> name { reinterpret_cast<T*>(dinn360_dynamic_shared) }
 // DINN360_LAUNCH(kernel, grid, block, dynamic_bytes, stream, args...): a kernel launch; the kernel may be a template-id in ().
 #define DINN360_LAUNCH(kernel, grid, block, dynamic_bytes, stream, ...) \
   (kernel)<<<(grid), (block), (dynamic_bytes), static_cast<cudaStream_t>(stream)>>>(__VA_ARGS__)
@@ -62,7 +64,9 @@ struct Shared {
   __device__ __forceinline__ Shared operator+(int step) const { return {pointer + step}; }
   // The same bytes seen as another element type (a carve of dynamic shared memory).
   template <class U>
-  __device__ __forceinline__ Shared<U> as() const { return {reinterpret_cast<U*>(pointer)}; }
+  __device__ __forceinline__ Shared<U> as() const {
+    return {reinterpret_cast<U*>(pointer)};
+  }
 };
 
 // d += a b on one warp's tensor core: m16n8k16, fp16 operands (two a register), fp32 sums; fragments as in the PTX ISA

@@ -63,8 +63,7 @@ struct OrtApi {
   Slot before_85[8];
   OrtStatus* (*KernelInfoGetAttribute_float)(OrtKernelInfo const* info, const char* name, float* value);
   OrtStatus* (*KernelInfoGetAttribute_int64)(OrtKernelInfo const* info, const char* name, int64_t* value);
-  OrtStatus* (*KernelInfoGetAttribute_string)(OrtKernelInfo const* info, const char* name, char* text,
-                                              size_t* size);
+  OrtStatus* (*KernelInfoGetAttribute_string)(OrtKernelInfo const* info, const char* name, char* text, size_t* size);
   OrtStatus* (*KernelContext_GetInputCount)(OrtKernelContext const* context, size_t* count);
   Slot before_90[1];
   OrtStatus* (*KernelContext_GetInput)(OrtKernelContext const* context, size_t index, OrtValue const** value);

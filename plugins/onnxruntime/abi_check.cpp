@@ -15,12 +15,13 @@ constexpr size_t arity(Result (*)(Arguments...) noexcept) {
   return sizeof...(Arguments);
 }
 
-#define SAME(table, name)                                                                              \
+#define SAME(table, name)                                                                             \
   static_assert(offsetof(::table, name) == offsetof(dinn360::ort::table, name), #name ": its place"); \
   static_assert(arity(decltype(::table::name){}) == arity(decltype(dinn360::ort::table::name){}), #name ": its arity");
 #define SAME_IN_API(name) SAME(OrtApi, name)
 #define SAME_IN_OP(name) SAME(OrtCustomOp, name)
 
+// clang-format off: it takes the lists for declarations
 #define FUNCTIONS(F) \
     F(CreateStatus) F(CreateCustomOpDomain) F(CustomOpDomain_Add) F(AddCustomOpDomain) F(GetTensorMutableData) \
     F(CreateTensorTypeAndShapeInfo) F(SetTensorElementType) F(SetDimensions) F(GetTensorElementType) \
@@ -29,7 +30,8 @@ constexpr size_t arity(Result (*)(Arguments...) noexcept) {
     F(KernelInfoGetAttribute_int64) F(KernelInfoGetAttribute_string) F(KernelContext_GetInputCount) \
     F(KernelContext_GetInput) F(KernelContext_GetOutput) F(ReleaseStatus) F(ReleaseMemoryInfo) \
     F(ReleaseTensorTypeAndShapeInfo) F(ReleaseAllocator) F(KernelInfoGetAttributeArray_int64) \
-    F(KernelContext_GetGPUComputeStream) F(KernelInfo_GetOutputCount) F(KernelInfoGetConstantInput_tensor) F(KernelContext_GetAllocator) \
+    F(KernelContext_GetGPUComputeStream) F(KernelInfo_GetOutputCount) F(KernelInfoGetConstantInput_tensor) \
+    F(KernelContext_GetAllocator) \
     F(ShapeInferContext_GetInputTypeShape) F(ShapeInferContext_SetOutputTypeShape) F(SetSymbolicDimensions) \
     F(KernelContext_ParallelFor)
 FUNCTIONS(SAME_IN_API)
@@ -41,6 +43,7 @@ FUNCTIONS(SAME_IN_API)
     F(GetVariadicOutputHomogeneity) F(CreateKernelV2) F(KernelComputeV2) F(InferOutputShapeFn) F(GetStartVersion) \
     F(GetEndVersion)
 CALLBACKS(SAME_IN_OP)
+// clang-format on
 
 SAME(OrtApiBase, GetApi)
 static_assert(sizeof(dinn360::ort::OrtCustomOp) <= sizeof(::OrtCustomOp), "OrtCustomOp: its size");

@@ -12,9 +12,9 @@ namespace dinn360::ort {
 constexpr size_t kMaxRank = 8;
 
 // Ends the calling function with the status that `expression` gives, if it gives one.
-#define DINN360_TRY(expression)                                                      \
-  do {                                                                               \
-    if (OrtStatus* const dinn360_status_ = (expression)) return dinn360_status_;     \
+#define DINN360_TRY(expression)                                                  \
+  do {                                                                           \
+    if (OrtStatus* const dinn360_status_ = (expression)) return dinn360_status_; \
   } while (false)
 
 struct Tensor {

@@ -31,8 +31,9 @@ OrtStatus* DeformConvNode::load(Attributes const& attributes) {
   bool const good = strides_[0] > 0 && strides_[1] > 0 && pads_[0] >= 0 && pads_[1] >= 0 && dilations_[0] > 0 &&
                     dilations_[1] > 0 && group_ > 0 && offset_group_ > 0;
   return good ? nullptr
-              : error(attributes.api(), "dinn360:DeformConv2d: strides, dilations, group and offset_group: expected "
-                                        "positive numbers; pads: expected none below zero");
+              : error(attributes.api(),
+                      "dinn360:DeformConv2d: strides, dilations, group and offset_group: expected "
+                      "positive numbers; pads: expected none below zero");
 }
 
 OrtStatus* DeformConvNode::constants(Attributes const& attributes, DeformConvParams* params) const {
@@ -73,9 +74,10 @@ OrtStatus* DeformConvNode::prepare(Context const& context, DeformConvParams* par
     size[axis] = room < 0 ? 0 : room / strides_[axis] + 1;
   }
   if (channels % group_ != 0 || outputs % group_ != 0 || channels % offset_group_ != 0) {
-    return error(context.api(), "dinn360:%s: %lld input and %lld output channels do not divide by group %d and "
-                 "offset_group %d", kNode, static_cast<long long>(channels), static_cast<long long>(outputs), group_,
-                 offset_group_);
+    return error(context.api(),
+                 "dinn360:%s: %lld input and %lld output channels do not divide by group %d and "
+                 "offset_group %d",
+                 kNode, static_cast<long long>(channels), static_cast<long long>(outputs), group_, offset_group_);
   }
   DINN360_TRY(expect(context, kNode, "offset", offset, {batch, 2 * fields, size[0], size[1]}));
   DINN360_TRY(expect(context, kNode, "weight", weight, {outputs, channels / group_, weight.shape[2], weight.shape[3]}));
@@ -123,8 +125,10 @@ OrtStatus* DstAttentionNode::load(Attributes const& attributes) {
   DINN360_TRY(attributes.read("wrap", &wrap_));
   bool const good = heads_ > 0 && window_ > 0 && shift_ >= 0 && shift_ < window_;
   return good ? nullptr
-              : error(attributes.api(), "dinn360:DSTAttention: expected heads and window above zero and shift in "
-                                        "[0, window), found %d, %d and %d", heads_, window_, shift_);
+              : error(attributes.api(),
+                      "dinn360:DSTAttention: expected heads and window above zero and shift in "
+                      "[0, window), found %d, %d and %d",
+                      heads_, window_, shift_);
 }
 
 OrtStatus* DstAttentionNode::prepare(Context const& context, DstAttentionParams* params) const {

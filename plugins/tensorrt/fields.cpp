@@ -16,12 +16,18 @@ using nvinfer1::PluginFieldType;
 
 std::string type_name(PluginFieldType type) {
   switch (type) {
-    case PluginFieldType::kFLOAT32: return "float32";
-    case PluginFieldType::kFLOAT64: return "float64";
-    case PluginFieldType::kINT32: return "int32";
-    case PluginFieldType::kINT64: return "int64";
-    case PluginFieldType::kCHAR: return "text";
-    default: return "type " + std::to_string(static_cast<int32_t>(type));
+    case PluginFieldType::kFLOAT32:
+      return "float32";
+    case PluginFieldType::kFLOAT64:
+      return "float64";
+    case PluginFieldType::kINT32:
+      return "int32";
+    case PluginFieldType::kINT64:
+      return "int64";
+    case PluginFieldType::kCHAR:
+      return "text";
+    default:
+      return "type " + std::to_string(static_cast<int32_t>(type));
   }
 }
 

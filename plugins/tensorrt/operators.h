@@ -11,8 +11,8 @@ namespace dinn360::tensorrt {
 struct DeformConv2d {
   using Params = DeformConvParams;
   static constexpr char const* kName = "DeformConv2d";
-  static constexpr Input kInputs[] = {{"x", 4, true}, {"offset", 4, true}, {"weight", 4, false}, {"bias", 1, false},
-                                      {"mask", 4, true}};
+  static constexpr Input kInputs[] = {
+      {"x", 4, true}, {"offset", 4, true}, {"weight", 4, false}, {"bias", 1, false}, {"mask", 4, true}};
   static constexpr int32_t kRequired = 4;  // the inputs behind these come all or not at all
 
   float max_offset{};  // the producer's bound on |offset|: part of the schema, which the kernels do not need

@@ -31,9 +31,12 @@ constexpr int32_t kSuccess = 0, kFailure = 1;
 
 inline std::optional<DataType> kernel_type(nvinfer1::DataType type) {
   switch (type) {
-    case nvinfer1::DataType::kFLOAT: return DataType::kFloat;
-    case nvinfer1::DataType::kHALF: return DataType::kHalf;
-    default: return std::nullopt;
+    case nvinfer1::DataType::kFLOAT:
+      return DataType::kFloat;
+    case nvinfer1::DataType::kHALF:
+      return DataType::kHalf;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -77,9 +80,12 @@ class Plugin final : public nvinfer1::IPluginV3,
 
   nvinfer1::IPluginCapability* getCapabilityInterface(nvinfer1::PluginCapabilityType type) noexcept override {
     switch (type) {
-      case nvinfer1::PluginCapabilityType::kCORE: return static_cast<nvinfer1::IPluginV3OneCore*>(this);
-      case nvinfer1::PluginCapabilityType::kBUILD: return static_cast<nvinfer1::IPluginV3OneBuild*>(this);
-      case nvinfer1::PluginCapabilityType::kRUNTIME: return static_cast<nvinfer1::IPluginV3OneRuntime*>(this);
+      case nvinfer1::PluginCapabilityType::kCORE:
+        return static_cast<nvinfer1::IPluginV3OneCore*>(this);
+      case nvinfer1::PluginCapabilityType::kBUILD:
+        return static_cast<nvinfer1::IPluginV3OneBuild*>(this);
+      case nvinfer1::PluginCapabilityType::kRUNTIME:
+        return static_cast<nvinfer1::IPluginV3OneRuntime*>(this);
     }
     return nullptr;
   }
@@ -189,29 +195,35 @@ class Plugin final : public nvinfer1::IPluginV3,
 
   int32_t onShapeChange(nvinfer1::PluginTensorDesc const* inputs, int32_t count,
                         nvinfer1::PluginTensorDesc const* outputs, int32_t) noexcept override {
-    return guarded(Operator::kName, kFailure, [&] {
-      auto const exact = sizes(inputs, count, [](auto const& input) { return input.dims; });
-      operator_.check_shapes(exact.data(), count);
-      if (!is_empty(outputs[0].dims)) {
-        succeed(check(unbound(exact, inputs[0], count)));
-      }
-      input_count_ = count;
-      return kSuccess;
-    }, recorder_);
+    return guarded(
+        Operator::kName, kFailure,
+        [&] {
+          auto const exact = sizes(inputs, count, [](auto const& input) { return input.dims; });
+          operator_.check_shapes(exact.data(), count);
+          if (!is_empty(outputs[0].dims)) {
+            succeed(check(unbound(exact, inputs[0], count)));
+          }
+          input_count_ = count;
+          return kSuccess;
+        },
+        recorder_);
   }
 
   int32_t enqueue(nvinfer1::PluginTensorDesc const* in, nvinfer1::PluginTensorDesc const* out,
                   void const* const* inputs, void* const* outputs, void* workspace,
                   cudaStream_t stream) noexcept override {
-    return guarded(Operator::kName, kFailure, [&] {
-      auto const exact = sizes(in, input_count_, [](auto const& input) { return input.dims; });
-      if (!is_empty(out[0].dims)) {
-        typename Operator::Params params = unbound(exact, in[0], input_count_);
-        Operator::bind(params, inputs, input_count_, outputs[0]);
-        succeed(launch(params, workspace, stream));
-      }
-      return kSuccess;
-    }, recorder_, nvinfer1::ErrorCode::kFAILED_EXECUTION);
+    return guarded(
+        Operator::kName, kFailure,
+        [&] {
+          auto const exact = sizes(in, input_count_, [](auto const& input) { return input.dims; });
+          if (!is_empty(out[0].dims)) {
+            typename Operator::Params params = unbound(exact, in[0], input_count_);
+            Operator::bind(params, inputs, input_count_, outputs[0]);
+            succeed(launch(params, workspace, stream));
+          }
+          return kSuccess;
+        },
+        recorder_, nvinfer1::ErrorCode::kFAILED_EXECUTION);
   }
 
  private:

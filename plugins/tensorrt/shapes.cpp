@@ -69,8 +69,8 @@ nvinfer1::IDimensionExpr const* Side::output(nvinfer1::IDimensionExpr const& siz
   Expression const reach = operation(DimensionOperation::kPROD, constant(dilation),
                                      operation(DimensionOperation::kSUB, &kernel, constant(1)));
   Expression const padded = operation(DimensionOperation::kSUM, &size, constant(2 * int64_t{pad} - 1));
-  Expression const steps = operation(DimensionOperation::kFLOOR_DIV,
-                                     operation(DimensionOperation::kSUB, padded, reach), constant(stride));
+  Expression const steps =
+      operation(DimensionOperation::kFLOOR_DIV, operation(DimensionOperation::kSUB, padded, reach), constant(stride));
   return operation(DimensionOperation::kSUM, steps, constant(1));
 }
 

@@ -152,11 +152,16 @@ class Expressions final : public IExprBuilder, public apiv::VExprBuilder {
     auto const& b = static_cast<Expression const&>(second);
     bool const known = a.constant && b.constant;
     switch (what) {
-      case DimensionOperation::kSUM: return size(a.value + b.value, known);
-      case DimensionOperation::kSUB: return size(a.value - b.value, known);
-      case DimensionOperation::kPROD: return size(a.value * b.value, known);
-      case DimensionOperation::kFLOOR_DIV: return size(a.value / b.value - (a.value % b.value < 0 ? 1 : 0), known);
-      default: return nullptr;
+      case DimensionOperation::kSUM:
+        return size(a.value + b.value, known);
+      case DimensionOperation::kSUB:
+        return size(a.value - b.value, known);
+      case DimensionOperation::kPROD:
+        return size(a.value * b.value, known);
+      case DimensionOperation::kFLOOR_DIV:
+        return size(a.value / b.value - (a.value % b.value < 0 ? 1 : 0), known);
+      default:
+        return nullptr;
     }
   }
   Expression const* size(int64_t value, bool known) { return &made_.emplace_back(value, known); }
@@ -215,9 +220,8 @@ DRIVER PluginFieldCollection const* driver_field_names(IPluginCreatorInterface* 
 DRIVER IPluginV3* driver_create(IPluginCreatorInterface* const* creators, int32_t index, PluginField const* fields,
                                 int32_t count, int32_t phase) {
   PluginFieldCollection const collection{count, fields};
-  return listening([&] {
-    return creator(creators, index)->createPlugin("layer", &collection, static_cast<TensorRTPhase>(phase));
-  });
+  return listening(
+      [&] { return creator(creators, index)->createPlugin("layer", &collection, static_cast<TensorRTPhase>(phase)); });
 }
 DRIVER IPluginV3* driver_clone(IPluginV3* plugin) { return plugin->clone(); }
 DRIVER IPluginV3* driver_attach(IPluginV3* plugin, bool records) {
@@ -233,8 +237,7 @@ DRIVER PluginFieldCollection const* driver_fields(IPluginV3* plugin) { return ru
 DRIVER int32_t driver_output_type(IPluginV3* plugin, Tensor const* inputs, int32_t count) {
   auto const types = each(inputs, count, [](Tensor const& tensor) { return static_cast<DataType>(tensor.type); });
   DataType found{};
-  int32_t const failed =
-      listening([&] { return build(plugin)->getOutputDataTypes(&found, 1, types.data(), count); });
+  int32_t const failed = listening([&] { return build(plugin)->getOutputDataTypes(&found, 1, types.data(), count); });
   return failed == 0 ? static_cast<int32_t>(found) : -1;
 }
 

@@ -18,7 +18,7 @@ OrtStatus* add(OrtApi const* api, OrtCustomOpDomain* domain) {
 }  // namespace
 
 extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
-                                                                                       OrtApiBase const* base) {
+                                                                               OrtApiBase const* base) {
   OrtApi const* const api = base->GetApi(kApiVersion);
   OrtCustomOpDomain* domain = nullptr;  // must outlive the sessions: it is never let go
   DINN360_TRY(api->CreateCustomOpDomain("dinn360", &domain));

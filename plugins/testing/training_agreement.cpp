@@ -37,12 +37,11 @@ Results results(Kernels const& kernels, DeformConvTraining p, std::vector<size_t
   p.grad_weight = all[3].data();
   p.grad_bias = all[4].data();
   p.grad_mask = all[5].data();
-  cpu::Pool const alone{
-      nullptr,
-      [](void*, int64_t count, void (*task)(void*, int64_t), void* data) {
-        for (int64_t i = 0; i < count; ++i) task(data, i);
-      },
-      1};
+  cpu::Pool const alone{nullptr,
+                        [](void*, int64_t count, void (*task)(void*, int64_t), void* data) {
+                          for (int64_t i = 0; i < count; ++i) task(data, i);
+                        },
+                        1};
   cpu::run_phases(kernels.forward, p, alone, nullptr);
   cpu::run_phases(kernels.backward, p, alone, nullptr);
   return all;
@@ -89,8 +88,7 @@ void compare(const char* name) {
   if (kernels == nullptr) return;
   double worst = 0;
   for (int32_t wrap : {0, 1}) {
-    worst = std::max({worst, difference(*kernels, 16, 16, 1, wrap),
-                      difference(*kernels, 6, 11, 2, wrap)});
+    worst = std::max({worst, difference(*kernels, 16, 16, 1, wrap), difference(*kernels, 6, 11, 2, wrap)});
   }
   std::printf("%s %g\n", name, worst);
 }
@@ -99,6 +97,6 @@ void compare(const char* name) {
 }  // namespace dinn360::training
 
 int main() {
-  #define COMPARE(set, ...) dinn360::training::compare(#set);
+#define COMPARE(set, ...) dinn360::training::compare(#set);
   DINN360_INSTRUCTION_SETS(COMPARE, )
 }

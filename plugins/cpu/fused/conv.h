@@ -52,13 +52,12 @@ struct ConvPlan {
   int64_t row, plane;  // floats staged
 };
 
-inline int64_t packed_floats(ConvParams const& p) {
-  return int64_t{p.out_channels} * p.channels * p.kernel * p.kernel;
-}
+inline int64_t packed_floats(ConvParams const& p) { return int64_t{p.out_channels} * p.channels * p.kernel * p.kernel; }
 
 // The output channels in blocks of nearly equal size.
 struct Blocks {
-  explicit Blocks(int64_t channels) : count(ceil_div(channels, kBlock)), each(channels / count), rest(channels % count) {}
+  explicit Blocks(int64_t channels)
+      : count(ceil_div(channels, kBlock)), each(channels / count), rest(channels % count) {}
   int64_t first(int64_t block) const { return block * each + smaller(block, rest); }
   int64_t size(int64_t block) const { return each + (block < rest); }
   int64_t count, each, rest;
@@ -160,36 +159,53 @@ template <int K, int O>
 Multiply multiply_columns(int64_t vectors) {
   static_assert(kColumns <= 3);
   switch (vectors) {
-    case 1: return &multiply<K, O, 1>;
-    case 2: return &multiply<K, O, 2>;
-    default: return &multiply<K, O, kColumns>;
+    case 1:
+      return &multiply<K, O, 1>;
+    case 2:
+      return &multiply<K, O, 2>;
+    default:
+      return &multiply<K, O, kColumns>;
   }
 }
 
 template <int K>
 Multiply multiply_block(int64_t outputs, int64_t vectors) {
   switch (outputs) {
-    case 1: return multiply_columns<K, 1>(vectors);
-    case 2: return multiply_columns<K, 2>(vectors);
-    case 3: return multiply_columns<K, 3>(vectors);
-    case 4: return multiply_columns<K, 4>(vectors);
+    case 1:
+      return multiply_columns<K, 1>(vectors);
+    case 2:
+      return multiply_columns<K, 2>(vectors);
+    case 3:
+      return multiply_columns<K, 3>(vectors);
+    case 4:
+      return multiply_columns<K, 4>(vectors);
 #if !defined(DINN360_CPU_PORTABLE) && (!defined(__AVX2__) || defined(__AVX512F__))
-    case 5: return multiply_columns<K, 5>(vectors);
-    case 6: return multiply_columns<K, 6>(vectors);
-    case 7: return multiply_columns<K, 7>(vectors);
-    case 8: return multiply_columns<K, 8>(vectors);
+    case 5:
+      return multiply_columns<K, 5>(vectors);
+    case 6:
+      return multiply_columns<K, 6>(vectors);
+    case 7:
+      return multiply_columns<K, 7>(vectors);
+    case 8:
+      return multiply_columns<K, 8>(vectors);
 #endif
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 
 inline Vec activated(ConvParams const& p, Vec x) {
   switch (p.activation) {
-    case Activation::kRelu: return larger(x, broadcast(0.f));
-    case Activation::kLeakyRelu: return select(x < 0.f, x * p.slope, x);
-    case Activation::kClip: return -larger(-larger(x, broadcast(-p.limit)), broadcast(-p.limit));
-    case Activation::kGelu: return gelu(x);
-    default: return x;
+    case Activation::kRelu:
+      return larger(x, broadcast(0.f));
+    case Activation::kLeakyRelu:
+      return select(x < 0.f, x * p.slope, x);
+    case Activation::kClip:
+      return -larger(-larger(x, broadcast(-p.limit)), broadcast(-p.limit));
+    case Activation::kGelu:
+      return gelu(x);
+    default:
+      return x;
   }
 }
 
@@ -240,8 +256,7 @@ inline void convolve(ConvParams const& p, float const* packed, float* own, int64
       int64_t const vectors = smaller(kColumns, ceil_div(right - column, kLanes));
       for (int64_t block = 0; block < blocks.count; ++block) {
         int64_t const first = blocks.first(block), outputs = blocks.size(block);
-        Multiply const run =
-            p.kernel == 1 ? multiply_block<1>(outputs, vectors) : multiply_block<3>(outputs, vectors);
+        Multiply const run = p.kernel == 1 ? multiply_block<1>(outputs, vectors) : multiply_block<3>(outputs, vectors);
         run(own + row * plan.row + column, plan.plane, plan.row, p.channels, packed + first * inputs, p.bias + first,
             sums + first * kTile);
       }

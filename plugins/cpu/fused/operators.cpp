@@ -50,7 +50,8 @@ int64_t channels_of(Channels const* sources, int32_t count) {
 }  // namespace
 
 const char* check(ConvParams const& p) {
-  if (!positive({p.batch, p.channels, p.height, p.width, p.out_channels, p.output_count})) return "sizes must be positive";
+  if (!positive({p.batch, p.channels, p.height, p.width, p.out_channels, p.output_count}))
+    return "sizes must be positive";
   if (p.kernel != 1 && p.kernel != 3) return "weight: expected a kernel of 1x1 or 3x3";
   if (p.source_count < 1 || p.source_count > kMaxSources || channels_of(p.sources, p.source_count) != p.channels) {
     return "the channels of the sources: expected some that exist, as many as the weight has";
@@ -94,9 +95,8 @@ void run(ConvParams const& p, cpu::Pool const& pool, void* workspace) {
   float* const own = packed + aligned(kernels().packed_floats(p));
   int64_t const each = aligned(kernels().own_floats(p));
   kernels().pack(p, packed);
-  spread(pool, kernels().conv_units(p), [&](int64_t worker, int64_t unit) {
-    kernels().convolve(p, packed, own + worker * each, unit);
-  });
+  spread(pool, kernels().conv_units(p),
+         [&](int64_t worker, int64_t unit) { kernels().convolve(p, packed, own + worker * each, unit); });
 }
 
 void run(ChannelNormParams const& p, cpu::Pool const& pool) {

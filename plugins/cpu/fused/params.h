@@ -27,16 +27,16 @@ struct Channels {
 struct ConvParams {
   Channels sources[kMaxSources];
   int32_t source_count;
-  const float* addend;       // as the first source, which is then the only one and whole; or null
-  float input_slope;         // of the leaky_relu; 1: none
-  const float* weight;       // (O,C,kernel,kernel)
-  const float* bias;         // (O)
-  Channels residual;         // data null: none
-  float* y[kMaxOutputs];     // the O (or n) channels in equal parts
+  const float* addend;    // as the first source, which is then the only one and whole; or null
+  float input_slope;      // of the leaky_relu; 1: none
+  const float* weight;    // (O,C,kernel,kernel)
+  const float* bias;      // (O)
+  Channels residual;      // data null: none
+  float* y[kMaxOutputs];  // the O (or n) channels in equal parts
   int32_t output_count;
   int32_t batch, channels, height, width, out_channels, kernel, wrap;
   Activation activation;
-  float slope, limit;        // of kLeakyRelu; of kClip: [-limit, limit]
+  float slope, limit;  // of kLeakyRelu; of kClip: [-limit, limit]
   Coupling coupling;
   float bound;
 };

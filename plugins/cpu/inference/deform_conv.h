@@ -2,17 +2,17 @@
 // with the weights there, all sums in registers. Nothing of a sample is written anywhere else.
 #pragma once
 
+#include "../simd.h"
 #include "deform_copy.h"
 #include "deform_samples.h"
 #include "kernels.h"
-#include "../simd.h"
 
 namespace dinn360::cpu::DINN360_CPU_SET::deform {
 
-constexpr int64_t kUnitPixels = 384;  // whole blocks
-constexpr int kStep = 4;              // channels
+constexpr int64_t kUnitPixels = 384;         // whole blocks
+constexpr int kStep = 4;                     // channels
 constexpr bool kGatherAhead = kLanes == 16;  // where 32 registers hold a tile and a sample
-constexpr int64_t kPlane = 64;        // floats between the outputs of a block: a tile may write past its end
+constexpr int64_t kPlane = 64;               // floats between the outputs of a block: a tile may write past its end
 static_assert(kUnitPixels % kBlockPixels == 0);
 
 // Sums over one channel: sum[pixel][vector] += tile[pixel] * weight[vector].

@@ -4,26 +4,26 @@
 // first), so that every sample is four plain loads with no case to tell apart.
 #pragma once
 
-#include "kernels.h"
 #include "../simd.h"
+#include "kernels.h"
 
 namespace dinn360::cpu::DINN360_CPU_SET::deform {
 
-constexpr int32_t kRim = 2;  // rows and columns beyond the image: a sample outside takes two of them
+constexpr int32_t kRim = 2;                // rows and columns beyond the image: a sample outside takes two of them
 constexpr int64_t kCachedBytes = 2 << 20;  // what a core's own cache holds; more than that is written past it
 
 struct Plan {
   explicit Plan(DeformConvParams const& p);
 
-  int64_t taps, pixels;               // of the kernel; of an output plane
-  int64_t line_start;                 // pixels that y's first cache line could hold before y
-  int64_t slice, slices;              // channels that share group and offset group; how many such slices
+  int64_t taps, pixels;   // of the kernel; of an output plane
+  int64_t line_start;     // pixels that y's first cache line could hold before y
+  int64_t slice, slices;  // channels that share group and offset group; how many such slices
   int64_t slice_vectors;
   int64_t group_inputs, group_outputs, group_vectors;
-  int64_t pixel, row, rows;           // the copy: floats of a pixel, floats of a row, rows
-  int32_t left;                       // rim columns on the left
-  bool copy_streams;                  // past the caches: its pixels are whole cache lines, and no cache holds it
-  int64_t packed, bias;               // floats of the packed weights, behind the copy; then those of the packed bias
+  int64_t pixel, row, rows;  // the copy: floats of a pixel, floats of a row, rows
+  int32_t left;              // rim columns on the left
+  bool copy_streams;         // past the caches: its pixels are whole cache lines, and no cache holds it
+  int64_t packed, bias;      // floats of the packed weights, behind the copy; then those of the packed bias
 
   int64_t copy_floats() const { return round_up(rows * row + kLanes, 16); }
   int64_t tile_floats() const { return slices * taps * slice_vectors * kTilePixels * kLanes; }

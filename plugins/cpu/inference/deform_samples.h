@@ -1,10 +1,10 @@
 // The samples of a deformable convolution: where they are, a block of output pixels at a time, and gathering them.
 #pragma once
 
-#include "deform_copy.h"
-#include "kernels.h"
 #include "../sampling.h"
 #include "../simd.h"
+#include "deform_copy.h"
+#include "kernels.h"
 
 namespace dinn360::cpu::DINN360_CPU_SET::deform {
 
@@ -25,10 +25,9 @@ void locate(DeformConvParams const& p, Plan const& plan, int32_t const* rows, in
   int32_t const row_pixels = static_cast<int32_t>(plan.row / plan.pixel);
   Vec const one = broadcast(1.f);
   for (int64_t at = 0; at < count; at += kLanes) {
-    Position const position = position_of(load_first<Vec>(offset + at, count - at),
-                                          load_first<Vec>(offset + plan.pixels + at, count - at),
-                                          load_bits<IntVec>(rows + at) + tap_row,
-                                          load_bits<IntVec>(columns + at) + tap_column);
+    Position const position =
+        position_of(load_first<Vec>(offset + at, count - at), load_first<Vec>(offset + plan.pixels + at, count - at),
+                    load_bits<IntVec>(rows + at) + tap_row, load_bits<IntVec>(columns + at) + tap_column);
     Vec const lower = position.lower, right = position.right;
     IntVec const row = clamped(position.finite ? position.row : IntVec{} - kRim, -kRim, p.height) + kRim;
     IntVec column = position.column;

@@ -5,9 +5,9 @@
 // are kept as [key][query]: the softmax over keys is then plain vector arithmetic, and the result channel-major again.
 #pragma once
 
+#include "../simd.h"
 #include "dst_strip.h"
 #include "kernels.h"
-#include "../simd.h"
 
 namespace dinn360::cpu::DINN360_CPU_SET::dst {
 
@@ -182,8 +182,7 @@ void run_strip(DstAttentionParams const& p, Plan const& plan, float const* bias,
         float const down = base * at(p.scale, field) + at(p.offset, field);
         float const across = base * at(p.scale, field + next) + at(p.offset, field + next);
         strip.sampled_rows[i] = between(strip.rows[i].source, down, p.height, false);
-        strip.sampled_columns[i] =
-            between(strip.columns[w * p.window + i].source, across, p.width, p.wrap != 0);
+        strip.sampled_columns[i] = between(strip.columns[w * p.window + i].source, across, p.width, p.wrap != 0);
       }
       sample(p, plan, strip, q, factor, strip.q + w * plan.block);
     }

@@ -2,8 +2,8 @@
 // image, channel-major on both sides.
 #pragma once
 
-#include "kernels.h"
 #include "../simd.h"
+#include "kernels.h"
 
 namespace dinn360::cpu::DINN360_CPU_SET::dst {
 
@@ -27,7 +27,7 @@ struct Plan {
   int64_t tokens;        // pixels of a window
   int64_t padded;        // tokens in whole vectors
   int64_t plane;
-  int64_t block;         // floats of one window and head, [channel][token]
+  int64_t block;  // floats of one window and head, [channel][token]
 };
 
 // ---- where tokens are

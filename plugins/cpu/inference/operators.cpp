@@ -5,8 +5,8 @@
 #include <initializer_list>
 #include <limits>
 
-#include "kernels.h"
 #include "../phases.h"
+#include "kernels.h"
 
 namespace dinn360::cpu {
 

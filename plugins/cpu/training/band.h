@@ -16,14 +16,14 @@ constexpr int32_t kRim = 2;  // rows and columns beyond the image: a sample outs
 struct Plan {
   explicit Plan(DeformConvTraining const& p);
 
-  int64_t taps, fields;                // of the kernel; offset groups times taps
-  int64_t group, group_vectors;        // channels that share their offsets
-  int64_t pixel;                       // floats of a pixel in the copy: each offset group filled up with zeros
-  int64_t inputs;                      // floats of all taps of a pixel, [tap][offset group][channel]
-  int64_t out_vectors, outputs;        // of an output pixel, in floats
-  int64_t reach;                       // rows that a sample can lie from its pixel, and one for the second row it takes
-  int64_t band_rows, bands;            // bands that have one between them share no row of their copies
-  int64_t left, columns, row;          // of the copy: rim columns on the left, columns, floats of a row
+  int64_t taps, fields;          // of the kernel; offset groups times taps
+  int64_t group, group_vectors;  // channels that share their offsets
+  int64_t pixel;                 // floats of a pixel in the copy: each offset group filled up with zeros
+  int64_t inputs;                // floats of all taps of a pixel, [tap][offset group][channel]
+  int64_t out_vectors, outputs;  // of an output pixel, in floats
+  int64_t reach;                 // rows that a sample can lie from its pixel, and one for the second row it takes
+  int64_t band_rows, bands;      // bands that have one between them share no row of their copies
+  int64_t left, columns, row;    // of the copy: rim columns on the left, columns, floats of a row
 
   int64_t copy_floats() const { return (band_rows + 2 * reach) * row; }
 };

@@ -78,10 +78,9 @@ inline void locate(DeformConvTraining const& p, Plan const& plan, Band const& ba
   int32_t const across = static_cast<int32_t>(tap % p.kernel) - p.kernel / 2;
   int32_t const columns = static_cast<int32_t>(plan.columns), left = static_cast<int32_t>(plan.left);
   for (int64_t at = 0; at < kPixels; at += kLanes) {
-    Position const position = position_of(bounded(load<Vec>(offset + at), p.max_offset),
-                                          bounded(load<Vec>(offset + kPixels + at), p.max_offset),
-                                          load_bits<IntVec>(block.rows + at) + down,
-                                          load_bits<IntVec>(block.columns + at) + across);
+    Position const position = position_of(
+        bounded(load<Vec>(offset + at), p.max_offset), bounded(load<Vec>(offset + kPixels + at), p.max_offset),
+        load_bits<IntVec>(block.rows + at) + down, load_bits<IntVec>(block.columns + at) + across);
     IntVec const row = clamped(position.row, band.top, band.bottom - 2) - band.top;
     IntVec column = position.column;
     column = p.wrap ? wrapped(column, p.width) : clamped(column, -kRim, p.width) + left;
@@ -131,7 +130,7 @@ struct TapGradients {
 // Samples a tap and hands the gradients of its samples on to the image, the offsets and the mask. kVectors: as above.
 template <int kVectors>
 void scatter(Plan const& plan, Samples const& samples, int64_t count, float const* image, float* grad_image,
-                    TapGradients const& out) {
+             TapGradients const& out) {
   int64_t const vectors = kVectors != 0 ? kVectors : plan.group_vectors;
   for (int64_t i = 0; i < count; ++i) {
     int64_t const place = samples.place[i] * plan.pixel;

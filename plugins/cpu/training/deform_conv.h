@@ -133,14 +133,14 @@ void for_blocks(DeformConvTraining const& p, Plan const& plan, Band const& band,
 
 template <int kVectors>
 void convolve_band(DeformConvTraining const& p, Plan const& plan, Shared const& shared, Own const& own,
-                          Band const& band) {
+                   Band const& band) {
   int64_t const tap_floats = plan.group_vectors * kPixels * kLanes;
   copy_band(p, plan, band, own.copy);
   for_blocks(
       p, plan, band, own, [](Block const&) {},
       [&](Block const& block, Samples const& samples, int64_t group, int64_t tap) {
         gather<kVectors>(plan, samples, block.count, own.copy + group * plan.group_vectors * kLanes,
-               own.samples + (tap * p.offset_groups + group) * tap_floats);
+                         own.samples + (tap * p.offset_groups + group) * tap_floats);
       },
       [&](Block const& block) {
         multiply_pixels(own.samples, plan.inputs / kLanes, shared.weight, plan.outputs, shared.bias, own.block,
@@ -148,7 +148,8 @@ void convolve_band(DeformConvTraining const& p, Plan const& plan, Shared const& 
         for (int64_t i = 0; i < block.count; ++i) {
           float* const to = p.y + (block.first + i) * p.out_channels;
           for (int64_t v = 0; v < plan.out_vectors; ++v) {
-            store_first(to + v * kLanes, load<Vec>(own.block + (v * kPixels + i) * kLanes), p.out_channels - v * kLanes);
+            store_first(to + v * kLanes, load<Vec>(own.block + (v * kPixels + i) * kLanes),
+                        p.out_channels - v * kLanes);
           }
         }
       });
@@ -172,7 +173,7 @@ inline void read_gradient(DeformConvTraining const& p, Plan const& plan, Block c
 
 template <int kVectors>
 void differentiate_band(DeformConvTraining const& p, Plan const& plan, Shared const& shared, Own const& own,
-                               Band const& band, float* partial) {
+                        Band const& band, float* partial) {
   int64_t const tap_bytes = plan.group_vectors * kPixels * kLanes * int64_t{sizeof(float)};
   __builtin_memset(partial, 0, Shared::partial_floats(plan) * sizeof(float));
   __builtin_memset(own.grad_copy, 0, plan.copy_floats() * sizeof(float));
@@ -191,7 +192,7 @@ void differentiate_band(DeformConvTraining const& p, Plan const& plan, Shared co
         float* const grad_offset = own.grad_offset + 2 * field * kPixels;
         float* const grad_mask = p.mask == nullptr ? nullptr : own.grad_mask + field * kPixels;
         scatter<kVectors>(plan, samples, block.count, own.copy + first, own.grad_copy + first,
-                {own.grad_samples, own.samples, grad_offset, grad_offset + kPixels, grad_mask});
+                          {own.grad_samples, own.samples, grad_offset, grad_offset + kPixels, grad_mask});
         add_products(own.block, plan.out_vectors, own.samples, plan.group_vectors, partial + input, plan.inputs);
       },
       [&](Block const& block) {

@@ -27,7 +27,7 @@ const char* check(DeformConvTraining const& p) {
   return nullptr;
 }
 
-const char* run(cpu::Steps<DeformConvTraining> training::Kernels::*steps, DeformConvTraining const& params,
+const char* run(cpu::Steps<DeformConvTraining> training::Kernels::* steps, DeformConvTraining const& params,
                 int32_t threads, const char* instruction_set) {
   if (const char* const why = check(params)) return why;
   training::Kernels const* const kernels = cpu::training::find_kernels(instruction_set);

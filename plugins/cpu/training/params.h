@@ -20,7 +20,7 @@ struct DeformConvTraining {
   float* grad_offset;
   float* grad_weight;
   float* grad_bias;
-  float* grad_mask;     // null exactly when mask is
+  float* grad_mask;  // null exactly when mask is
   int32_t batch, channels, height, width, out_channels, kernel, offset_groups, wrap;
   float max_offset;
 };

@@ -89,8 +89,8 @@ inline void add_products(float const* a, int64_t a_vectors, float const* b, int6
     for (int64_t row = 0; row < a_vectors * kLanes; row += kRows) {
       float* const to = out + row * out_row + vector * kLanes;
       tile.load_rows(to, out_row, kLanes);
-      tile.template add<1, kLanes, kPixels * kLanes>(
-          kPixels, a + row / kLanes * kPixels * kLanes + row % kLanes, b + vector * kPixels * kLanes, kLanes);
+      tile.template add<1, kLanes, kPixels * kLanes>(kPixels, a + row / kLanes * kPixels * kLanes + row % kLanes,
+                                                     b + vector * kPixels * kLanes, kLanes);
       tile.store_rows(to, out_row, kLanes);
     }
   });

@@ -7,11 +7,11 @@ namespace {
 
 // What the functions saw. `plugins/testing/onnxruntime_emulated.py` has the same struct.
 struct Counts {
-  int held = 0, held_in_order = 0;    // allocations that are not freed: cudaMalloc, cudaMallocAsync
-  int made = 0, made_in_order = 0;    // since the start
-  int device = 0;                     // the current one
-  int made_on = -1;                   // the current one at the last cudaMalloc
-  int constants_on = 0;               // where pointers of the graph's constants lie
+  int held = 0, held_in_order = 0;  // allocations that are not freed: cudaMalloc, cudaMallocAsync
+  int made = 0, made_in_order = 0;  // since the start
+  int device = 0;                   // the current one
+  int made_on = -1;                 // the current one at the last cudaMalloc
+  int constants_on = 0;             // where pointers of the graph's constants lie
 };
 static_assert(sizeof(Counts) == 28, "as in plugins/testing/onnxruntime_emulated.py");
 

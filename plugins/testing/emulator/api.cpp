@@ -47,9 +47,10 @@ std::vector<Tensor> tensors_of(DstAttentionParams const& p) {
   int64_t const windows = int64_t{(p.height + p.window - 1) / p.window} * ((p.width + p.window - 1) / p.window);
   size_t const fields = linear(p.type, 2 * int64_t{p.batch} * p.heads * windows);
   return {
-      input("q", p.q, image),       input("k", p.k, image),           input("v", p.v, image),
-      input("bias", p.bias, linear(p.type, p.heads * side * side)),   input("scale", p.scale, fields),
-      input("offset", p.offset, fields), {"y", p.y, image, true},
+      input("q", p.q, image),          input("k", p.k, image),
+      input("v", p.v, image),          input("bias", p.bias, linear(p.type, p.heads * side * side)),
+      input("scale", p.scale, fields), input("offset", p.offset, fields),
+      {"y", p.y, image, true},
   };
 }
 

@@ -24,15 +24,33 @@
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
 
-struct uint2 { uint32_t x, y; };
-struct uint3 { uint32_t x, y, z; };
-struct alignas(16) uint4 { uint32_t x, y, z, w; };
-struct int2 { int32_t x, y; };
-struct int3 { int32_t x, y, z; };
-struct alignas(16) int4 { int32_t x, y, z, w; };
-struct alignas(8) float2 { float x, y; };
-struct float3 { float x, y, z; };
-struct alignas(16) float4 { float x, y, z, w; };
+struct uint2 {
+  uint32_t x, y;
+};
+struct uint3 {
+  uint32_t x, y, z;
+};
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
+};
+struct int2 {
+  int32_t x, y;
+};
+struct int3 {
+  int32_t x, y, z;
+};
+struct alignas(16) int4 {
+  int32_t x, y, z, w;
+};
+struct alignas(8) float2 {
+  float x, y;
+};
+struct float3 {
+  float x, y, z;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
 inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
 inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
 inline int2 make_int2(int32_t x, int32_t y) { return {x, y}; }

@@ -45,14 +45,14 @@ struct WarpClock {
 
 struct Machine {
   Launch launch{};
-  std::vector<Thread> threads;   // of the block that runs
+  std::vector<Thread> threads;  // of the block that runs
   std::vector<WarpClock> clocks;
-  int current = 0;               // the thread that runs
-  bool on_thread = false;        // else the scheduler or the host does
-  int size = 0;                  // threads of a block
+  int current = 0;         // the thread that runs
+  bool on_thread = false;  // else the scheduler or the host does
+  int size = 0;            // threads of a block
   uint32_t block_number = 0, launch_number = 0;
-  uint32_t epoch = 0;            // grows with every block barrier and every block, never repeats
-  uint32_t first_epoch = 0;      // of the block that runs
+  uint32_t epoch = 0;        // grows with every block barrier and every block, never repeats
+  uint32_t first_epoch = 0;  // of the block that runs
   EmulatorReport* report = nullptr;
 
   int warp() const { return current / 32; }
@@ -82,8 +82,8 @@ void begin_session(std::vector<Tensor> const& tensors, EmulatorReport* report);
 // Checks that every byte of the tensor called `name` was written. Ends the session.
 void end_session(char const* name);
 void begin_block();
-void count_requests();              // those of the warp that has just stopped
-void load_matrix_rows(int first);   // ldmatrix, for the warp whose first thread this is
+void count_requests();                                    // those of the warp that has just stopped
+void load_matrix_rows(int first);                         // ldmatrix, for the warp whose first thread this is
 std::string refuse_dynamic_shared(Launch const& launch);  // why this launch asks for too much, or empty
 
 }  // namespace dinn360::simt

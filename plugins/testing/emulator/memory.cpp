@@ -56,8 +56,8 @@ uint64_t writer_word() {
 bool unordered(uint64_t written) {
   uint64_t const mine = writer_word();
   if (written == 0 || written >> 56 != mine >> 56 || written == mine) return false;
-  if ((written ^ mine) >> 28 != 0) return true;            // another block
-  if ((written ^ mine) >> 11 != 0) return false;           // a barrier of this block since
+  if ((written ^ mine) >> 28 != 0) return true;   // another block
+  if ((written ^ mine) >> 11 != 0) return false;  // a barrier of this block since
   int const other = static_cast<int>(written & 0x3ff);
   return other != machine.current && other / 32 != machine.warp();  // within a warp __syncwarp may have ordered them
 }
@@ -225,8 +225,8 @@ void* shared_array(void const* key, char const* name, size_t bytes) {
     fail(Site::current(), "static shared memory beyond 48 KiB at array " + std::string(name));
   }
   if (begin + bytes > kSharedLimit) {
-    fail(Site::current(), "more shared memory than the " + std::to_string(kSharedLimit) +
-                              " bytes of a block on sm_86 at array " + name);
+    fail(Site::current(),
+         "more shared memory than the " + std::to_string(kSharedLimit) + " bytes of a block on sm_86 at array " + name);
   }
   arrays.push_back({key, name, begin, bytes});
   shared_bytes = begin + bytes;

@@ -22,17 +22,28 @@ bool failed;
 
 char const* name(Collective kind) {
   switch (kind) {
-    case Collective::kBlock: return "__syncthreads";
-    case Collective::kWarp: return "__syncwarp";
-    case Collective::kShuffle: return "__shfl_sync";
-    case Collective::kShuffleXor: return "__shfl_xor_sync";
-    case Collective::kShuffleUp: return "__shfl_up_sync";
-    case Collective::kShuffleDown: return "__shfl_down_sync";
-    case Collective::kBallot: return "__ballot_sync";
-    case Collective::kMma: return "mma_m16n8k16";
-    case Collective::kLdmatrix: return "ldmatrix_x4";
-    case Collective::kLdmatrixTransposed: return "ldmatrix_x4_transposed";
-    case Collective::kNone: break;
+    case Collective::kBlock:
+      return "__syncthreads";
+    case Collective::kWarp:
+      return "__syncwarp";
+    case Collective::kShuffle:
+      return "__shfl_sync";
+    case Collective::kShuffleXor:
+      return "__shfl_xor_sync";
+    case Collective::kShuffleUp:
+      return "__shfl_up_sync";
+    case Collective::kShuffleDown:
+      return "__shfl_down_sync";
+    case Collective::kBallot:
+      return "__ballot_sync";
+    case Collective::kMma:
+      return "mma_m16n8k16";
+    case Collective::kLdmatrix:
+      return "ldmatrix_x4";
+    case Collective::kLdmatrixTransposed:
+      return "ldmatrix_x4_transposed";
+    case Collective::kNone:
+      break;
   }
   return "nothing";
 }
@@ -99,10 +110,18 @@ void shuffle_lanes(Thread* lanes, uint32_t mask) {
     int const first = lane / wait.width * wait.width;
     int source = lane;
     switch (wait.kind) {
-      case Collective::kShuffle: source = first + (wait.argument & (wait.width - 1)); break;
-      case Collective::kShuffleXor: source = lane ^ wait.argument; break;
-      case Collective::kShuffleUp: source = lane - wait.argument; break;
-      default: source = lane + wait.argument; break;
+      case Collective::kShuffle:
+        source = first + (wait.argument & (wait.width - 1));
+        break;
+      case Collective::kShuffleXor:
+        source = lane ^ wait.argument;
+        break;
+      case Collective::kShuffleUp:
+        source = lane - wait.argument;
+        break;
+      default:
+        source = lane + wait.argument;
+        break;
     }
     bool const later = wait.kind == Collective::kShuffleXor && source >= first + wait.width;
     bool const outside = source < first || source >= first + wait.width;
@@ -209,9 +228,9 @@ void explain_warp(int first) {
       } else {
         continue;
       }
-      return fail_from_scheduler(first + lane, wait.site,
-                                 std::string(name(wait.kind)) + " with missing lanes: lane " + std::to_string(other) +
-                                     " " + missing);
+      return fail_from_scheduler(
+          first + lane, wait.site,
+          std::string(name(wait.kind)) + " with missing lanes: lane " + std::to_string(other) + " " + missing);
     }
   }
 }

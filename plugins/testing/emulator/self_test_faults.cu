@@ -144,8 +144,10 @@ __global__ void warp_order_across_warps(Test t) {
   DINN360_SHARED(float, tile, 64);
   int const i = threadIdx.x;
   tile.store(i, 1.0f);
-  if (t.broken) __syncwarp();
-  else __syncthreads();
+  if (t.broken)
+    __syncwarp();
+  else
+    __syncthreads();
   t.out.store(i, tile.load(i % 32));
 }
 
@@ -259,7 +261,9 @@ __global__ void partly_written(Test t) {
 
 // Dynamic shared memory beyond 48 KiB wants an attribute of the kernel; the clean twin is <true>, which gets it.
 template <bool allowed>
-__global__ void large_dynamic(Test t) { t.out.store(threadIdx.x, 1.0f); }
+__global__ void large_dynamic(Test t) {
+  t.out.store(threadIdx.x, 1.0f);
+}
 
 Entry const kEntries[] = {
     DINN360_TEST(copy_bounds, 2, 64, 0),

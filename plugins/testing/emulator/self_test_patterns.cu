@@ -115,8 +115,12 @@ __global__ void shuffles(Test t) {
   int const lane = threadIdx.x;
   uint32_t const all = 0xffffffffu;
   int const results[8] = {
-      __shfl_sync(all, lane, 5),         __shfl_sync(all, lane, lane + 1, 8), __shfl_xor_sync(all, lane, 3),
-      __shfl_up_sync(all, lane, 2),      __shfl_down_sync(all, lane, 4),      __shfl_down_sync(all, lane, 1, 4),
+      __shfl_sync(all, lane, 5),
+      __shfl_sync(all, lane, lane + 1, 8),
+      __shfl_xor_sync(all, lane, 3),
+      __shfl_up_sync(all, lane, 2),
+      __shfl_down_sync(all, lane, 4),
+      __shfl_down_sync(all, lane, 1, 4),
       static_cast<int>(__ballot_sync(all, lane % 4 == 0) & 0xffffu),
       __any_sync(all, lane == 9) + __all_sync(all, lane < 31),
   };
@@ -124,28 +128,17 @@ __global__ void shuffles(Test t) {
 }
 
 Entry const kEntries[] = {
-    DINN360_TEST(coalesced, 1, 32, 0),
-    DINN360_TEST(stride_two, 1, 32, 0),
-    DINN360_TEST(one_element, 1, 32, 0),
-    DINN360_TEST(vectors, 1, 32, 0),
-    DINN360_TEST(scattered, 1, 32, 0),
-    DINN360_TEST(loaded_twice, 2, 32, 0),
-    DINN360_TEST(shared_stride<0>, 1, 32, 0),
-    DINN360_TEST(shared_stride<1>, 1, 32, 0),
-    DINN360_TEST(shared_stride<2>, 1, 32, 0),
-    DINN360_TEST(shared_stride<31>, 1, 32, 0),
-    DINN360_TEST(shared_stride<32>, 1, 32, 0),
-    DINN360_TEST(shared_rows<4>, 1, 32, 0),
-    DINN360_TEST(shared_rows<8>, 1, 32, 0),
-    DINN360_TEST(shared_rows<32>, 1, 32, 0),
-    DINN360_TEST(shared_rows<36>, 1, 32, 0),
-    DINN360_TEST(matrix_rows<8>, 1, 32, 0),
-    DINN360_TEST(matrix_rows<64>, 1, 32, 0),
-    DINN360_TEST(matrix_rows<72>, 1, 32, 0),
-    DINN360_TEST(matrix_product, 1, 32, 0),
-    DINN360_TEST(matrix_product_by_table, 1, 32, 0),
-    DINN360_TEST(block_sum, 4, 256, 0),
-    DINN360_TEST(round_to_half, 0, 256, 0),
+    DINN360_TEST(coalesced, 1, 32, 0),         DINN360_TEST(stride_two, 1, 32, 0),
+    DINN360_TEST(one_element, 1, 32, 0),       DINN360_TEST(vectors, 1, 32, 0),
+    DINN360_TEST(scattered, 1, 32, 0),         DINN360_TEST(loaded_twice, 2, 32, 0),
+    DINN360_TEST(shared_stride<0>, 1, 32, 0),  DINN360_TEST(shared_stride<1>, 1, 32, 0),
+    DINN360_TEST(shared_stride<2>, 1, 32, 0),  DINN360_TEST(shared_stride<31>, 1, 32, 0),
+    DINN360_TEST(shared_stride<32>, 1, 32, 0), DINN360_TEST(shared_rows<4>, 1, 32, 0),
+    DINN360_TEST(shared_rows<8>, 1, 32, 0),    DINN360_TEST(shared_rows<32>, 1, 32, 0),
+    DINN360_TEST(shared_rows<36>, 1, 32, 0),   DINN360_TEST(matrix_rows<8>, 1, 32, 0),
+    DINN360_TEST(matrix_rows<64>, 1, 32, 0),   DINN360_TEST(matrix_rows<72>, 1, 32, 0),
+    DINN360_TEST(matrix_product, 1, 32, 0),    DINN360_TEST(matrix_product_by_table, 1, 32, 0),
+    DINN360_TEST(block_sum, 4, 256, 0),        DINN360_TEST(round_to_half, 0, 256, 0),
     DINN360_TEST(shuffles, 1, 32, 0),
 };
 

@@ -22,7 +22,17 @@ void* dynamic_shared_array(char const* name, size_t bytes);
 
 // scheduler.cpp
 enum class Collective {
-  kNone, kBlock, kWarp, kShuffle, kShuffleXor, kShuffleUp, kShuffleDown, kBallot, kMma, kLdmatrix, kLdmatrixTransposed
+  kNone,
+  kBlock,
+  kWarp,
+  kShuffle,
+  kShuffleXor,
+  kShuffleUp,
+  kShuffleDown,
+  kBallot,
+  kMma,
+  kLdmatrix,
+  kLdmatrixTransposed
 };
 uint64_t exchange(Collective kind, uint32_t mask, uint64_t value, int argument, int width, Site site);
 void multiply(float* d, uint32_t const* a, uint32_t const* b, Site site);
@@ -39,12 +49,13 @@ template <class... Parameters, class... Arguments>
 void launch(char const* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dynamic_bytes,
             Arguments const&... arguments) {
   std::tuple<void (*)(Parameters...), std::tuple<std::decay_t<Parameters>...>> call{kernel, {arguments...}};
-  run_grid({name, reinterpret_cast<void const*>(kernel), grid, block, dynamic_bytes},
-           [](void* data) {
-             auto& both = *static_cast<decltype(call)*>(data);
-             std::apply(std::get<0>(both), std::get<1>(both));
-           },
-           &call);
+  run_grid(
+      {name, reinterpret_cast<void const*>(kernel), grid, block, dynamic_bytes},
+      [](void* data) {
+        auto& both = *static_cast<decltype(call)*>(data);
+        std::apply(std::get<0>(both), std::get<1>(both));
+      },
+      &call);
 }
 
 template <class T>
@@ -136,17 +147,15 @@ T shuffle(Collective kind, uint32_t mask, T value, int argument, int width, Site
 
 }  // namespace dinn360::simt
 
-#define DINN360_SHARED(T, name, count) \
-  static char const name##_key = 0; \
-  dinn360::simt::Shared<T> name { \
+#define DINN360_SHARED(T, name, count)                                                    \
+  static char const name##_key = 0;                                                       \
+  dinn360::simt::Shared<T> name {                                                         \
     static_cast<T*>(dinn360::simt::shared_array(&name##_key, #name, sizeof(T) * (count))) \
   }
 #define DINN360_DYNAMIC_SHARED(T, name, count) \
-  dinn360::simt::Shared<T> name { \
-    static_cast<T*>(dinn360::simt::dynamic_shared_array(#name, sizeof(T) * (count))) \
-  }
+  dinn360::simt::Shared<T> name { static_cast<T*>(dinn360::simt::dynamic_shared_array(#name, sizeof(T) * (count))) }
 #define DINN360_LAUNCH(kernel, grid, block, dynamic_bytes, stream, ...) \
-  (static_cast<void>(stream), \
+  (static_cast<void>(stream),                                           \
    dinn360::simt::launch(#kernel, (kernel), (grid), (block), (dynamic_bytes)__VA_OPT__(, ) __VA_ARGS__))
 
 inline void __syncthreads(dinn360::simt::Site site = dinn360::simt::Site::current()) {
@@ -175,8 +184,7 @@ T __shfl_down_sync(uint32_t mask, T value, int step, int width = 32,
                    dinn360::simt::Site site = dinn360::simt::Site::current()) {
   return dinn360::simt::shuffle(dinn360::simt::Collective::kShuffleDown, mask, value, step, width, site);
 }
-inline uint32_t __ballot_sync(uint32_t mask, int predicate,
-                              dinn360::simt::Site site = dinn360::simt::Site::current()) {
+inline uint32_t __ballot_sync(uint32_t mask, int predicate, dinn360::simt::Site site = dinn360::simt::Site::current()) {
   return static_cast<uint32_t>(
       dinn360::simt::exchange(dinn360::simt::Collective::kBallot, mask, predicate != 0, 0, 32, site));
 }

@@ -17,7 +17,8 @@ void undefined(void const* data, char const* what) {
   // Without a location the data begins with a type descriptor, whose first two bytes are a small number or 0xffff.
   bool const unknown = start == nullptr || start[0] + start[1] < 2 || start[0] == 0xff || start[1] == 0xff;
   std::string const file = unknown ? "?" : place.file;
-  dinn360::simt::fail_at(file.substr(file.find_last_of('/') + 1) + ":" + std::to_string(unknown ? 0 : place.line), what);
+  dinn360::simt::fail_at(file.substr(file.find_last_of('/') + 1) + ":" + std::to_string(unknown ? 0 : place.line),
+                         what);
 }
 
 }  // namespace
@@ -26,7 +27,9 @@ extern "C" {
 void __ubsan_handle_float_cast_overflow(void* data, void*) {
   undefined(data, "undefined: conversion of a float to an integer type that cannot hold it");
 }
-void __ubsan_handle_add_overflow(void* data, void*, void*) { undefined(data, "undefined: sum beyond its integer type"); }
+void __ubsan_handle_add_overflow(void* data, void*, void*) {
+  undefined(data, "undefined: sum beyond its integer type");
+}
 void __ubsan_handle_sub_overflow(void* data, void*, void*) {
   undefined(data, "undefined: difference beyond its integer type");
 }
