@@ -8,13 +8,17 @@ onnx.proto, where they are fixed for good. Weights are not decoded.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from engines.support.errors import UserError
 from engines.support.files import os_reason
+from engines.support.reading import short
 
 Dimension = int | str | None
 Attribute = int | float | str | list[int] | list[float] | list[str]
@@ -84,10 +88,10 @@ class OnnxFile:
         text = self.metadata.get("islands", "[]")
         try:
             names = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             names = None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise UserError(f"{self.path}: metadata entry islands: expected a JSON list of names, found {text!r}")
+            raise UserError(f"{self.path}: metadata entry islands: expected a JSON list of names, found {short(text)}")
         return tuple(names)
 
 
@@ -117,10 +121,11 @@ def _model(path: Path, content: memoryview) -> OnnxFile:
     weights = tuple(_weight(entry) for entry in graph.get(5, []))
     raw = {tensor.name: _raw(entry) for tensor, entry in zip(weights, graph.get(5, []), strict=True)}
     inputs = [_value(entry) for entry in graph.get(11, [])]
+    _check_defaults(inputs, raw)
     values = [_value(entry) for entry in graph.get(13, [])]
     return OnnxFile(
         path=path,
-        opsets={_text(entry, 1): entry[2][-1] for entry in opsets},
+        opsets={_text(entry, 1): _integers(entry[2])[-1] for entry in opsets},
         metadata={_text(entry, 1): _text(entry, 2) for entry in pairs},
         inputs=tuple(tensor for tensor in inputs if tensor.name not in raw),
         outputs=tuple(_value(entry) for entry in graph.get(12, [])),
@@ -129,6 +134,14 @@ def _model(path: Path, content: memoryview) -> OnnxFile:
         values={tensor.name: tensor for tensor in values},
         nodes=tuple(_node(entry) for entry in graph.get(1, [])),
     )
+
+
+def _check_defaults(inputs: list[OnnxTensor], raw: dict[str, memoryview]) -> None:
+    for tensor in inputs:
+        if raw.get(tensor.name):
+            size = np.dtype(tensor.dtype).itemsize * math.prod(n if isinstance(n, int) else 0 for n in tensor.shape)
+            if len(raw[tensor.name]) != size:
+                raise ValueError("a default of another size than its input")
 
 
 def _weight(content: memoryview) -> OnnxTensor:
@@ -166,6 +179,8 @@ def _node(content: memoryview) -> OnnxNode:
         value = _attribute(attribute)
         if value is not None:
             attributes[_text(attribute, 1)] = value
+    if not node.get(2) or not _text(node, 4):
+        raise ValueError("a node without an operator or without an output")
     return OnnxNode(
         _text(node, 3),
         _text(node, 4),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from engines.engine_file.label import direction_in, scale_in
 from engines.engine_file.manifest import read_manifest
 from engines.onnx_file import read_onnx
 from engines.support.errors import UserError
@@ -111,9 +112,10 @@ def _model(
     plugins: bool,
     largest: int | None = None,
 ) -> Model:
-    scale, direction = metadata.get("scale"), metadata.get("direction")
-    if scale is None or direction is None:
-        raise UserError(f"{path}: expected the metadata entries scale and direction of a graph of ours, found none")
+    scale, direction = scale_in(path, metadata), direction_in(path, metadata)
+    for name, dtype, shape in tensors:
+        if dtype not in _TYPES or not shape:
+            raise UserError(f"{path}: {name}: expected a tensor of {', '.join(_TYPES)}, found {dtype} {list(shape)}")
     io = tuple(Tensor(name, dtype, tuple(n if isinstance(n, int) else -1 for n in s[1:])) for name, dtype, s in tensors)
     name = f"dinn360_x{scale}_{direction}"
     return Model(path, name, backend, io[:inputs], io[inputs:], metadata, plugins, largest)

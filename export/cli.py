@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from engines.commands import Group, version_option
-from engines.commands.types import SIZE
+from engines.commands.types import PATH, SIZE
 
 if TYPE_CHECKING:
     from export.edges import Edges
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 LOWERINGS = ("standard", "primitive", "plugin", "cpu")
 PRECISIONS = ("fp32", "fp16")
 EDGES = ("float-nchw", "uint8-nhwc")
-PATH = click.Path(path_type=Path)
 
 
 @version_option
@@ -59,7 +58,7 @@ def to_onnx(ckpt: Path, out: Path | None, ops: Lowering, opset: int, precision: 
 @click.option("--ckpt", type=PATH, required=True)
 @click.option("--onnx", "folder", type=PATH, required=True, help="Folder with down.onnx and up.onnx.")
 @click.option("--image", type=PATH, required=True, help="A panorama.")
-@click.option("--tolerance", type=float, default=1e-4, show_default=True, help="Largest absolute difference.")
+@click.option("--tolerance", type=click.FloatRange(0, 1), default=1e-4, show_default=True, help="Largest difference.")
 @click.pass_context
 def check(ctx: click.Context, ckpt: Path, folder: Path, image: Path, tolerance: float) -> None:
     """Compare every runtime that is present with PyTorch fp32 on one panorama; exit 1 beyond the tolerance."""

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 from networks import build, picture, tiny
+from safetensors import safe_open
 from safetensors.torch import save_file
 
-from dinn360.checkpoint import FORMAT, VERSION, Checkpoint, load_checkpoint, save_checkpoint
+from dinn360.checkpoint import FORMAT, VERSION, Checkpoint, digest_of, load_checkpoint, save_checkpoint
 from engines.support.errors import UserError
 
 SUFFIXES = [".pth", ".safetensors"]
@@ -66,7 +67,7 @@ def test_round_trip(tmp_path: Path, suffix: str) -> None:
 def test_a_checkpoint_loads_with_weights_only(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "a.pth", example())
     values = torch.load(tmp_path / "a.pth", weights_only=True)
-    assert values["format"] == FORMAT and values["version"] == VERSION and set(values) == set(content())
+    assert values["format"] == FORMAT and values["version"] == VERSION and set(values) == {*content(), "digest"}
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -195,3 +196,93 @@ def test_what_cannot_be_written_leaves_nothing_behind(tmp_path: Path, suffix: st
         with pytest.raises(TypeError):
             save_checkpoint(path, bad)
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_flipped_bytes_are_seen(tmp_path: Path, suffix: str) -> None:
+    """Not one bit of the weights may change unseen; torch.load alone sees none of it."""
+    path = tmp_path / f"x{suffix}"
+    checkpoint = example()
+    save_checkpoint(path, checkpoint)
+    whole = path.read_bytes()
+    for name in list(checkpoint.weights)[::7]:
+        numbers = checkpoint.weights[name].numpy().tobytes()
+        changed = bytearray(whole)
+        changed[whole.index(numbers) + len(numbers) // 2] ^= 1
+        path.write_bytes(changed)
+        assert "is damaged" in refusal(path)
+        if suffix == ".pth":
+            torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_other_weights_in_a_whole_file_are_seen(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    save_checkpoint(path, example())
+    weights = {name: tensor.clone() for name, tensor in example().weights.items()}
+    next(iter(weights.values())).view(-1)[0] += 1e-3
+    if suffix == ".pth":
+        torch.save({**torch.load(path, weights_only=True), "weights": weights}, path)
+    else:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata()
+        save_file(weights, path, metadata=header)
+    assert "is damaged: config or weights are not those that were written" in refusal(path)
+
+
+def test_files_from_before_the_digest_load(tmp_path: Path) -> None:
+    torch.save(content(), tmp_path / "x.pth")
+    load_checkpoint(tmp_path / "x.pth").build()
+    torch.save(content(), tmp_path / "x.pth", _use_new_zipfile_serialization=False)
+    load_checkpoint(tmp_path / "x.pth").build()
+
+
+@pytest.mark.parametrize("name", ["x2", "x4", "x8"])
+def test_the_released_checkpoints_carry_a_digest(name: str) -> None:
+    path = Path(__file__).parents[1] / "checkpoints" / f"{name}.pth"
+    values = torch.load(path, weights_only=True)
+    assert values["digest"] == digest_of(values["config"], values["weights"])
+    load_checkpoint(path).build()
+
+
+def levels(**changes: Any) -> dict[str, Any]:
+    config = content()["config"]
+    return {**config, "levels": [{**level, **changes} for level in config["levels"]]}
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (levels(width=10**9), "levels[0].width: expected a whole number of 1 to 1024, found 1000000000"),
+        (levels(blocks=10**30), "levels[0].blocks: expected a whole number, found 1000"),
+        (levels(blocks=1024), "do not fit its config: model config: expected a network of at most"),
+        (levels(width=1024), "do not fit its config: model config: expected a network of at most"),
+        (levels(width="8"), "levels[0].width: expected a whole number, found '8'"),
+        ({**content()["config"], "window": 2**40}, "window"),
+        ({**content()["config"], "deform": "yes"}, "deform: expected true or false, found 'yes'"),
+    ],
+)
+def test_a_network_that_is_too_large_is_refused(tmp_path: Path, config: dict[str, Any], words: str) -> None:
+    torch.save(content(config=config), tmp_path / "x.pth")
+    assert words in refusal(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(1).expand(10**12),
+        torch.empty(10**12, device="meta"),
+        torch.zeros(3).to_sparse(),
+        torch.zeros(3, dtype=torch.cfloat),
+    ],
+    ids=["stretched", "meta", "sparse", "complex"],
+)
+def test_weights_that_are_no_plain_numbers_are_refused(tmp_path: Path, tensor: torch.Tensor) -> None:
+    torch.save(content(weights={"a": tensor}), tmp_path / "x.pth")
+    assert "x.pth: " in refusal(tmp_path / "x.pth")
+
+
+def test_saved_files_are_as_readable_as_the_umask_says(tmp_path: Path) -> None:
+    for suffix in SUFFIXES:
+        save_checkpoint(tmp_path / f"x{suffix}", example())
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1

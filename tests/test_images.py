@@ -198,3 +198,16 @@ def test_to_image_refuses_what_is_not_finite(bad: float) -> None:
 def test_to_image_refuses_other_shapes(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="expected a floating tensor"):
         to_image(np.zeros(shape, np.float32))
+
+
+def test_a_small_gif_with_a_huge_canvas_is_refused_at_once(tmp_path: Path) -> None:
+    """134 million pixels in a few hundred bytes: reading and rescaling all the nothing took most of a minute."""
+    path = tmp_path / "a.gif"
+    Image.effect_noise((32, 16), 90).quantize(32).save(path)
+    data = bytearray(path.read_bytes())
+    data[6:10] = (32768).to_bytes(2, "little") + (4096).to_bytes(2, "little")
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.gif: expected an image, found 32768 x 4096 pixels in \d+ bytes"):
+        read_panorama(path)
+    Image.new("P", (8192, 4096)).save(path)  # a whole one of one colour is taken
+    assert read_panorama(path).shape == (4096, 8192, 3)

@@ -73,8 +73,14 @@ LIBRARY = {"file": "libdinn360_trt.so", "sha256": "a" * 64, "plugins": ["DeformC
         ({"plugin_library": {**LIBRARY, "serialized": True}}, "a session runs no code out of an engine file"),
         ({"engine_sha256": "b" * 64}, r"expected the engine of down\.engine\.json \(sha256 bbbbbbbbbbbb\), found"),
         ({"format": "onnx"}, "expected an engine's sidecar"),
-        ({"profile": None}, "expected a complete sidecar, found a damaged one"),
-        ({"runtime": "tvm"}, "expected a complete sidecar, found a damaged one"),
+        ({"profile": None}, "profile: expected a table, found None"),
+        ({"runtime": "tvm"}, "runtime: expected tensorrt or tensorrt_rtx, found 'tvm'"),
+        ({"runtime_version": "x"}, "runtime_version: expected a version such as 10.3.0, found 'x'"),
+        ({"engine_sha256": 5}, "engine_sha256: expected a text, found 5"),
+        ({"tile": []}, r"tile: expected a list of 2, found 0 values"),
+        ({"layers": {"conv": -1}}, "layers: expected counts of 0 or more"),
+        ({"colour": 1}, "found the unknown key 'colour'"),
+        ({"optional": [{"name": "a", "dtype": "int64", "shape": [4], "values": [1]}]}, "a value for each element"),
     ],
 )
 def test_what_needs_no_gpu_to_be_refused(engine: Path, changes: dict[str, Any], message: str) -> None:
@@ -174,7 +180,7 @@ def test_an_input_that_may_be_left_out(engine: Path, gpu: HostGpu, forest: Image
             brighter = session.run(hr=x, brighter=np.ones(1, np.float32))["lr"]
             assert np.array_equal(brighter, plain + np.float32(1))
     edit(engine, optional=[{**default, "values": ["much"]}])
-    assert "found a damaged one" in refusal(engine)
+    assert "optional[0].values[0]: expected a number, found 'much'" in refusal(engine)
 
 
 def test_buffers_are_reused_and_results_belong_to_the_caller(engine: Path, gpu: HostGpu, forest: Image8) -> None:

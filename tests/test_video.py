@@ -146,3 +146,101 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, models: dict[str, Pat
         job.send_signal(signal.SIGINT)
         assert job.wait(60) == 1
     assert set(tmp_path.iterdir()) == before
+
+
+def seconds_of(path: Path) -> list[Fraction]:
+    with av.open(str(path)) as clip:
+        return [frame.pts * frame.time_base for frame in clip.decode(video=0)]
+
+
+def write_film(path: Path, image: Image8, frames: int = 10, times: list[int] | None = None) -> Path:
+    """A clip of 24 frames a second whose AAC sound begins before its first frame, as encoders write it."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=24, options={"bf": "0"})
+        video.height, video.width, video.pix_fmt = 64, 128, "yuv420p"
+        if times is not None:
+            video.codec_context.time_base = Fraction(1, 24000)
+        sound = out.add_stream("aac", rate=48000)
+        for number in range(frames):
+            turned = np.ascontiguousarray(np.roll(image, 16 * number, axis=1)[100:164, :128])
+            frame = av.VideoFrame.from_ndarray(turned, format="rgb24").reformat(format="yuv420p")
+            if times is not None:
+                frame.pts, frame.time_base = times[number], Fraction(1, 24000)
+            out.mux(video.encode(frame))
+        for number in range(12):
+            samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            samples.sample_rate, samples.pts = 48000, 1024 * number
+            out.mux(sound.encode(samples))
+        out.mux(video.encode(None))
+        out.mux(sound.encode(None))
+    return path
+
+
+def test_times_are_kept_to_the_tick(tmp_path: Path, models: dict[str, Path], forest: Image8) -> None:
+    """24 frames a second do not fit into Matroska's milliseconds, and the sound begins before the first frame."""
+    film = write_film(tmp_path / "in.mp4", forest)
+    lr, hr = tmp_path / "lr.mkv", tmp_path / "hr.mp4"
+    assert run("downscale-video", film, lr, "--model", models["down"]).stderr == ""
+    small = seconds_of(lr)
+    assert small[0] == 0 and [round(1000 * at) for at in seconds_of(film)] == [1000 * at for at in small]
+    assert run("upscale-video", lr, hr, "--model", models["up"]).stderr == ""
+    assert seconds_of(hr) == seconds_of(film) == [Fraction(n, 24) for n in range(10)]
+    with av.open(str(hr)) as clip:
+        assert clip.streams.video[0].average_rate == 24
+
+
+def test_times_that_cannot_be_kept_are_told(tmp_path: Path, models: dict[str, Path], forest: Image8) -> None:
+    uneven = write_film(tmp_path / "in.mp4", forest, 4, [0, 1007, 2500, 3011])
+    result = run("downscale-video", uneven, tmp_path / "lr.mkv", "--model", models["down"])
+    assert result.exit_code == 0 and ".mkv counts milliseconds: frames move by up to 0." in result.stderr
+
+
+def test_two_frames_at_one_time_are_one_line() -> None:
+    from engines.panorama.video_times import Clock
+    from engines.support.errors import UserError
+
+    class Stream:
+        time_base, average_rate, guessed_rate = Fraction(1, 1000), Fraction(25), None
+
+    class Frame:
+        def __init__(self, pts: int | None) -> None:
+            self.pts, self.time_base = pts, Fraction(1, 1000)
+
+    clock = Clock(Path("in.mkv"), Stream(), None)
+    assert [clock.time_of(Frame(pts)) for pts in (0, 40)] == [0, 40]
+    with pytest.raises(UserError, match=r"in\.mkv: frame 2: expected a time after .* 0\.0400 s, found 0\.0400 s"):
+        clock.time_of(Frame(40))
+    untold = Clock(Path("in.h264"), Stream(), None)
+    assert [untold.time_of(Frame(None)) for _ in range(3)] == [0, 40, 80]
+
+
+def test_a_damaged_lr_video_is_refused_and_the_frames_named(
+    tmp_path: Path, models: dict[str, Path], forest: Image8
+) -> None:
+    clip = write_clip(tmp_path / "in.mkv", forest, TIMES)
+    lr, hr = tmp_path / "lr.mkv", tmp_path / "hr.mkv"
+    assert run("downscale-video", clip, lr, "--model", models["down"]).exit_code == 0
+    with av.open(str(lr)) as video:
+        packets = [bytes(packet) for packet in video.demux(video=0)]
+    whole = bytearray(lr.read_bytes())
+    for number in (1, 4):
+        whole[whole.index(packets[number]) + len(packets[number]) // 2] ^= 8
+    lr.write_bytes(whole)
+    before = set(tmp_path.iterdir())
+    result = run("upscale-video", lr, hr, "--model", models["up"])
+    assert result.exit_code == 2 and "lr.mkv: frames 1, 4 are damaged" in result.stderr, result.output
+    assert result.stderr.count("\n") == 1 and set(tmp_path.iterdir()) == before
+
+
+def test_a_video_without_frames_leaves_nothing(tmp_path: Path, models: dict[str, Path], forest: Image8) -> None:
+    film = write_film(tmp_path / "in.mp4", forest)
+    with av.open(str(film)) as video:
+        packets = [bytes(packet) for packet in video.demux(video=0) if packet.size]
+    data = film.read_bytes()
+    for packet in packets:
+        data = data.replace(packet, bytes(len(packet)))
+    film.write_bytes(data)
+    before = set(tmp_path.iterdir())
+    result = run("downscale-video", film, tmp_path / "lr.mkv", "--model", models["down"])
+    assert result.exit_code == 2 and result.stderr.count("error: ") == 1
+    assert set(tmp_path.iterdir()) == before

@@ -19,7 +19,7 @@ from dinn360.networks import PRESETS, ModelConfig
 from dinn360.networks import preset as named
 from dinn360.training.ablation import Outcome, Variant, draw_curves, markdown, train_variant, variants
 from dinn360.training.config import TrainConfig
-from dinn360.training.memory import keep_freed_memory
+from dinn360.training.memory import check_memory, keep_freed_memory
 from dinn360.training.processes import join
 from dinn360.training.run_file import DataConfig, RunConfig, resolve
 from engines.commands.types import PATH
@@ -32,7 +32,7 @@ from engines.support.files import make_folder, write_text
 @click.option("--out", type=PATH, required=True, help="Folder of the study: one run a folder, and its results.")
 @click.option("--preset", type=click.Choice(PRESETS), help="Size of the network.  [default: edge]")
 @click.option("--scale", type=int, help="2, 4 or 8.  [default: 4]")
-@click.option("--seeds", type=click.IntRange(min=1), default=2, show_default=True, help="Runs of the full network.")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=2, show_default=True, help="Runs of the full network.")
 @click.option("--against", type=click.Choice(PRESETS), multiple=True, help="Also this network under the same budget.")
 @click.option("--only", multiple=True, help='Only these rows, as "full" or "w/o DST"; may be repeated.')
 @setting_options("data", DataConfig)
@@ -75,9 +75,10 @@ def ablate(
         raise UserError(f"--only: expected some of {names}, found {unknown[0]!r}")
     runs = [run for run in runs if not only or run.name in only]
 
-    make_folder(out)
+    check_memory(settings.train)
     crops = read_crops(settings.data, settings.train)
     validation = Validation(settings.data.val, settings.model.scale)
+    make_folder(out)
     networks = []
     for number, variant in enumerate(runs):
         click.echo(f"{variant.name}, seed {variant.training.seed} ({number + 1} of {len(runs)})", err=True)

@@ -16,14 +16,15 @@ from dinn360.evaluation.validate import Validation
 from dinn360.networks import PRESETS, ModelConfig
 from dinn360.ops.cpu import choose_kernels
 from dinn360.training.config import TrainConfig
-from dinn360.training.memory import keep_freed_memory
+from dinn360.training.memory import check_memory, keep_freed_memory
 from dinn360.training.processes import Processes, join, restarted
 from dinn360.training.run_file import NAME, DataConfig, RunConfig, RunFile, resolve
 from dinn360.training.state import State, has_state, load_state, sole_writer
 from dinn360.training.train import Trainer
 from engines.commands.types import PATH
 from engines.support.errors import UserError
-from engines.support.files import make_folder
+from engines.support.files import folder_for
+from engines.support.reading import typed
 
 # The slides' ablations; the fifth is --alpha 0.
 ABLATIONS = {
@@ -39,7 +40,7 @@ ABLATIONS = {
 @click.option("--out", type=PATH, required=True, help="Folder of the run.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out with its config.toml.")
 @click.option("--branch", type=PATH, help="Branch off the run in this folder, with its config.toml; it stays as it is.")
-@click.option("--branch-steps", type=click.IntRange(min=1), help="Steps of the branch, in which the rate falls to 0.")
+@click.option("--branch-steps", type=click.IntRange(1, 10**9), help="Of the branch: the rate falls to 0.")
 @click.option("--preset", type=click.Choice(PRESETS), help="Size of the network.  [default: edge]")
 @click.option("--scale", type=int, help="2, 4 or 8.  [default: 4]")
 @setting_options("model", ModelConfig, ABLATIONS)
@@ -81,14 +82,13 @@ def train(
     if branch is not None and branch_steps is not None and not resume:
         config = branch / NAME if config is None else config
         started = load_state(branch, "--branch")
-        steps = started["step"] + branch_steps
+        steps = typed(f"--branch {branch}: step", int, started.get("step")) + branch_steps
         train = {**train, "steps": steps, "decay": branch_steps / steps}
     settings = resolve(config, {"model": {**chosen, **model}, "data": data, "train": train, "run": run})
     if settings.run.threads:
         torch.set_num_threads(settings.run.threads)
     with join(settings.run.device) as processes:
-        make_folder(out)
-        with sole_writer(out) if processes.first else nullcontext():
+        with folder_for(out), sole_writer(out) if processes.first else nullcontext():
             stopped = _run(settings, out, resume, started, processes)
     if stopped:
         click.get_current_context().exit(128 + stopped)
@@ -140,6 +140,7 @@ def read_crops(data: DataConfig, config: TrainConfig) -> Crops:
 def _trainer(settings: RunFile, out: Path, processes: Processes) -> Trainer:
     """The run with its images read."""
     data, config = settings.data, settings.train
+    check_memory(config, processes.world)
     crops = read_crops(data, config)
     validation = Validation(data.val, settings.model.scale) if data.val and processes.first else None
     return Trainer(settings.model, config, crops, validation, out, processes, settings.run.tensorboard)

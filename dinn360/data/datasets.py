@@ -150,11 +150,14 @@ def read_exclusions(path: Path, split: str | None) -> set[str]:
     except SyntaxError as error:
         message = f"--exclude {path}: expected Python as in OSRT's list, found an error in line {error.lineno}"
         raise UserError(message) from None
+    except (ValueError, RecursionError, MemoryError):  # NUL characters; nested too deeply for the parser
+        message = f"--exclude {path}: expected Python as in OSRT's list, found something else"
+        raise UserError(message) from None
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name:
             try:
                 return set(ast.literal_eval(node.value))
-            except ValueError:
+            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
                 break
     raise UserError(f"--exclude {path}: expected a dictionary {name} of literals, found none")
 

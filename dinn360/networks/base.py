@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor, nn
 
 from dinn360.networks.invertible import ChannelMixing
 from dinn360.networks.layers import DST, DConv
+from dinn360.networks.size import LARGEST_NUMBER
 from dinn360.ops import pad_to_multiple
 from dinn360.sphere import PANORAMA, Frame
 from engines.support.errors import UserError
+from engines.support.reading import from_table, short
 
 SCALES = (2, 4, 8)
 
@@ -52,21 +54,8 @@ class NetworkConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; unknown or missing names raise UserError."""
-        given = {name: value for name, value in values.items() if name != "architecture"}
-        known = {f.name for f in fields(cls)}
-        unknown = sorted(set(given) - known)
-        if unknown:
-            raise UserError(f"model config: unknown field {unknown[0]!r}, expected some of {sorted(known)}")
-        try:
-            return cls(**cls._from_plain(given))
-        except (TypeError, KeyError) as error:
-            raise UserError(f"model config: {error}") from None
-
-    @classmethod
-    def _from_plain(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """The fields' values from what `to_dict` makes of them."""
-        return values
+        """The inverse of `to_dict`; unknown or missing names and values of another type raise UserError."""
+        return from_table("model config", cls, {n: value for n, value in values.items() if n != "architecture"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,16 +88,13 @@ class LevelsConfig(NetworkConfig):
     def to_dict(self) -> dict[str, Any]:
         return {**super().to_dict(), "levels": [asdict(level) for level in self.levels]}
 
-    @classmethod
-    def _from_plain(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {**values, "levels": tuple(cls.level_type(**level) for level in values["levels"])}
-
     def _check_whole_numbers(self, besides: tuple[str, ...] = ()) -> None:
-        """Raises UserError unless every field of every level, `besides` some, is a positive whole number."""
+        """Raises UserError unless every field of every level, `besides` some, is a whole number within bounds."""
         for index, level in enumerate(self.levels):
             for name, value in asdict(level).items():
-                if name not in besides and (type(value) is not int or value < 1):
-                    raise UserError(f"levels[{index}].{name}: expected a positive whole number, found {value!r}")
+                if name not in besides and (type(value) is not int or not 1 <= value <= LARGEST_NUMBER):
+                    expected = f"a whole number of 1 to {LARGEST_NUMBER}"
+                    raise UserError(f"levels[{index}].{name}: expected {expected}, found {short(value)}")
 
 
 class Split(NamedTuple):

@@ -18,6 +18,7 @@ from dinn360.networks.base import LevelsConfig
 from dinn360.networks.hierarchy import Hierarchy
 from dinn360.networks.invertible import AdditiveAffineBlock, Projection
 from dinn360.networks.layers import DST, RRDB, DConv, SphereConv2d, leaky_relu
+from dinn360.networks.size import LARGEST_NUMBER, LARGEST_WINDOW
 from dinn360.ops import spread
 from dinn360.sphere import PANORAMA, Frame
 from dinn360.tracing import role
@@ -78,17 +79,19 @@ class ModelConfig(LevelsConfig):
         super().__post_init__()
         self._check_whole_numbers(besides=("dst",))
         for name in ("mlp_ratio", "content_growth"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: expected at least 1, found {getattr(self, name)}")
+            if not 1 <= getattr(self, name) <= LARGEST_NUMBER:
+                raise UserError(
+                    f"{name}: expected at least 1 and at most {LARGEST_NUMBER}, found {getattr(self, name)}"
+                )
         if not (self.latitude_head or self.content_head):
             raise UserError("latitude_head, content_head: at least one head must stay on, found both off")
         if self.dconvs not in (1, 2):
             raise UserError(f"dconvs: expected 1 or 2, found {self.dconvs}")
         if self.offset_kernel not in (1, 3):
             raise UserError(f"offset_kernel: expected 1 or 3, found {self.offset_kernel}")
-        if self.window < 2 or self.window % 2:
-            raise UserError(f"window: expected an even number of pixels, found {self.window}")
-        if self.max_offset <= 0:
+        if self.window % 2 or not 2 <= self.window <= LARGEST_WINDOW:
+            raise UserError(f"window: expected an even number of pixels up to {LARGEST_WINDOW}, found {self.window}")
+        if not 0 < self.max_offset <= LARGEST_NUMBER:
             raise UserError(f"max_offset: expected a positive number of pixels, found {self.max_offset}")
         if self.coupling_clamp <= 0:
             raise UserError(f"coupling_clamp: expected a positive number, found {self.coupling_clamp}")

@@ -7,6 +7,7 @@ from typing import Any
 
 from dinn360.networks import dinn360, flat, hcflow, irn
 from dinn360.networks.base import SCALES, NetworkConfig, RescalingNetwork
+from dinn360.networks.size import LARGEST, at_most
 from engines.support.errors import UserError
 
 _PRESETS: dict[str, Callable[[int], NetworkConfig]] = {
@@ -45,6 +46,11 @@ def config_from_dict(values: Mapping[str, Any]) -> NetworkConfig:
     return ARCHITECTURES[architecture].from_dict(values)
 
 
-def build_network(config: NetworkConfig) -> RescalingNetwork:
-    """A fresh network of this config; its weights come from PyTorch's random state."""
-    return _NETWORKS[type(config)](config)
+def build_network(config: NetworkConfig, most: int = LARGEST) -> RescalingNetwork:
+    """A fresh network of this config; its weights come from PyTorch's random state.
+
+    Raises:
+        UserError: it would have more than `most` parameters; told before the memory for them is taken.
+    """
+    with at_most(most):
+        return _NETWORKS[type(config)](config)

@@ -26,7 +26,7 @@ from dinn360.training.run_file import RunConfig
 from dinn360.training.state import has_state, sole_writer
 from dinn360.training.train import Trainer
 from engines.support.errors import UserError
-from engines.support.files import atomic_path
+from engines.support.files import atomic_path, folder_for
 
 matplotlib.use("Agg")  # no display is needed
 
@@ -73,12 +73,11 @@ def train_variant(
         UserError: the folder holds a run with other settings, or another process trains there.
     """
     folder = out / variant.folder
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "last.pth"
     model, training = variant.model, variant.training
     trainer = Trainer(model, training, crops.with_seed(training.seed), validation, folder, processes, run.tensorboard)
     choose_kernels(run.kernels)
-    with sole_writer(folder):
+    with folder_for(folder), sole_writer(folder):
         if has_state(folder):
             if path.exists() and load_checkpoint(path).provenance["training"] != asdict(training):
                 raise UserError(f"--out {folder}: expected a run with these settings, found one with others")

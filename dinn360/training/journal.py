@@ -12,9 +12,11 @@ from tqdm import tqdm
 
 from dinn360.evaluation.validate import Figures, Restored
 from dinn360.training.pictures import learning_curve, sample_sheet
+from dinn360.training.settings import MOST
 from engines.support.errors import UserError
-from engines.support.files import atomic_path, make_folder
+from engines.support.files import atomic_path, make_folder, os_reason
 from engines.support.images import write_png
+from engines.support.reading import whole_number
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -39,21 +41,43 @@ class CsvLog:
             writer.writerows(kept)
 
     def write(self, row: Mapping[str, float]) -> None:
-        """One row; numbers are rounded to six digits."""
-        with self.path.open("a", newline="") as file:
-            csv.writer(file).writerow(
-                [f"{v:.6g}" if isinstance(v, float) else v for v in (row[c] for c in self.columns)]
-            )
+        """One row; numbers are rounded to six digits. Raises UserError when it cannot be written: the disk is full."""
+        try:
+            with self.path.open("a", newline="") as file:
+                csv.writer(file).writerow(
+                    [f"{v:.6g}" if isinstance(v, float) else v for v in (row[c] for c in self.columns)]
+                )
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot write: {os_reason(error)}; --resume goes on from the last state"
+            ) from None
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The whole rows of a log by column; none where the file is not there."""
-    if not path.exists():
+    """The whole rows of a log by column, all of them numbers or empty; none where the file is not there.
+
+    Raises:
+        UserError: it cannot be read, or is no log.
+    """
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+    except FileNotFoundError:
         return []
-    with path.open(newline="") as file:
-        text = file.read()
-    rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
-    return [row for row in rows if (row.get("step") or "").isdigit() and None not in row and None not in row.values()]
+    except OSError as error:
+        raise UserError(f"{path}: cannot read: {os_reason(error)}") from None
+    except csv.Error as error:
+        raise UserError(f"{path}: expected the log of a run, found another file ({error})") from None
+    return [row for row in rows if _is_whole(row)]
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+    if None in row or None in row.values() or whole_number(row.get("step"), 0, MOST) is None:
+        return False
+    try:
+        return all(value == "" or float(value) is not None for value in row.values())
+    except ValueError:
+        return False
 
 
 class Journal:

@@ -23,9 +23,10 @@ from dinn360.networks import ARCHITECTURES, PRESETS, SCALES, NetworkConfig, pres
 from dinn360.ops.cpu import KERNELS
 from dinn360.training.config import TrainConfig
 from dinn360.training.processes import DEVICES
-from dinn360.training.settings import COUNT, checked, flag, one_of, setting
+from dinn360.training.settings import THREADS, checked, flag, one_of, setting
 from engines.support.errors import UserError
 from engines.support.files import os_reason, write_text
+from engines.support.reading import short
 
 NAME = "config.toml"  # in the folder of a run
 Tables = Mapping[str, Mapping[str, Any]]
@@ -56,7 +57,7 @@ class RunConfig:
     """What the run starts from, and what it uses of this machine."""
 
     device: str = setting("auto", "auto: a GPU where there is one. Not run on a GPU so far.", one_of(DEVICES))
-    threads: int | None = setting(None, "CPU threads; all cores by default.", COUNT)
+    threads: int | None = setting(None, "CPU threads; all cores by default.", THREADS)
     kernels: str = setting("auto", "Deformable convolutions on a CPU: C++ or composed in PyTorch.", one_of(KERNELS))
     tensorboard: bool = setting(False, "Also log to OUT/tensorboard; needs the extra `tensorboard`.")
     init: Path | None = setting(None, "Start from this checkpoint's weights (fine-tuning).")
@@ -116,8 +117,8 @@ def read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot read: {os_reason(error)}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected a TOML file, found: {error}") from None
+    except (ValueError, RecursionError) as error:  # a TOML error is a ValueError; so is a number too long for Python
+        raise UserError(f"{path}: expected a TOML file, found: {short(str(error), 200)}") from None
 
 
 class _Layers:
@@ -130,7 +131,7 @@ class _Layers:
         """What either says about the section, as it is."""
         table = self.tables.get(section, {})
         if not isinstance(table, dict):
-            raise UserError(f"{self.path}: {section}: expected a table, found {table!r}")
+            raise UserError(f"{self.path}: {section}: expected a table, found {short(table)}")
         return {**table, **self.options.get(section, {})}
 
     def values(self, section: str, cls: type) -> dict[str, Any]:
@@ -147,7 +148,7 @@ class _Layers:
             if type(values[key]) is type(choice) and values[key] == choice:
                 return choice
         expected = ", ".join(map(str, choices))
-        raise UserError(f"{self.where(section, key)}: expected one of {expected}, found {values[key]!r}")
+        raise UserError(f"{self.where(section, key)}: expected one of {expected}, found {short(values[key])}")
 
     def where(self, section: str, key: str) -> str:
         """Where the value comes from: "run.toml: train.steps" or "--steps"."""

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import types
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from dataclasses import field
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from engines.support.errors import UserError
+from engines.support.reading import Rule, short, typed
 
-
-@dataclass(frozen=True)
-class Rule:
-    """What a value must be beyond its type: in words, and as a test."""
-
-    expected: str
-    holds: Callable[[Any], bool]
-
-
-COUNT = Rule("at least 1", lambda value: value >= 1)
-NOT_NEGATIVE = Rule("0 or more", lambda value: 0 <= value < math.inf)
-POSITIVE = Rule("a number above 0", lambda value: 0 < value < math.inf)
+MOST = 10**9  # of anything that is counted; what memory holds is far less, and is asked before a run starts
+COUNT = Rule(f"at least 1 and at most {MOST}", lambda value: 1 <= value <= MOST)
+NOT_NEGATIVE = Rule(f"0 or more and at most {MOST}", lambda value: 0 <= value <= MOST)
+POSITIVE = Rule(f"a number above 0 and at most {MOST}", lambda value: 0 < value <= MOST)
+THREADS = Rule("1 to 1024", lambda value: 1 <= value <= 1024)
 SHARE = Rule("a share of 0 to 1", lambda value: 0 <= value <= 1)
 DECAY = Rule("0 or more and below 1", lambda value: 0 <= value < 1)
 
@@ -61,10 +52,10 @@ def checked(where: str, cls: Any, name: str, value: Any) -> Any:
     fields = {f.name: f for f in dataclasses.fields(cls)}
     if name not in fields:
         raise UserError(f"{where}: expected one of {', '.join(fields)}, found this unknown key")
-    value = _typed(where, hint(cls, name), value)
+    value = typed(where, hint(cls, name), value)
     rule: Rule | None = fields[name].metadata.get("rule")
     if rule and not rule.holds(value):
-        raise UserError(f"{where}: expected {rule.expected}, found {value!r}")
+        raise UserError(f"{where}: expected {rule.expected}, found {short(value)}")
     return value
 
 
@@ -74,39 +65,3 @@ def check(instance: Any) -> None:
         value = getattr(instance, f.name)
         if value is not None:
             checked(flag(f.name), type(instance), f.name, value)
-
-
-def _typed(where: str, kind: Any, value: Any) -> Any:
-    if get_origin(kind) is Literal:
-        if value in get_args(kind):
-            return value
-        raise UserError(f"{where}: expected {' or '.join(get_args(kind))}, found {value!r}")
-    if get_origin(kind) is tuple:
-        if not isinstance(value, list | tuple):
-            raise UserError(f"{where}: expected a list, found {value!r}")
-        return tuple(_typed(f"{where}[{index}]", get_args(kind)[0], item) for index, item in enumerate(value))
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        return value if isinstance(value, kind) else _from_table(where, kind, value)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is bool and isinstance(value, bool):
-        return value
-    if kind is int and number and isinstance(value, int):
-        return value
-    if kind is float and number and not math.isnan(value):
-        return float(value)
-    if kind is str and isinstance(value, str):
-        return value
-    if kind is Path and isinstance(value, str | Path):
-        return Path(value)
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
-    raise UserError(f"{where}: expected {words[kind]}, found {value!r}")
-
-
-def _from_table(where: str, cls: Any, table: Any) -> Any:
-    if not isinstance(table, dict):
-        raise UserError(f"{where}: expected a table, found {table!r}")
-    values = {name: checked(f"{where}.{name}", cls, name, value) for name, value in table.items()}
-    missing = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING and f.name not in values]
-    if missing:
-        raise UserError(f"{where}: expected the key {missing[0]}, found it missing")
-    return cls(**values)

@@ -9,11 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from dinn360.checkpoint import load_tensors
+from dinn360.checkpoint import load_tensors, to_bytes
 from engines.support.errors import UserError
-from engines.support.files import atomic_path
+from engines.support.files import atomic_path, os_reason
 
 FORMAT = "dinn360-training"
 LATEST, PREVIOUS = "state.pth", "state.previous.pth"
@@ -25,19 +23,29 @@ State = dict[str, Any]
 def sole_writer(folder: Path) -> Iterator[None]:
     """Holds the folder for one run; the lock ends with the process, however it ends.
 
-    A run that was told to stop may still be saving when the next begins, which would read the state before.
+    A run that was told to stop may still be saving when the next begins, which would read the state before. A block
+    that raises before it has written anything leaves no lock file either.
 
     Raises:
-        UserError: another process trains in the folder.
+        UserError: another process trains in the folder, or it cannot be written.
     """
-    with (folder / LOCK).open("w") as lock:
+    try:
+        lock = (folder / LOCK).open("w")
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot write: {os_reason(error)}") from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
                 f"--out {folder}: expected a folder of its own, found another process training there"
             ) from None
-        yield
+        try:
+            yield
+        except BaseException:
+            if os.listdir(folder) == [LOCK]:
+                (folder / LOCK).unlink()
+            raise
 
 
 def save_state(folder: Path, state: State) -> None:
@@ -45,8 +53,9 @@ def save_state(folder: Path, state: State) -> None:
 
     Killed at any moment, it leaves one whole state at least. Raises UserError when the folder cannot be written.
     """
+    content = to_bytes({"format": FORMAT, **state})
     with atomic_path(folder / LATEST) as temporary:
-        torch.save({"format": FORMAT, **state}, temporary)
+        temporary.write_bytes(content)
         if (folder / LATEST).exists():
             os.replace(folder / LATEST, folder / PREVIOUS)
 

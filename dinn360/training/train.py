@@ -26,6 +26,7 @@ from dinn360.training.optimiser import Optimiser
 from dinn360.training.processes import Processes
 from dinn360.training.state import State, load_state, save_state
 from engines.support.errors import UserError
+from engines.support.reading import short, typed
 
 
 class Trainer:
@@ -203,15 +204,27 @@ class Trainer:
 
     def restore(self, state: State) -> None:
         """Continues from a state: of this run, or of one that it branches off. UserError for another network's."""
+        try:
+            self._take(state)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = short(f"{type(error).__name__}: {error}", 200)
+            expected = "expected the state of a run like this"
+            raise UserError(f"--resume: {self.out}: {expected}, found another ({reason})") from None
+
+    def _take(self, state: State) -> None:
         if config_from_dict(state["model"]) != self.model:  # a field that is younger than the state has its default
             raise UserError(f"--resume: {self.out}: the run was started with another model config")
         started = state["config"].get("optimiser")
         if started != self.config.optimiser:
             raise UserError(f"--optimiser: {self.out} was started with {started}, found {self.config.optimiser}")
+        step, skipped = (typed(f"--resume: {self.out}: {name}", int, state[name]) for name in ("step", "skipped"))
+        best = state["best"]
+        if not isinstance(best, float):
+            raise TypeError(f"best {short(best)}")
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average = {name: tensor.to(self.processes.device) for name, tensor in state["average"].items()}
-        self.step, self.skipped, self.best = state["step"], state["skipped"], state["best"]
+        self.step, self.skipped, self.best = step, skipped, best
 
 
 def git_revision() -> str:

@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from engines.batch.outcomes import Outcome
 from engines.batch.work import Setup, failed
 from engines.panorama.selection import Job
+from engines.support.termination import end_when_terminated
 
 Work = Callable[[Job], Outcome]
 _work: Work | None = None  # of this process, once it is a worker
@@ -88,6 +89,7 @@ def _pool(make: Callable[[], Work]) -> ProcessPoolExecutor:
 
 def _start(make: Callable[[], Work]) -> None:
     global _work
+    end_when_terminated()
     _work = make()
 
 

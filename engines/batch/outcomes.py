@@ -11,6 +11,7 @@ from typing import IO, Any, Literal
 from engines.panorama.selection import Job
 from engines.support.errors import UserError
 from engines.support.files import os_reason, write_text
+from engines.support.reading import from_table
 
 NAME = "manifest.jsonl"
 JOURNAL = ".manifest.journal"  # what has happened so far in a run that is under way or was cut off
@@ -38,10 +39,13 @@ class Outcome:
     @classmethod
     def from_line(cls, line: str) -> Outcome:
         """The inverse of `to_line`. Raises ValueError for anything else."""
-        values = json.loads(line)
-        if not isinstance(values, dict) or set(values) != {field.name for field in fields(cls)}:
-            raise ValueError("no outcome")
-        return cls(**{**values, "notes": tuple(values["notes"])})
+        try:
+            values = json.loads(line)
+            if not isinstance(values, dict) or set(values) != {field.name for field in fields(cls)}:
+                raise ValueError("no outcome")
+            return from_table("outcome", cls, values)
+        except (UserError, RecursionError) as error:
+            raise ValueError(str(error)) from None
 
     def to_line(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import warnings
 from typing import Any, TextIO
 
@@ -11,13 +13,15 @@ import click
 from engines import __version__
 from engines.commands.packages import advice
 from engines.support.errors import UserError
+from engines.support.files import os_reason
+from engines.support.termination import terminable
 
 
 class Group(click.Group):
     """A command group in which a user's mistake ends in one line on stderr and exit status 2, no traceback.
 
-    That holds for UserError, for packages that an extra brings, and for click's own complaints about options. Warnings
-    are one line each as well.
+    That holds for UserError, for packages that an extra brings, for click's own complaints about options, and for what
+    the system refuses: a file, or memory. Warnings are one line each as well. SIGTERM tidies up as Ctrl-C does.
     """
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
@@ -31,7 +35,7 @@ class Group(click.Group):
             raise click.exceptions.Exit(2) from error
 
     def invoke(self, ctx: click.Context) -> Any:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), terminable():
             warnings.showwarning = _show_warning
             try:
                 return super().invoke(ctx)
@@ -45,6 +49,13 @@ class Group(click.Group):
                 if (advised := advice(error)) is None:
                     raise
                 message = advised
+            except MemoryError as error:
+                message = f"not enough memory: {error}" if str(error) else "not enough memory"
+            except OSError as error:
+                if error.errno == errno.EPIPE:  # nobody reads the output any more, which click knows how to end
+                    raise
+                where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+                message = UserError(f"{where}{os_reason(error)}").args[0]
             click.echo(f"error: {message}", err=True)
             ctx.exit(2)
 

@@ -13,6 +13,7 @@ from engines.batch import cluster, local
 from engines.batch.outcomes import NAME, Manifest
 from engines.batch.work import Setup
 from engines.commands.images import FOREIGN, LOSSY, Request, options_of, report, runtime_options, shared_options
+from engines.commands.types import WORKERS
 from engines.panorama.graph import direction_of
 from engines.panorama.selection import Job, select
 from engines.session import open_session
@@ -26,12 +27,12 @@ from engines.support.progress import progress
 @LOSSY
 @FOREIGN
 @runtime_options
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes, or actors of Ray.")
+@click.option("--workers", type=WORKERS, default=1, show_default=True, help="Processes, or actors of Ray.")
 @click.option(
     "--ray", is_flag=False, flag_value="local", help="Use Ray Data; address of a cluster, default: this machine."
 )
 @click.option(
-    "--retries", type=click.IntRange(0), default=2, show_default=True, help="Further attempts at a failed file."
+    "--retries", type=click.IntRange(0, 100), default=2, show_default=True, help="Further attempts at a failed file."
 )
 def batch(
     request: Request,

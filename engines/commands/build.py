@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 @click.option("--opt", type=SIZE, help="Size in HR pixels to tune for, WIDTHxHEIGHT; default: the target's.")
 @click.option("--max", "maximum", type=SIZE, help="Largest size in HR pixels; default: the target's tile.")
 @click.option("--size", type=SIZE, help="The one size that runs, in HR pixels, in place of --opt and --max.")
-@click.option("--batch", type=int, default=1, show_default=True, help="Largest batch.")
+@click.option("--batch", type=click.IntRange(1, 1024), default=1, show_default=True, help="Largest batch.")
 @click.option("--compute-capability", "capabilities", multiple=True, help="One of the target's; may be repeated. [rtx]")
 @click.option("--plugins", type=PATH, help="Plugin library libdinn360_trt.so, for graphs of --ops plugin.")
 @click.option("--serialize-plugins", is_flag=True, help="Put the plugin library into the engine.")
 @click.option("--timing-cache", type=PATH, help="Keep kernel timings in this file from build to build.")
-@click.option("--workspace", type=click.IntRange(1), help="Most scratch memory of a layer, in MiB.")
+@click.option("--workspace", type=click.IntRange(1, 2**20), help="Most scratch memory of a layer, in MiB.")
 @click.option(
     "--verbosity",
     type=click.Choice(["none", "layer-names", "detailed"]),

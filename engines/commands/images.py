@@ -15,7 +15,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from engines.commands.types import PATH, SIZE, TILE
+from engines.commands.types import PATH, SIZE, SOURCE, THREADS, TILE
 from engines.kinds import open_model
 from engines.panorama.coding import CHROMA
 from engines.panorama.graph import Direction
@@ -73,7 +73,7 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--tile", type=TILE, default="auto", show_default=True, help=tile),
         *_SUMMARY,
         click.option("-o", "--out", type=PATH, help="TARGET, in place of the last argument: a file or a folder."),
-        click.argument("paths", nargs=-1, required=True, metavar="SOURCE... TARGET"),
+        click.argument("paths", type=SOURCE, nargs=-1, required=True, metavar="SOURCE... TARGET"),
     ]
     for option in options:
         run = option(run)
@@ -84,7 +84,7 @@ def runtime_options(command: Callable[..., None]) -> Callable[..., None]:
     """--model, --threads and --provider."""
     for option in (
         click.option("--provider", help="Of ONNX Runtime: CPU (default), CUDA or TensorRT."),
-        click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: all cores."),
+        click.option("--threads", type=THREADS, help="CPU threads; default: all cores."),
         click.option("--model", type=PATH, required=True, help="The graph or engine, or a folder that holds it."),
     ):
         command = option(command)

@@ -6,18 +6,38 @@ The engine itself stays a plain plan, which trtexec and every C++ loader take; a
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from engines.engine_file import profile as profiles
 from engines.engine_file.profile import Profile
 from engines.nvidia.tensorrt_package import NAMES
 from engines.support.errors import UserError
-from engines.support.files import os_reason, sha256_of, write_text
+from engines.support.files import sha256_of, write_text
+from engines.support.reading import SHA256, Rule, from_table, read_json
+from engines.support.reading import VERSION as VERSION_TEXT
 from engines.targets import Runtime, Size
 
 FORMAT, VERSION = "dinn360-engine", 1
+
+
+_DTYPES = ("float32", "float16", "float64", "uint8", "int8", "int32", "int64", "bool")
+_DTYPE = Rule(f"one of {', '.join(_DTYPES)}", lambda name: name in _DTYPES)
+_SHAPE = Rule("at most 8 sizes, -1 where one is free", lambda s: len(s) <= 8 and all(-1 <= n < 2**31 for n in s))
+_SIZE = Rule("sizes of 1 to 1000000 pixels", lambda size: all(1 <= side <= 10**6 for side in size))
+_CAPABILITIES = Rule(
+    'at least one such as "8.7"', lambda all_: bool(all_) and all(re.fullmatch(r"[0-9]{1,2}\.[0-9]", cc) for cc in all_)
+)
+_PLUGINS = Rule(
+    'names with versions, such as "DeformConv2d 1"', lambda all_: all(re.fullmatch(r"\w+ \S+", p) for p in all_)
+)
+_HARDWARE = ("none", "ampere-plus", "same-compute-capability")
+_COMPATIBILITY = Rule(f"one of {', '.join(_HARDWARE)}", lambda name: name in _HARDWARE)
+_NOT_NEGATIVE = Rule("0 or more", lambda number: number >= 0)
+_COUNTS = Rule("counts of 0 or more", lambda counts: all(count >= 0 for count in counts.values()))
 
 
 @dataclass(frozen=True)
@@ -25,8 +45,8 @@ class IO:
     """One input or output of an engine; a free dimension has -1."""
 
     name: str
-    dtype: str
-    shape: tuple[int, ...]
+    dtype: Annotated[str, _DTYPE]
+    shape: Annotated[tuple[int, ...], _SHAPE]
 
 
 @dataclass(frozen=True)
@@ -48,8 +68,8 @@ class PluginLibrary:
     """
 
     file: str
-    sha256: str
-    plugins: tuple[str, ...]
+    sha256: Annotated[str, SHA256]
+    plugins: Annotated[tuple[str, ...], _PLUGINS]
     serialized: bool
 
 
@@ -78,27 +98,27 @@ class Manifest:
         metadata: `metadata_props` of the graph: checkpoint, scale, direction, configuration.
     """
 
-    engine_sha256: str
-    engine_bytes: int
+    engine_sha256: Annotated[str, SHA256]
+    engine_bytes: Annotated[int, _NOT_NEGATIVE]
     onnx: str
-    onnx_sha256: str
+    onnx_sha256: Annotated[str, SHA256]
     runtime: Runtime
-    runtime_version: str
+    runtime_version: Annotated[str, VERSION_TEXT]
     target: str
-    compute_capabilities: tuple[str, ...]
+    compute_capabilities: Annotated[tuple[str, ...], _CAPABILITIES]
     gpu: str
-    hardware_compatibility: str
+    hardware_compatibility: Annotated[str, _COMPATIBILITY]
     version_compatible: bool
     precision: str
     islands: tuple[str, ...]
     tf32: bool
-    tile: Size
+    tile: Annotated[Size, _SIZE]
     profile: Profile
     plugin_library: PluginLibrary | None
     inputs: tuple[IO, ...]
     outputs: tuple[IO, ...]
     optional: tuple[Default, ...]
-    layers: dict[str, int]
+    layers: Annotated[dict[str, int], _COUNTS]
     metadata: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -176,56 +196,23 @@ def read_manifest(engine: Path) -> Manifest:
     """Read the sidecar of an engine.
 
     Raises:
-        UserError: it is missing, no JSON, of another format or version, or incomplete.
+        UserError: it is missing, no JSON, of another format or version, incomplete, or says something that cannot be.
     """
     path = sidecar(engine)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         raise UserError(
             f"{engine}: expected its sidecar {path.name} beside it, found none; "
             "python -m engines build writes it (--engine for one that trtexec has built)"
         ) from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot read: {os_reason(error)}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: expected JSON, found: {error}") from error
-    if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):
+    if (content.pop("format", None), content.pop("version", None)) != (FORMAT, VERSION):
         raise UserError(f"{path}: expected an engine's sidecar ({FORMAT} {VERSION}), found another format")
-    try:
-        return _from_json({key: value for key, value in content.items() if key not in ("format", "version")})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: expected a complete sidecar, found a damaged one ({error})") from error
-
-
-def _from_json(values: dict[str, Any]) -> Manifest:
-    library = values["plugin_library"]
-    if values["runtime"] not in NAMES:
-        raise ValueError(f"runtime {values['runtime']!r}")
-    return Manifest(
-        **{
-            **values,
-            "compute_capabilities": tuple(map(str, values["compute_capabilities"])),
-            "islands": tuple(map(str, values["islands"])),
-            "tile": (int(values["tile"][0]), int(values["tile"][1])),
-            "profile": profiles.from_json(values["profile"]),
-            "plugin_library": library and PluginLibrary(**{**library, "plugins": tuple(library["plugins"])}),
-            "inputs": tuple(_io(entry) for entry in values["inputs"]),
-            "outputs": tuple(_io(entry) for entry in values["outputs"]),
-            "optional": tuple(
-                Default(**vars(_io(entry)), values=tuple(map(_number, entry["values"]))) for entry in values["optional"]
-            ),
-            "layers": {str(kind): int(count) for kind, count in values["layers"].items()},
-            "metadata": {str(key): str(text) for key, text in values["metadata"].items()},
-        }
-    )
-
-
-def _io(value: dict[str, Any]) -> IO:
-    return IO(str(value["name"]), str(value["dtype"]), tuple(map(int, value["shape"])))
-
-
-def _number(value: Any) -> float:
-    if not isinstance(value, int | float):
-        raise TypeError(f"expected a number, found {value!r}")
-    return value
+    if "profile" in content:
+        content["profile"] = profiles.from_json(f"{path}: profile", content["profile"])
+    manifest = from_table(str(path), Manifest, content)
+    for default in manifest.optional:
+        if len(default.values) != math.prod(default.shape):
+            found = f"{len(default.values)} for the shape {list(default.shape)}"
+            raise UserError(f"{path}: optional: {default.name}: expected a value for each element, found {found}")
+    return manifest

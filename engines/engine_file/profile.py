@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from engines.engine_file.label import direction_in, scale_in
 from engines.onnx_file import OnnxFile, OnnxTensor
 from engines.support.errors import UserError
+from engines.support.reading import from_table
 from engines.targets import MINIMUM, Size, Target
 
 Shape = tuple[int, ...]
@@ -111,8 +113,25 @@ def to_json(profile: Profile) -> dict[str, Any]:
     }
 
 
-def from_json(value: dict[str, Any]) -> Profile:
-    return Profile(value["input"], *(tuple(map(int, value[key])) for key in ("min", "opt", "max")))
+@dataclass(frozen=True)
+class _Table:
+    """A profile as it stands in a file."""
+
+    input: str
+    min: Shape
+    opt: Shape
+    max: Shape
+
+
+def from_json(where: str, value: Any) -> Profile:
+    """The inverse of `to_json`. Raises UserError, whose message begins with `where`, for anything else."""
+    table = from_table(where, _Table, value)
+    ranges = list(zip(table.min, table.opt, table.max, strict=False))
+    same = len(table.min) == len(table.opt) == len(table.max) == len(ranges) > 0
+    if not same or not all(1 <= low <= tuned <= high < 2**31 for low, tuned, high in ranges):
+        found = f"{text(table.min)}, {text(table.opt)} and {text(table.max)}"
+        raise UserError(f"{where}: expected shapes that grow from min over opt to max, found {found}")
+    return Profile(table.input, table.min, table.opt, table.max)
 
 
 def text(shape: Shape) -> str:
@@ -126,11 +145,8 @@ def factor_of(graph: OnnxFile) -> int:
     Raises:
         UserError: the graph is none of ours.
     """
-    direction, scale = graph.metadata.get("direction"), graph.metadata.get("scale", "")
-    if direction not in ("down", "up") or not scale.isdecimal() or int(scale) < 2:
-        found = f"direction {direction!r} and scale {scale!r}"
-        raise UserError(f"{graph.path}: expected a graph of python -m export onnx (direction, scale), found {found}")
-    return 1 if direction == "down" else int(scale)
+    where = f"{graph.path}: expected a graph of python -m export onnx"
+    return 1 if direction_in(where, graph.metadata) == "down" else scale_in(where, graph.metadata)
 
 
 def _shape(graph: OnnxFile, tensor: OnnxTensor, batch: int, size: Size, factor: int) -> Shape:

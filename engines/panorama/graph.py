@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from engines.engine_file.label import scale_in
 from engines.runtimes.base import Session
 from engines.support.errors import UserError
 
@@ -23,12 +24,9 @@ def scale_of(session: Session) -> int:
     """Return the rescaling factor (2, 4, 8) that the graph file carries.
 
     Raises:
-        UserError: the entry is missing or not a whole number of at least 2.
+        UserError: the entry is missing or not a factor.
     """
-    text = session.metadata.get("scale")
-    if text is None or not text.isdecimal() or int(text) < 2:
-        raise UserError(f"{session.path}: expected the metadata entry scale (2, 4 or 8), found {text!r}")
-    return int(text)
+    return scale_in(session.path, session.metadata)
 
 
 def direction_of(session: Session) -> Direction | None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from engines.engine_file.label import number_in
 from engines.panorama.coding import Survives
 from engines.panorama.graph import ENDS, Direction, check_direction, scale_of
 from engines.panorama.sources import Source
@@ -64,10 +65,10 @@ class Rescaler:
         return tiles
 
     def _number(self, key: str) -> int:
-        text = self.session.metadata.get(key, "")
-        if not text.isdecimal() or not int(text):
+        number = number_in(self.session.metadata, key)
+        if number is None:
             raise UserError(f"{self.session.path}: has no tile data ({key}); export it again or use --tile none")
-        return int(text)
+        return number
 
     def rescale(
         self, source: Source, tiles: Plan, bits: int, size: tuple[int, int], advance: Callable[[], None]

@@ -20,10 +20,13 @@ from typing import Any
 import numpy as np
 
 from engines.panorama.coding import Coding, problems_of
+from engines.panorama.ffv1 import check_frames, named
 from engines.panorama.metadata import Metadata
 from engines.panorama.record import KEYWORD, Record, check_model
 from engines.panorama.rescaler import Rescaler, Tile
 from engines.panorama.sources import WholeSource
+from engines.panorama.video_times import KEYWORD as TIMES
+from engines.panorama.video_times import Clock, Rounding, Times
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
 from engines.support.files import atomic_path, os_reason
@@ -45,7 +48,8 @@ CONTAINERS = {
     ".mp4": ("x264", "h264", "hevc", "av1"),
     ".mov": ("x264", "h264", "hevc"),
 }
-_NOT_COPIED = {KEYWORD, "MAJOR_BRAND", "MINOR_VERSION", "COMPATIBLE_BRANDS", "ENCODER"}  # of the old file itself
+_NOT_COPIED = {KEYWORD, TIMES, "MAJOR_BRAND", "MINOR_VERSION", "COMPATIBLE_BRANDS", "ENCODER"}  # of the old file itself
+_MILLISECOND = Fraction(1, 1000)
 _HD = 720  # rows from which on a video that does not say so is taken as BT.709
 
 
@@ -92,7 +96,7 @@ def rescale_video(
     _check_target(target, codec if rescaler.direction == "down" else "h264")
     stream = _plan_stream(rescaler, target, codec, crf, chroma)
     try:
-        with av.open(str(source)) as reading, atomic_path(target) as temporary:
+        with av.open(str(source), metadata_errors="replace") as reading, atomic_path(target) as temporary:
             if not reading.streams.video:
                 raise UserError(f"{source}: expected a video, found a file without a video stream")
             if reading.streams.video[0].codec_context is None:
@@ -100,22 +104,34 @@ def rescale_video(
             size, record = _plan_size(rescaler, reading, source, foreign, stream)
             if stream.chroma == "4:2:0" and (size[0] % 2 or size[1] % 2):
                 raise UserError(f"{target}: 4:2:0 has even sides only, found {size[1]} x {size[0]}; choose 4:4:4")
-            options = {} if target.suffix.lower() == ".mkv" else {"movflags": "use_metadata_tags"}  # keeps the record
+            if reading.streams.video[0].codec_context.name == "ffv1" and record_of(reading) is not None:
+                check_frames(source, reading)
+            # Audio that begins before the first frame, as AAC does, must not push the frames back. Keeps the record.
+            mkv = target.suffix.lower() == ".mkv"
+            options = {"avoid_negative_ts": "disabled"} if mkv else {"movflags": "use_metadata_tags"}
             with av.open(str(temporary), "w", format=_muxer(target), options=options) as writing:
                 writing.metadata.update(
                     {name: value for name, value in reading.metadata.items() if name.upper() not in _NOT_COPIED}
                 )
+                original = Times.from_text(reading.metadata.get(TIMES, "")) if rescaler.direction == "up" else None
+                clock = Clock(source, reading.streams.video[0], original)
                 if record is not None:
                     writing.metadata[KEYWORD] = record.to_text()
-                copy = _Copy(reading, writing, rescaler, size, stream, tile)
+                    writing.metadata[TIMES] = clock.times.to_text()
+                copy = _Copy(reading, writing, rescaler, size, stream, tile, clock)
                 frames = copy.run(progress)
+            if not frames:
+                raise UserError(f"{source}: expected a video, found no frame in it")
+            if copy.damaged:
+                _tell_damage(source, copy.damaged, refuse=record_of(reading) is not None and not foreign)
+            if mkv and copy.rounding.largest:
+                moved = f"{float(1000 * copy.rounding.largest):.2f} ms"
+                warnings.warn(f"{target}: .mkv counts milliseconds: frames move by up to {moved}", stacklevel=2)
     except av.codec.codec.UnknownCodecError as error:
         raise UserError(f"{target}: this PyAV has no encoder {error}; choose another --codec") from error
     except av.error.FFmpegError as error:
         reason = os_reason(error) if isinstance(error, OSError) else str(error)
         raise UserError(f"{source}: cannot be read or written as video: {reason}") from error
-    if not frames:
-        raise UserError(f"{source}: expected a video, found no frame in it")
     height, width = size if rescaler.direction == "up" else copy.original
     return VideoResult(frames, height, width, time.perf_counter() - started)
 
@@ -124,16 +140,24 @@ class _Copy:
     """One run from an opened source to an opened target."""
 
     def __init__(
-        self, reading: Any, writing: Any, rescaler: Rescaler, size: tuple[int, int], stream: _Stream, tile: Tile
+        self,
+        reading: Any,
+        writing: Any,
+        rescaler: Rescaler,
+        size: tuple[int, int],
+        stream: _Stream,
+        tile: Tile,
+        clock: Clock,
     ) -> None:
+        self._clock, self.rounding = clock, Rounding(clock.times, _MILLISECOND)
+        self.damaged: list[int] = []  # frames that the decoder could not decode right, and knows it
         self._reading, self._writing, self._rescaler, self._size, self._tile = reading, writing, rescaler, size, tile
         self._video = reading.streams.video[0]
         self.original = self._video.codec_context.height, self._video.codec_context.width
         self._format = stream.pixels
-        rate = self._video.average_rate or self._video.guessed_rate or Fraction(25)
-        self._out = writing.add_stream(stream.encoder, rate=rate, options=stream.options)
+        self._out = writing.add_stream(stream.encoder, rate=clock.times.rate, options=stream.options)
         self._out.height, self._out.width, self._out.pix_fmt = *size, self._format
-        self._out.codec_context.time_base = self._video.time_base
+        self._out.codec_context.time_base = clock.times.tick
         if stream.chroma:
             self._out.codec_context.colorspace, self._out.codec_context.color_range = 1, 1  # BT.709, limited
         if stream.encoder == "libx265" and writing.format.name != "matroska":
@@ -150,6 +174,8 @@ class _Copy:
         for packet in self._reading.demux([self._video, *self._beside]):
             if packet.stream is self._video:
                 for frame in packet.decode():
+                    if frame.is_corrupt:
+                        self.damaged.append(frames)
                     self._writing.mux(self._out.encode(self._rescaled(frame)))
                     frames += 1
                     progress(frames, self._video.frames)
@@ -170,8 +196,22 @@ class _Copy:
         rows = list(self._rescaler.rescale(source, tiles, 8, self._size, lambda: None))
         result = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.concatenate(rows)), format="rgb24")
         result = result.reformat(format=self._format, dst_colorspace=1)
-        result.pts, result.time_base = frame.pts, frame.time_base
+        result.pts, result.time_base = self._clock.time_of(frame), self._clock.times.tick
+        self.rounding.add(result.pts)
         return result
+
+
+def record_of(reading: Any) -> Record | None:
+    """The record that an opened video carries."""
+    return Record.from_text(reading.metadata.get(KEYWORD, ""))
+
+
+def _tell_damage(source: Path, frames: list[int], refuse: bool) -> None:
+    """UserError for an LR video, whose detail lies in every bit; of any other video a warning."""
+    message = f"{source}: {named(frames)} damaged, as far as the decoder sees"
+    if refuse:
+        raise UserError(message)
+    warnings.warn(message, stacklevel=3)
 
 
 @dataclass(frozen=True)
@@ -243,7 +283,7 @@ def _plan_size(
         record = Record(scale, rescaler.model, width, height, 8, "", stream.text)
         return (-(-height // scale), -(-width // scale)), record
     size = (scale * height, scale * width)
-    found = Record.from_text(reading.metadata.get(KEYWORD, ""))
+    found = record_of(reading)
     if found is not None and not foreign:
         check_model(found, rescaler.model, scale, source)
     if found is not None and (-(-found.height // scale), -(-found.width // scale)) != (height, width):

@@ -47,10 +47,13 @@ class OnnxRuntimeSession(Session):
             raise UserError(f"provider: expected {wanted}, found that ONNX Runtime fell back to the CPU")
         self._native: Any = native
         self.path = path
-        self.inputs = tuple(_spec(path, tensor) for tensor in native.get_inputs())
-        self.outputs = tuple(_spec(path, tensor) for tensor in native.get_outputs())
-        self.optional = tuple(_spec(path, t) for t in native.get_overridable_initializers() if t.type in _DTYPES)
-        self.metadata = dict(native.get_modelmeta().custom_metadata_map)
+        try:
+            self.inputs = tuple(_spec(path, tensor) for tensor in native.get_inputs())
+            self.outputs = tuple(_spec(path, tensor) for tensor in native.get_outputs())
+            self.optional = tuple(_spec(path, t) for t in native.get_overridable_initializers() if t.type in _DTYPES)
+            self.metadata = dict(native.get_modelmeta().custom_metadata_map)
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: expected names and metadata in UTF-8, found {error}") from error
         self.runtime = f"onnxruntime {onnxruntime.__version__} {wanted.removesuffix('ExecutionProvider')}"
 
     def _run(self, arrays: dict[str, Array]) -> dict[str, Array]:

@@ -3,12 +3,12 @@
 import errno
 import hashlib
 import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from engines.support.errors import UserError
+from engines.support.temporary import temporary_in
 
 _REASONS = {
     errno.ENOENT: "no such file",
@@ -38,7 +38,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     (so that a writer that looks at the suffix does the same as for `path`), and is empty when the block
     starts. A symbolic link is followed: the file that it points to is replaced. No folder is created.
 
-    If the block raises, the temporary file is removed and an older `path` stays as it was.
+    If the block raises, the temporary file is removed and an older `path` stays as it was. What a run that was killed
+    left in the folder is removed as well.
 
     Raises:
         UserError: the folder is missing or not writable, `path` is a folder or a device, or the disk is full.
@@ -51,13 +52,17 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     # os.replace would turn /dev/null into an ordinary file
     if os.path.exists(target) and not os.path.isfile(target):
         raise UserError(f"{shown}: cannot write: expected a regular file, found a device or a pipe")
-    temporary = target.parent / f".tmp-{secrets.token_hex(8)}{target.suffix}"
     try:
-        # Not tempfile.mkstemp: what it makes only the owner can read, and the result would stay like that.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except OSError as error:
+        os.lstat(target)
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # a name that is too long, above all: to be told before any work is done
         raise UserError(f"{shown}: cannot write: {os_reason(error)}") from error
-    try:
+    with ExitStack() as stack:
+        try:
+            temporary = stack.enter_context(temporary_in(target.parent, target.suffix))
+        except OSError as error:
+            raise UserError(f"{shown}: cannot write: {os_reason(error)}") from error
         try:
             yield temporary
         except OSError as error:
@@ -69,8 +74,6 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             os.replace(temporary, target)
         except OSError as error:
             raise UserError(f"{shown}: cannot write: {os_reason(error)}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:
@@ -99,6 +102,20 @@ def sha256_of(path: Path | str) -> str:
         return digest.hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot read: {os_reason(error)}") from error
+
+
+@contextmanager
+def folder_for(path: Path, option: str = "--out") -> Iterator[None]:
+    """`make_folder` for the block; folders that it made and that are still empty go again when the block raises."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    make_folder(path, option)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # something is in it
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 def make_folder(path: Path, option: str = "--out") -> None:

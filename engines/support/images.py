@@ -21,6 +21,7 @@ from engines.support.files import atomic_path, os_reason
 
 # A closed list: Pillow would also open EPS by starting Ghostscript on whatever the file says.
 _FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP", "PPM", "GIF", "JPEG2000", "AVIF")
+_GIF_PIXELS_PER_BYTE = 4096 * 8 / 12  # its longest string of pixels, behind a code of 12 bits
 # Pillow's decoders raise all of these on damaged files (LookupError: TIFF tags; RuntimeError: AVIF).
 _BROKEN = (
     OSError,
@@ -78,6 +79,7 @@ def open_image(path: Path, header_only: bool = False) -> Iterator[ImageFile.Imag
             # Pillow warns from 89 million pixels on, which a 16384 x 8192 panorama has; its hard limit stays.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with PngImagePlugin.PngImageFile(path) if header_only else _open(path) as image:
+                _check_canvas(path, image)
                 yield image
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
@@ -91,6 +93,16 @@ def open_image(path: Path, header_only: bool = False) -> Iterator[ImageFile.Imag
         if isinstance(error, OSError) and error.errno is not None:  # the system's refusal, not the decoder's
             raise UserError(f"{path}: cannot read: {os_reason(error)}") from error
         raise UserError(f"{path}: the image is truncated or corrupt ({error})") from error
+
+
+def _check_canvas(path: Path, image: ImageFile.ImageFile) -> None:
+    """Refuses a GIF whose header says more pixels than its bytes can hold: its few are a corner of a huge empty canvas.
+
+    A damaged header does that to a small file, and then the empty canvas is rescaled, for minutes.
+    """
+    pixels, size = image.width * image.height, path.stat().st_size
+    if image.format == "GIF" and pixels > max(10**7, size * _GIF_PIXELS_PER_BYTE):
+        raise UserError(f"{path}: expected an image, found {image.width} x {image.height} pixels in {size} bytes")
 
 
 def _open(path: Path) -> ImageFile.ImageFile:

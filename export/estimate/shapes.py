@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from engines.engine_file.label import scale_in
 from engines.onnx_file import OnnxFile, OnnxTensor
 from engines.runtimes import operator_library
 from engines.support.errors import UserError
@@ -79,12 +80,16 @@ def _measured(file: OnnxFile, size: Shape) -> dict[str, Shape]:
     return found
 
 
+def _is_image(tensor: OnnxTensor) -> bool:
+    return len(tensor.shape) == 4 and tensor.dtype in ("float32", "float16", "uint8")
+
+
 def _image(file: OnnxFile, size: Shape) -> np.ndarray:
     """A black image for the graph's input, (1,3,h,w) or (1,h,w,3), LR for an upscaling graph."""
-    scale = file.metadata.get("scale", "")
-    if len(file.inputs) != 1 or file.inputs[0].name not in ("hr", "lr") or not scale.isdecimal():
+    scale = scale_in(file.path, file.metadata)
+    if len(file.inputs) != 1 or file.inputs[0].name not in ("hr", "lr") or not _is_image(file.inputs[0]):
         raise UserError(f"{file.path}: expected a graph of ours (one input, hr or lr, and the metadata entry scale)")
     spec: OnnxTensor = file.inputs[0]
-    height, width = size if spec.name == "hr" else (size[0] // int(scale), size[1] // int(scale))
+    height, width = size if spec.name == "hr" else (size[0] // scale, size[1] // scale)
     channels_last = spec.shape[-1] == 3
     return np.zeros((1, height, width, 3) if channels_last else (1, 3, height, width), spec.dtype)
