@@ -52,7 +52,8 @@ def built_plan(path: Path, size: tuple[int, int]) -> list[PlanLayer]:
     if foreign:
         raise UserError(f"{path}: expected a graph of --ops primitive for --plan, found {foreign[0].op_type}")
     package = import_tensorrt("tensorrt_rtx", "--plan")
-    api, said = package.api, list[str]()
+    api: Any = package.api
+    said: list[str] = []
 
     class Log(api.ILogger):
         def __init__(self) -> None:
