@@ -9,13 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from engines.building.build import plugin_nodes
 from engines.engine_file.manifest import Manifest, read_manifest, sidecar
 from engines.nvidia import cuda
-from engines.nvidia.tensorrt_package import NAMES, PLUGIN_LIBRARY, import_tensorrt
-from engines.onnx_file import OnnxFile, OnnxTensor, read_onnx
+from engines.nvidia.tensorrt_package import CPU_DOMAIN, NAMES, PLUGIN_DOMAIN, PLUGIN_LIBRARY, import_tensorrt
+from engines.onnx_file import OnnxFile, OnnxNode, OnnxTensor, read_onnx
 from plugins.onnxruntime.library import NAME as CPU_LIBRARY
 
+_ONNX = ("", "ai.onnx", "ai.onnx.ml")  # domains that every runtime knows
 # Metadata that has a line of its own, or is too long for one.
 _SHOWN = ("producer", "producer_version", "config", "checkpoint_sha256", "precision", "islands", "ops")
 
@@ -40,7 +40,7 @@ def describe_onnx(path: Path) -> dict[str, Any]:
         "weights": _by_type(graph),
         "nodes": len(graph.nodes),
         "operators": _operators(graph),
-        "plugins": dict(Counter(node.op_type for node in plugin_nodes(graph))),
+        "plugins": dict(Counter(_custom_name(node) for node in graph.nodes if node.domain not in _ONNX)),
         "checkpoint_sha256": graph.metadata.get("checkpoint_sha256", ""),
         "metadata": graph.metadata,
     }
@@ -132,6 +132,11 @@ def engine_text(facts: dict[str, Any], manifest: Manifest) -> str:
         *_metadata_rows(manifest.metadata),
     ]
     return _aligned(rows)
+
+
+def _custom_name(node: OnnxNode) -> str:
+    """An operator that is not ONNX's own; with its domain where that is not ours."""
+    return node.op_type if node.domain in (PLUGIN_DOMAIN, CPU_DOMAIN) else f"{node.domain}:{node.op_type}"
 
 
 def str_tensor(tensor: OnnxTensor) -> str:

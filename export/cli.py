@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dinn360.commands.types import CHECKPOINT
 from engines.commands import Group, version_option
 from engines.commands.types import PATH, SIZE
 
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
     from export.lowering import Lowering
     from export.onnx import Precision
 
-# As lowering.LOWERINGS, onnx.PRECISIONS and edges.EDGES, whose imports would make --help slow.
+# As lowering.LOWERINGS, onnx.PRECISIONS, release.KINDS and edges.EDGES, whose imports would make --help slow.
 LOWERINGS = ("standard", "primitive", "plugin", "cpu")
 PRECISIONS = ("fp32", "fp16")
+KINDS = ("standard", "standard-fp16", "primitive", "primitive-fp16")
 EDGES = ("float-nchw", "uint8-nhwc")
 
 
@@ -28,7 +30,7 @@ def main() -> None:
 
 
 @main.command("onnx")
-@click.option("--ckpt", type=PATH, required=True, help="Checkpoint (.pth or .safetensors).")
+@click.option("--ckpt", type=CHECKPOINT, required=True, help="Released checkpoint (x2, x4, x8) or a file.")
 @click.option("--out", type=PATH, help="Folder of the graphs; default: build/ and the checkpoint's name.")
 @click.option("--ops", type=click.Choice(LOWERINGS), default="standard", show_default=True)
 @click.option("--opset", type=int, default=19, show_default=True)
@@ -55,7 +57,19 @@ def to_onnx(ckpt: Path, out: Path | None, ops: Lowering, opset: int, precision: 
 
 
 @main.command()
-@click.option("--ckpt", type=PATH, required=True)
+@click.option("--out", type=PATH, required=True, help="Folder of the archives.")
+@click.option("--ckpt", "ckpts", type=CHECKPOINT, multiple=True, default=["x2", "x4", "x8"], show_default=True)
+@click.option("--kind", "kinds", type=click.Choice(KINDS), multiple=True, default=KINDS, show_default=True)
+def release(out: Path, ckpts: tuple[Path, ...], kinds: tuple[str, ...]) -> None:
+    """Write ready graphs as archives with checksums: what runs them needs neither torch nor a compiler."""
+    from export.release import release as write
+
+    for path in write(ckpts, kinds, out):
+        click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+
+
+@main.command()
+@click.option("--ckpt", type=CHECKPOINT, required=True)
 @click.option("--onnx", "folder", type=PATH, required=True, help="Folder with down.onnx and up.onnx.")
 @click.option("--image", type=PATH, required=True, help="A panorama.")
 @click.option("--tolerance", type=click.FloatRange(0, 1), default=1e-4, show_default=True, help="Largest difference.")
@@ -93,12 +107,15 @@ def estimate(
 
     An estimate: nothing runs on the device.
     """
+    from engines.support.files import prepare_output
     from engines.targets import find_target
     from export.estimate.plan import beside, built_plan
     from export.estimate.roofline import Shares
     from export.estimate.roofline import estimate as work_out
     from export.estimate.table import text
 
+    if plot is not None:
+        prepare_output(plot)
     shares = Shares(bandwidth_share, product_share)
     estimates = work_out(path, find_target(target), size, shares)
     if plot is not None:
@@ -111,7 +128,7 @@ def estimate(
 
 
 @main.command()
-@click.option("--ckpt", type=PATH, required=True)
+@click.option("--ckpt", type=CHECKPOINT, required=True)
 @click.option("--image", "images", type=PATH, multiple=True, required=True, help="A panorama; give several.")
 @click.option("--ops", type=click.Choice(LOWERINGS[:2]), default="primitive", show_default=True)
 @click.option("--out", type=PATH, help="Also write the table to this file.")
@@ -122,11 +139,13 @@ def sensitivity(ckpt: Path, images: tuple[Path, ...], ops: Lowering, out: Path |
     """
     from tqdm import tqdm
 
-    from engines.support.files import write_text
+    from engines.support.files import prepare_output, write_text
     from engines.support.images import read_panorama
     from export.precision.sensitivity import sensitivity as measure
     from export.precision.sensitivity import table
 
+    if out is not None:
+        prepare_output(out)
     panoramas = [read_panorama(path) for path in images]
     text = table(list(tqdm(measure(ckpt, panoramas, ops), unit="part", leave=False)), ops)
     click.echo(text)
@@ -135,7 +154,7 @@ def sensitivity(ckpt: Path, images: tuple[Path, ...], ops: Lowering, out: Path |
 
 
 @main.command()
-@click.option("--ckpt", type=PATH, default=Path("checkpoints/x4.pth"), show_default=True)
+@click.option("--ckpt", type=CHECKPOINT, default="x4", show_default=True)
 @click.option("--image", type=PATH, default=Path("assets/courtyard.png"), show_default=True)
 @click.option("--out", type=PATH, default=Path("out/demo"), show_default=True)
 @click.option("--ops", type=click.Choice(LOWERINGS), help="Default: cpu where a C++ compiler is, else standard.")
@@ -161,7 +180,7 @@ def demo(ctx: click.Context, ckpt: Path, image: Path, out: Path, ops: Lowering |
 
 
 @main.command()
-@click.option("--ckpt", type=PATH, required=True)
+@click.option("--ckpt", type=CHECKPOINT, required=True)
 @click.option("--image", type=PATH, required=True, help="A panorama.")
 @click.option("--out", type=PATH, help="The page; default: out/report and the names of checkpoint and image.")
 @click.option("--onnx", "folders", type=PATH, multiple=True, help="Folder of graphs to compare; repeatable.")
@@ -170,12 +189,11 @@ def report(ckpt: Path, image: Path, out: Path | None, folders: tuple[Path, ...])
 
     Without --onnx the graphs are exported for the occasion.
     """
-    from engines.support.files import make_folder
+    from engines.support.files import prepare_output
     from export.report.contents import gather
     from export.report.page import write
 
     path = out or Path("out/report") / f"{ckpt.stem}_{image.stem}.html"
-    if out is None:
-        make_folder(path.parent)
+    prepare_output(path)
     write(gather(ckpt, image, folders), path)
     click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")

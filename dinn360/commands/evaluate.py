@@ -9,6 +9,7 @@ import click
 import numpy as np
 
 from dinn360.commands.selection import selection_options
+from dinn360.commands.types import CHECKPOINT
 from dinn360.data.crops import read_folder
 from dinn360.data.datasets import Selection
 from dinn360.evaluation import evaluate as evaluation
@@ -20,7 +21,7 @@ from engines.support.files import make_folder, write_text
 
 
 @click.command()
-@click.option("--ckpt", "ckpts", type=PATH, multiple=True, help="A checkpoint of ours; may be repeated.")
+@click.option("--ckpt", "ckpts", type=CHECKPOINT, multiple=True, help="A checkpoint of ours; may be repeated.")
 @click.option("--data", type=PATH, required=True, help="Folder of ERP panoramas.")
 @click.option("--scale", type=click.Choice(["2", "4", "8"]), help="Default: that of the first checkpoint.")
 @click.option("--baselines", default="bicubic", show_default=True, help=f"Some of {','.join(BASELINES)}, or all, none.")

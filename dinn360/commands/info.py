@@ -8,15 +8,16 @@ from pathlib import Path
 import click
 
 from dinn360.checkpoint import load_checkpoint
+from dinn360.commands.types import CHECKPOINT
 from dinn360.info import describe
 from dinn360.networks import PRESETS, preset
-from engines.commands.types import PATH, SIZE
+from engines.commands.types import SIZE
 
 
 @click.command()
 @click.option("--preset", "preset_name", type=click.Choice(PRESETS), default="edge", show_default=True)
 @click.option("--scale", type=int, default=4, show_default=True, help="2, 4 or 8.")
-@click.option("--ckpt", type=PATH, help="Describe this checkpoint instead of a preset.")
+@click.option("--ckpt", type=CHECKPOINT, help="Describe this checkpoint instead of a preset.")
 @click.option("--size", type=SIZE, default="3840x1920", show_default=True, help="HR image to estimate memory for.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(preset_name: str, scale: int, ckpt: Path | None, size: tuple[int, int], as_json: bool) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
+from dinn360.commands.types import CHECKPOINT
 from dinn360.session import TorchSession
 from engines.commands import images
-from engines.commands.types import PATH
 
-CKPT = click.option("--ckpt", type=PATH, required=True, help="Checkpoint file.")
+CKPT = click.option("--ckpt", type=CHECKPOINT, required=True, help="Released checkpoint (x2, x4, x8) or a file.")
 
 
 @click.command()
@@ -20,7 +20,7 @@ CKPT = click.option("--ckpt", type=PATH, required=True, help="Checkpoint file.")
 @images.SUBSAMPLING
 @CKPT
 def downscale(request: images.Request, ckpt: Path, bits: str | None, **options: Any) -> None:
-    """Downscale SOURCE (a panorama, a folder or a glob pattern) to TARGET, in PyTorch."""
+    """Downscale each SOURCE (a panorama, a folder or a glob pattern) to TARGET, in PyTorch."""
     images.run(request, lambda: TorchSession.load(ckpt, "down"), "down", images.options_of(bits, **options))
 
 
@@ -30,5 +30,5 @@ def downscale(request: images.Request, ckpt: Path, bits: str | None, **options: 
 @images.FOREIGN
 @CKPT
 def upscale(request: images.Request, ckpt: Path, bits: str | None, **options: Any) -> None:
-    """Upscale SOURCE (best: what downscale made; a file, a folder or a glob pattern) to TARGET, in PyTorch."""
+    """Upscale each SOURCE (best: what downscale made; a file, a folder or a glob pattern) to TARGET, in PyTorch."""
     images.run(request, lambda: TorchSession.load(ckpt, "up"), "up", images.options_of(bits, **options))

@@ -20,7 +20,7 @@ from engines.building.stock_deform_conv import check_deform_convs
 from engines.engine_file.manifest import IO, Default, Manifest, PluginLibrary, write_manifest
 from engines.engine_file.profile import Profile, Sizes, factor_of, profile_for
 from engines.nvidia import cuda
-from engines.nvidia.tensorrt_package import PLUGIN_DOMAIN, PLUGIN_LIBRARY, TensorRT, import_tensorrt
+from engines.nvidia.tensorrt_package import CPU_DOMAIN, PLUGIN_DOMAIN, PLUGIN_LIBRARY, TensorRT, import_tensorrt
 from engines.onnx_file import OnnxFile, OnnxNode, OnnxTensor, read_onnx
 from engines.support.errors import UserError
 from engines.support.files import atomic_path, os_reason, sha256_of
@@ -119,6 +119,11 @@ def check_graph(graph: OnnxFile, options: BuildOptions) -> tuple[str, ...]:
         The compute capabilities to build for.
     """
     target = options.target
+    if for_cpu := [node for node in graph.nodes if node.domain == CPU_DOMAIN]:
+        raise UserError(
+            f"{graph.path}: expected a graph for a GPU (operators plugin, standard or primitive), found one for CPU "
+            f"cores: {for_cpu[0].op_type} (node {for_cpu[0].name})"
+        )
     plugins = plugin_nodes(graph)
     rtx = target.runtime == "tensorrt_rtx"
     deformable = [node for node in graph.nodes if node.op_type == "DeformConv" and not node.domain]

@@ -10,6 +10,7 @@ import click
 
 from engines.commands.types import PATH, SIZE
 from engines.support.errors import UserError
+from engines.support.files import prepare_output
 
 if TYPE_CHECKING:
     from engines.building.build import Hardware, Verbosity
@@ -97,6 +98,15 @@ def build(
     out = out or onnx.with_suffix(".engine")
     if version is not None and not print_trtexec and built is None:
         raise UserError("--tensorrt: expected --print-trtexec or --engine beside it; a build uses what is installed")
+    if version is None and (print_trtexec or built is not None) and device.runtime == "tensorrt":
+        stack = device.stacks[-1]
+        where = f"JetPack {stack.jetpack}" if stack.jetpack else f"CUDA {stack.cuda}"
+        others = ", ".join(one.tensorrt for one in device.stacks[:-1])
+        click.echo(
+            f"note: for TensorRT {stack.tensorrt} ({where}), the newest known for {device.key}; another one"
+            f"{f' ({others})' if others else ''}: --tensorrt",
+            err=True,
+        )
     version = version or device.stacks[-1].tensorrt
     if print_trtexec:
         from engines.building.trtexec import trtexec_command
@@ -108,6 +118,7 @@ def build(
 
         _report(built, adopt_engine(onnx, built, options, version))
         return
+    prepare_output(out)
     started = time.perf_counter()
     with progress_bar() as bar:
         manifest = build_engine(onnx, out, options, BuildProgress(bar))

@@ -14,6 +14,7 @@ from engines.targets import Runtime
 NAMES: dict[Runtime, str] = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 PLUGIN_LIBRARY = "libdinn360_trt.so"
 PLUGIN_DOMAIN = "dinn360"
+CPU_DOMAIN = "dinn360.cpu"  # operators that only ONNX Runtime's library for CPU cores has
 PLUGINS = {"DeformConv2d", "DSTAttention"}
 PLUGIN_VERSION, PLUGIN_NAMESPACE = "1", ""  # the attributes of every plugin node; see plugins/README.md
 _INSTALL: dict[Runtime, str] = {

@@ -1,7 +1,6 @@
 """Panoramas to write: rows of samples, and at the end what the file says of itself.
 
-PNG is written row by row. JPEG, WebP, AVIF and TIFF are gathered and encoded whole; TIFF stays uncompressed, as Pillow
-cannot compress it and keep EXIF.
+PNG is written row by row. JPEG, WebP, AVIF and TIFF are gathered and encoded whole.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import zlib
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -18,6 +17,7 @@ from engines.panorama.coding import Coding
 from engines.panorama.metadata import Metadata
 from engines.panorama.png import PngWriter
 from engines.panorama.record import KEYWORD, Record
+from engines.panorama.tiff import write_tiff
 from engines.support.arrays import Samples
 from engines.support.errors import UserError
 
@@ -30,7 +30,7 @@ FORMATS = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
 }
-_XMP_TAG = 700  # of TIFF
+_LARGEST_TIFF = 0xF000_0000  # bytes of samples: offsets have 32 bits, and noise does not become smaller
 _LARGEST_SIDE = {"JPEG": 65535, "WEBP": 16383, "AVIF": 65536}
 
 
@@ -63,8 +63,8 @@ def check_format(path: Path, size: tuple[int, int], channels: int, bits: int) ->
     kind = format_of(path)
     if bits == 16 and kind in ("JPEG", "WEBP", "AVIF"):
         raise UserError(f"{path}: {kind} holds 8 bits a channel, found 16; write PNG or TIFF, or give --bits 8")
-    if bits == 16 and kind == "TIFF":
-        _tifffile(path)
+    if kind == "TIFF" and size[0] * size[1] * channels * bits // 8 > _LARGEST_TIFF:
+        raise UserError(f"{path}: TIFF holds less than 4 GB, found {size[1]} x {size[0]}; write PNG")
     if channels == 4 and kind == "JPEG":
         raise UserError(f"{path}: JPEG has no alpha channel, which the source has; write PNG, WebP or TIFF")
     largest = _LARGEST_SIDE.get(kind)
@@ -136,8 +136,8 @@ class _WholeSink(Sink):
 
     def finish(self, record: Record | None) -> None:
         metadata = self._metadata.with_record(record)
-        if self._samples.dtype == np.uint16:
-            self._write_tiff_16(metadata)
+        if self._kind == "TIFF":
+            write_tiff(self._file, self._samples, metadata)
             return
         options: dict[str, object] = {"icc_profile": metadata.icc, "exif": metadata.exif or b"", "xmp": metadata.xmp}
         if self._kind == "JPEG":
@@ -148,12 +148,6 @@ class _WholeSink(Sink):
             options |= {"method": 4, "xmp": metadata.xmp or b""}
         elif self._kind == "AVIF":
             options |= {"quality": self._coding.quality, "subsampling": self._coding.chroma}
-        elif self._kind == "TIFF":
-            tags = Image.Exif()
-            tags.load(metadata.exif or b"")
-            if metadata.xmp:
-                tags[_XMP_TAG] = metadata.xmp
-            options |= {"exif": tags, "xmp": None}
         given = {name: value for name, value in options.items() if value not in (None, b"", {})}
         try:
             Image.fromarray(self._samples).save(self._file, self._kind, **given)
@@ -164,24 +158,3 @@ class _WholeSink(Sink):
             KeyError,
         ) as error:  # no encoder, or a block that does not fit into the format
             raise UserError(f"{self._path}: Pillow cannot write this as {self._kind}: {error}") from error
-
-    def _write_tiff_16(self, metadata: Metadata) -> None:
-        packet = [(_XMP_TAG, "B", len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else []
-        extra = {"extrasamples": "unassalpha"} if self._samples.shape[2] == 4 else {}
-        _tifffile(self._path).imwrite(
-            self._file,
-            self._samples,
-            photometric="rgb",
-            metadata=None,
-            iccprofile=metadata.icc,
-            extratags=packet,
-            **extra,
-        )
-
-
-def _tifffile(path: Path) -> Any:
-    try:
-        import tifffile
-    except ImportError:
-        raise UserError(f"{path}: TIFF of 16 bits needs the package tifffile, which is not installed") from None
-    return tifffile

@@ -133,6 +133,8 @@ def _open_streamed(path: Path) -> Source | None:
     try:
         with open_image(path, header_only=True) as image:
             if orientation(image) == 1:
+                if getattr(image, "n_frames", 1) > 1:
+                    warnings.warn(f"{path}: only the first frame is read", stacklevel=3)
                 return StreamedPng(reader, read_metadata(image))
     except BaseException:
         reader.close()

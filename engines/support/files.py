@@ -118,6 +118,21 @@ def folder_for(path: Path, option: str = "--out") -> Iterator[None]:
         raise
 
 
+def prepare_output(path: Path) -> None:
+    """Make the folder of a file that is going to be written, and see that it can be: before the work, not after it.
+
+    Raises:
+        UserError: as `atomic_path` does, or the folder cannot be made.
+    """
+    make_folder(path.parent, f"{path}:")
+    with suppress(_WritableError), atomic_path(path):
+        raise _WritableError
+
+
+class _WritableError(Exception):
+    """Leaves `atomic_path` before it replaces anything."""
+
+
 def make_folder(path: Path, option: str = "--out") -> None:
     """Make a folder and those above it, if they are not there.
 

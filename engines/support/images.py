@@ -78,7 +78,7 @@ def open_image(path: Path, header_only: bool = False) -> Iterator[ImageFile.Imag
         with warnings.catch_warnings():
             # Pillow warns from 89 million pixels on, which a 16384 x 8192 panorama has; its hard limit stays.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with PngImagePlugin.PngImageFile(path) if header_only else _open(path) as image:
+            with PngImagePlugin.PngImageFile(path) if header_only else _open(path) as image, _without_chatter(image):
                 _check_canvas(path, image)
                 yield image
     except Image.DecompressionBombError as error:
@@ -103,6 +103,27 @@ def _check_canvas(path: Path, image: ImageFile.ImageFile) -> None:
     pixels, size = image.width * image.height, path.stat().st_size
     if image.format == "GIF" and pixels > max(10**7, size * _GIF_PIXELS_PER_BYTE):
         raise UserError(f"{path}: expected an image, found {image.width} x {image.height} pixels in {size} bytes")
+
+
+@contextmanager
+def _without_chatter(image: ImageFile.ImageFile) -> Iterator[None]:
+    """Keep libtiff, which writes to the process's stderr, silent while a TIFF is decoded: we say what is wrong."""
+    if image.format != "TIFF":
+        yield
+        return
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _open(path: Path) -> ImageFile.ImageFile:

@@ -1,0 +1,66 @@
+"""Ready graphs for a release page: a first result then needs neither torch nor a compiler, only ONNX Runtime.
+
+One zip archive for each checkpoint and kind, with down.onnx and up.onnx, and SHA256SUMS over all of them. Unpacked, a
+folder is what `engines.load` and `python -m engines downscale --model` take.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from engines.support.errors import UserError
+from engines.support.files import atomic_path, make_folder, sha256_of, write_text
+from export.onnx import Form, export_checkpoint
+
+KINDS: dict[str, Form] = {
+    "standard": Form("standard"),
+    "standard-fp16": Form("standard", precision="fp16"),
+    "primitive": Form("primitive"),
+    "primitive-fp16": Form("primitive", precision="fp16"),
+}
+SUMS = "SHA256SUMS"
+_DATE = (1980, 1, 1, 0, 0, 0)  # of every file in an archive: the same graphs make the same bytes
+_README = """{name}: graphs of DINN360, {kind}.
+
+    pip install "dinn360[ort]"
+    python -m engines downscale panorama.png lr.png --model {name}
+    python -m engines upscale lr.png restored.png --model {name}
+"""
+
+
+def release(checkpoints: Sequence[Path], kinds: Sequence[str], out: Path) -> Iterator[Path]:
+    """Exports each checkpoint in each kind to out/dinn360-<checkpoint>-<kind>.zip, and yields what is written.
+
+    Raises:
+        UserError: two checkpoints have one name, one cannot be exported, or the folder cannot be written.
+    """
+    names = [path.stem for path in checkpoints]
+    if twins := {name for name in names if names.count(name) > 1}:
+        raise UserError(
+            f"expected checkpoints with names of their own, found {', '.join(sorted(twins))} twice", "ckpts"
+        )
+    make_folder(out)
+    sums = []
+    for checkpoint in checkpoints:
+        for kind in kinds:
+            name = f"dinn360-{checkpoint.stem}-{kind}"
+            path = out / f"{name}.zip"
+            with TemporaryDirectory(dir=out, prefix=".tmp-") as folder:
+                export_checkpoint(checkpoint, Path(folder), KINDS[kind])
+                write_text(Path(folder) / "README", _README.format(name=name, kind=kind))
+                _pack(Path(folder), name, path)
+            sums.append(f"{sha256_of(path)}  {path.name}\n")
+            yield path
+    write_text(out / SUMS, "".join(sums))
+    yield out / SUMS
+
+
+def _pack(folder: Path, name: str, target: Path) -> None:
+    with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.iterdir()):
+            entry = zipfile.ZipInfo(f"{name}/{file.name}", _DATE)
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)

@@ -1,0 +1,160 @@
+"""What a user should hear at once, and is to hear: outputs before the work, versions, dropped frames; ready graphs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from conftest import ASSETS, save_graph
+from networks import build, tiny
+from onnx import helper
+from PIL import Image
+
+import dinn360.cli
+import engines
+import engines.cli
+import export.cli
+from dinn360.checkpoint import Checkpoint, save_checkpoint
+from engines.panorama.metadata import Metadata
+from engines.panorama.sources import open_source
+from engines.panorama.tiff import write_tiff
+from engines.support.arrays import Image8
+from engines.support.errors import UserError
+from engines.support.files import prepare_output
+from export.release import KINDS
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_outputs_are_seen_to_before_the_work(tmp_path: Path) -> None:
+    prepare_output(tmp_path / "new" / "deep" / "page.html")
+    assert list((tmp_path / "new" / "deep").iterdir()) == []
+    kept = tmp_path / "kept.txt"
+    kept.write_text("as it was")
+    prepare_output(kept)
+    assert kept.read_text() == "as it was"
+    with pytest.raises(UserError, match="kept.txt/x.html: .*: expected a folder, found a file"):
+        prepare_output(kept / "x.html")
+    with pytest.raises(UserError, match="expected a file, found a folder"):
+        prepare_output(tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "report --ckpt x2 --image nothing.png --out {}/page.html",
+        "sensitivity --ckpt x2 --image nothing.png --out {}/table.md",
+        "estimate --onnx nothing.onnx --target h100 --plot {}/roof.png",
+    ],
+)
+def test_long_commands_look_at_their_output_first(words: str, tmp_path: Path) -> None:
+    """A file stands where the folder should be: told before the other mistake, which only the work would find."""
+    (tmp_path / "file").write_text("")
+    done = CliRunner().invoke(export.cli.main, words.format(tmp_path / "file").split())
+    assert done.exit_code == 2 and "expected a folder, found a file" in done.stderr, done.output
+
+
+def cpu_graph(path: Path) -> Path:
+    """A graph with an operator for CPU cores beside a stranger's."""
+    save_graph(path, "down", {"scale": "2", "direction": "down", "ops": "cpu"})
+    model = onnx.load(path)
+    model.graph.node.append(helper.make_node("Haar", ["lr"], ["a"], "haar", domain="dinn360.cpu"))
+    model.graph.node.append(helper.make_node("Glow", ["a"], ["b"], "glow", domain="other"))
+    onnx.save(model, path)
+    return path
+
+
+def test_trtexec_is_told_of_no_graph_for_cpu_cores(tmp_path: Path) -> None:
+    graph = cpu_graph(tmp_path / "down.onnx")
+    arguments = ["build", "--onnx", str(graph), "--target", "jetson-agx-orin", "--print-trtexec", "--tensorrt", "10.3"]
+    done = CliRunner().invoke(engines.cli.main, arguments)
+    assert done.exit_code == 2 and "found one for CPU cores: Haar (node haar)" in done.stderr, done.output
+
+
+def test_inspect_lists_all_custom_operators(tmp_path: Path) -> None:
+    done = CliRunner().invoke(engines.cli.main, ["inspect", str(cpu_graph(tmp_path / "down.onnx"))])
+    assert "plugins     Haar 1, other:Glow 1 (libdinn360_ort.so)" in done.stdout, done.output
+
+
+def test_a_target_says_which_version_it_assumes(tmp_path: Path) -> None:
+    graph = save_graph(tmp_path / "down.onnx", "down", {"scale": "2", "direction": "down"})
+    arguments = ["build", "--onnx", str(graph), "--target", "jetson-agx-orin", "--print-trtexec"]
+    done = CliRunner().invoke(engines.cli.main, arguments)
+    assert done.stdout.startswith("trtexec ") and len(done.stdout.splitlines()) == 1, done.output
+    assert done.stderr.startswith("note: for TensorRT 10.") and "(JetPack " in done.stderr
+    assert CliRunner().invoke(engines.cli.main, [*arguments, "--tensorrt", "10.3"]).stderr == ""
+
+
+def test_frames_of_apng_are_dropped_aloud(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 4), (n, 0, 0)) for n in (10, 20)]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
+    with pytest.warns(UserWarning, match="a.png: only the first frame is read"):
+        open_source(tmp_path / "a.png").close()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_tiff_is_compressed_and_keeps_all(dtype: type, channels: int, tmp_path: Path, forest: Image8) -> None:
+    """Several strips, EXIF with its directories, XMP, a profile; read by libtiff and by tifffile."""
+    import tifffile
+
+    samples = (np.dstack([forest, forest[..., :1]])[..., :channels]).astype(dtype)
+    exif = Image.Exif()
+    exif[0x010F], exif[0x8769], exif[0x8825] = "Maker", {0x9003: "2026:01:01 00:00:00"}, {1: "N", 2: (1.0, 2.0, 3.0)}
+    path, icc = tmp_path / "a.tif", b"\0" * 16 + b"RGB " + b"\0" * 108
+    with path.open("wb") as file:
+        write_tiff(file, samples, Metadata(exif.tobytes(), b"<x:xmpmeta/>", icc))
+    assert path.stat().st_size < 0.85 * samples.nbytes
+    assert np.array_equal(tifffile.imread(path), samples)
+    with Image.open(path) as image:
+        found = image.getexif()
+        assert found.get_ifd(0x8769) == {0x9003: "2026:01:01 00:00:00"} and found.get_ifd(0x8825)[1] == "N"
+        assert (found[0x010F], found[700], image.info["icc_profile"]) == ("Maker", b"<x:xmpmeta/>", icc)
+        assert dtype != np.uint8 or np.array_equal(np.asarray(image), samples)
+
+
+def test_libtiff_is_silent(tmp_path: Path, forest: Image8) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(forest).save(path, compression="tiff_lzw")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 400] = os.urandom(400)
+    path.write_bytes(content)
+    code = "import sys; from engines.support.images import read_panorama; read_panorama(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    lines = [line for line in done.stderr.splitlines() if "TIFF" in line or "LZW" in line]
+    assert lines == [] or all("UserError" in line for line in lines), done.stderr
+
+
+def test_a_released_checkpoint_by_name_on_the_command_line() -> None:
+    done = CliRunner().invoke(dinn360.cli.main, ["info", "--ckpt", "x2"])
+    assert done.exit_code == 0 and "x2" in done.output, done.output
+
+
+def test_ready_graphs(tmp_path: Path) -> None:
+    """An archive is a folder that runs, and comes out the same again."""
+    network = build(tiny())
+    save_checkpoint(tmp_path / "small.pth", Checkpoint(network.config, network.state_dict()))
+    arguments = ["release", "--ckpt", str(tmp_path / "small.pth"), "--kind", "standard", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(export.cli.main, arguments)
+    assert done.exit_code == 0, done.output
+    archive = tmp_path / "out" / "dinn360-small-standard.zip"
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert (tmp_path / "out" / "SHA256SUMS").read_text() == f"{digest}  {archive.name}\n"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["SHA256SUMS", archive.name]
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(tmp_path)
+    with Image.open(ASSETS / "forest.png") as image, engines.load(tmp_path / archive.stem, threads=1) as model:
+        small = image.convert("RGB").resize((64, 32))
+        assert model.upscale(model.downscale(small)).size == (64, 32)
+
+
+def test_kinds_of_the_command_line() -> None:
+    assert tuple(KINDS) == export.cli.KINDS
