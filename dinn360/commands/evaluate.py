@@ -8,14 +8,18 @@ from pathlib import Path
 import click
 import numpy as np
 
+from dinn360.codec.coders import CODECS, Coder, parse_coder
 from dinn360.commands.selection import selection_options
 from dinn360.commands.types import CHECKPOINT
 from dinn360.data.crops import read_folder
 from dinn360.data.datasets import Selection
 from dinn360.evaluation import evaluate as evaluation
+from dinn360.evaluation import rate_distortion
 from dinn360.evaluation.published import SETS
+from dinn360.evaluation.rate_distortion import QUALITIES
 from dinn360.evaluation.systems import BASELINES, Interpolation, Network, Rescaler, System, Upscaler
 from engines.commands.types import PATH
+from engines.support.arrays import Image8
 from engines.support.errors import UserError
 from engines.support.files import make_folder, write_text
 
@@ -32,6 +36,8 @@ from engines.support.files import make_folder, write_text
 @click.option("--published", type=click.Choice(SETS), help="Print the slides' rows of this test set below ours.")
 @click.option("--out", type=PATH, help="Folder for results.md, results.json, latitude.png and closeups.png.")
 @click.option("--per-panorama", is_flag=True, help="Also print one row a panorama for each checkpoint.")
+@click.option("--codec", help=f"Through codecs, some of {','.join(CODECS)}, with -420 or -444 for one chroma only.")
+@click.option("--quality", default=",".join(map(str, QUALITIES)), show_default=True, help="Of --codec, 1 to 100.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @selection_options
 def evaluate(
@@ -46,10 +52,15 @@ def evaluate(
     published: str | None,
     out: Path | None,
     per_panorama: bool,
+    codec: str | None,
+    quality: str,
     as_json: bool,
     selection: Selection,
 ) -> None:
-    """Rescale every panorama of a folder through an 8-bit LR image by several systems, and compare them."""
+    """Rescale every panorama of a folder through an 8-bit LR image by several systems, and compare them.
+
+    With --codec the LR image goes through real codecs, and so does the full picture: quality at equal bytes.
+    """
     networks = [Network.load(path) for path in ckpts]
     scales = {network.network.config.scale for network in networks} | ({int(scale)} if scale else set())
     if len(scales) != 1:
@@ -66,6 +77,9 @@ def evaluate(
     if out is not None:
         make_folder(out)
     images = read_folder(data, 8 * factor, "panoramas", selection)
+    if codec is not None:
+        _through_codecs(systems, images, codec, quality, out, as_json)
+        return
     results = evaluation.evaluate(systems, images, factor)
     text = evaluation.markdown(results, factor, published)
     if per_panorama:
@@ -85,3 +99,35 @@ def evaluate(
         latitude_plot(results, np.asarray(detail), out / "latitude.png")
         closeups(systems, images, out / "closeups.png")
         click.echo(f"{out}: results.md, results.json, latitude.png, closeups.png", err=as_json)
+
+
+def parse_codecs(text: str) -> list[Coder]:
+    """Coders of a list as "jpeg,avif-444"; a bare name stands for every chroma that the codec has."""
+    return [coder for part in text.split(",") for coder in parse_coder(part)]
+
+
+def parse_qualities(text: str) -> list[int]:
+    """Whole numbers 1 to 100 of a list as "50,75". UserError for another one."""
+    numbers = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
+    if not all(1 <= number <= 100 for number in numbers):
+        raise UserError(f"--quality: expected whole numbers 1 to 100, as 50,75,95, found {text}")
+    return sorted(set(numbers))
+
+
+def _through_codecs(
+    systems: list[System], images: dict[str, Image8], codec: str, quality: str, out: Path | None, as_json: bool
+) -> None:
+    """The evaluation at equal bytes, printed; into `out` as rate_distortion.md, .json and .png."""
+    curves = rate_distortion.measure(systems, images, parse_codecs(codec), parse_qualities(quality))
+    pairs = [system.name for system in systems if isinstance(system, Interpolation)]
+    found = rate_distortion.gains(curves, [*pairs[:1], rate_distortion.DIRECT])
+    text = rate_distortion.markdown(curves, found)
+    values = json.dumps(rate_distortion.to_dict(curves, found, list(images)), indent=2)
+    click.echo(values if as_json else text)
+    if out is not None:
+        from dinn360.evaluation.figures import rate_distortion_plot
+
+        write_text(out / "rate_distortion.md", text + "\n")
+        write_text(out / "rate_distortion.json", values + "\n")
+        rate_distortion_plot(curves, out / "rate_distortion.png")
+        click.echo(f"{out}: rate_distortion.md, rate_distortion.json, rate_distortion.png", err=as_json)

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from dinn360.evaluation.evaluate import BANDS, Result
 from dinn360.evaluation.metrics import luma
+from dinn360.evaluation.rate_distortion import LOSSLESS, Curve
 from dinn360.evaluation.systems import System
 from engines.support.arrays import Image8
 from engines.support.files import atomic_path
@@ -70,3 +71,26 @@ def closeups(systems: Sequence[System], images: dict[str, Image8], path: Path, r
             place = (column * (size + 4), CAPTION + row * (size + 4))
             sheet.paste(Image.fromarray(np.ascontiguousarray(_cut(shown, at, size))), place)
     write_png(path, np.asarray(sheet))
+
+
+def rate_distortion_plot(curves: Sequence[Curve], path: Path) -> None:
+    """WS-PSNR Y over bits per HR pixel, a panel a codec, a line a system; lossless LR files as stars."""
+    codecs = [codec for codec in dict.fromkeys(curve.codec for curve in curves) if codec != LOSSLESS]
+    columns = min(3, len(codecs))
+    rows = -(-len(codecs) // columns)
+    figure = Figure(figsize=(4.6 * columns, 3.8 * rows), layout="constrained")
+    names = list(dict.fromkeys(curve.system for curve in curves))
+    for panel, codec in zip(figure.subplots(rows, columns, squeeze=False).flat, codecs, strict=False):
+        for curve in curves:
+            if curve.codec in (codec, LOSSLESS):
+                colour = f"C{names.index(curve.system)}"
+                bits, quality = [p.bits for p in curve.points], [p.psnr_y for p in curve.points]
+                label, style = curve.system, "o-"
+                if curve.codec == LOSSLESS:
+                    label, style = f"{curve.system}, {LOSSLESS}", "*"
+                panel.plot(bits, quality, style, color=colour, markersize=4, linewidth=1.2, label=label)
+        panel.set(title=codec, xscale="log", xlabel="bits per HR pixel", ylabel="WS-PSNR Y (dB)")
+        panel.grid(alpha=0.3, which="both")
+        panel.legend(fontsize=7)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")

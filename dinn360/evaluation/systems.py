@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.interpolation import Method, resize
-from dinn360.evaluation.validate import round_trip
+from dinn360.evaluation.validate import downscaled, upscaled
 from dinn360.networks import RescalingNetwork
 from engines.panorama.graph import scale_of
 from engines.panorama.rescale_image import downscale_image, upscale_image
@@ -37,8 +37,17 @@ class System(ABC):
     learned_lr: bool
 
     @abstractmethod
+    def shrink(self, image: Image8) -> Image8:
+        """LR image (ceil(H/s),ceil(W/s),3) of image (H,W,3), both uint8."""
+
+    @abstractmethod
+    def grow(self, lr: Image8, size: tuple[int, int]) -> Image8:
+        """Reconstruction (*size,3) of an LR image, both uint8, as it comes out of its file."""
+
     def __call__(self, image: Image8) -> tuple[Image8, Image8]:
-        """LR (ceil(H/s),ceil(W/s),3) and reconstruction (H,W,3) of image (H,W,3), all uint8."""
+        """LR image and reconstruction of image (H,W,3), all uint8."""
+        lr = self.shrink(image)
+        return lr, self.grow(lr, (image.shape[0], image.shape[1]))
 
 
 class Interpolation(System):
@@ -57,9 +66,8 @@ class Interpolation(System):
         height, width = image.shape[:2]
         return resize(image, (-(-height // self.scale), -(-width // self.scale)), self.method, self.antialias)
 
-    def __call__(self, image: Image8) -> tuple[Image8, Image8]:
-        lr = self.shrink(image)
-        return lr, resize(lr, (image.shape[0], image.shape[1]), self.method, self.antialias)
+    def grow(self, lr: Image8, size: tuple[int, int]) -> Image8:
+        return resize(lr, size, self.method, self.antialias)
 
 
 class Network(System):
@@ -76,8 +84,23 @@ class Network(System):
         network = load_checkpoint(path).build()
         return cls(network, f"{network.config.name} ({path.name})")
 
-    def __call__(self, image: Image8) -> tuple[Image8, Image8]:
-        return round_trip(self.network, image)
+    def shrink(self, image: Image8) -> Image8:
+        return downscaled(self.network, image)
+
+    def grow(self, lr: Image8, size: tuple[int, int]) -> Image8:
+        return upscaled(self.network, lr, size)
+
+
+class Decoder(Network):
+    """The decoder of a checkpoint of ours behind an ordinary bicubic reduction."""
+
+    learned_lr = False
+
+    def __init__(self, network: RescalingNetwork, name: str) -> None:
+        super().__init__(network, f"bicubic & decoder of {name}")
+
+    def shrink(self, image: Image8) -> Image8:
+        return reference_lr(image, self.network.config.scale)
 
 
 class Rescaler(System):
@@ -92,9 +115,11 @@ class Rescaler(System):
                 raise UserError(f"--rescaler: {session.path}: expected a graph of scale {scale}, found another scale")
         self.name = f"{down.name} + {up.name}"
 
-    def __call__(self, image: Image8) -> tuple[Image8, Image8]:
-        lr = downscale_image(self.down, image)
-        return lr, upscale_image(self.up, lr, (image.shape[0], image.shape[1]))
+    def shrink(self, image: Image8) -> Image8:
+        return downscale_image(self.down, image)
+
+    def grow(self, lr: Image8, size: tuple[int, int]) -> Image8:
+        return upscale_image(self.up, lr, size)
 
 
 class Upscaler(System):
@@ -115,8 +140,10 @@ class Upscaler(System):
         self.down, self.scale, self.value_range = Interpolation(down, scale), scale, value_range
         self.name = f"{down} & {path.stem}"
 
-    def __call__(self, image: Image8) -> tuple[Image8, Image8]:
-        lr = self.down.shrink(image)
+    def shrink(self, image: Image8) -> Image8:
+        return self.down.shrink(image)
+
+    def grow(self, lr: Image8, size: tuple[int, int]) -> Image8:
         source, result = self.session.inputs[0], self.session.outputs[0]
         x: NDArray[np.floating] = (to_tensor(lr) * np.float32(self.value_range)).astype(source.dtype)
         y = self.session.run(**{source.name: x})[result.name]
@@ -124,7 +151,7 @@ class Upscaler(System):
         if y.shape != wanted:
             raise UserError(f"--upscaler {self.session.path}: expected an output of {wanted}, found {y.shape}")
         hr = to_image(y.astype(np.float32) / np.float32(self.value_range))
-        return lr, np.ascontiguousarray(hr[: image.shape[0], : image.shape[1]])
+        return np.ascontiguousarray(hr[: size[0], : size[1]])
 
 
 def reference_lr(image: Image8, scale: int) -> Image8:

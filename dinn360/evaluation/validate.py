@@ -47,11 +47,22 @@ class Restored:
 
 def round_trip(network: RescalingNetwork, image: Image8) -> tuple[Image8, Image8]:
     """HR image (H,W,3) uint8 to its 8-bit LR image and its 8-bit reconstruction, of the same size as the input."""
+    lr = downscaled(network, image)
+    return lr, upscaled(network, lr, (image.shape[0], image.shape[1]))
+
+
+def downscaled(network: RescalingNetwork, image: Image8) -> Image8:
+    """HR image (H,W,3) uint8 to its 8-bit LR image."""
     device = next(network.parameters()).device
     with torch.inference_mode():
-        lr = to_image(network.downscale(torch.from_numpy(to_tensor(image)).to(device)).cpu().numpy())
-        x = network.upscale(torch.from_numpy(to_tensor(lr)).to(device), size=(image.shape[0], image.shape[1]))
-    return lr, to_image(x.cpu().numpy())
+        return to_image(network.downscale(torch.from_numpy(to_tensor(image)).to(device)).cpu().numpy())
+
+
+def upscaled(network: RescalingNetwork, lr: Image8, size: tuple[int, int]) -> Image8:
+    """LR image (h,w,3) uint8 to its 8-bit reconstruction (*size,3)."""
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        return to_image(network.upscale(torch.from_numpy(to_tensor(lr)).to(device), size=size).cpu().numpy())
 
 
 def mean(rows: list[Figures]) -> Figures:
