@@ -24,7 +24,7 @@ from engines.support.files import write_text
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path(__file__).resolve().parent / "results"
 SETS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")  # as /proc/cpuinfo names them
-PACKAGES = ("numpy", "onnxruntime", "openvino", "torch", "pillow", "av", "tensorrt-rtx-cu13")
+PACKAGES = ("numpy", "bjontegaard", "onnxruntime", "openvino", "torch", "pillow", "av", "tensorrt-rtx-cu13")
 
 Cell = str | int | float | None
 

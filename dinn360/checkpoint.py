@@ -40,6 +40,12 @@ class Checkpoint:
     weights: dict[str, Tensor]
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def codec(self) -> dict[str, str]:
+        """What its LR image was trained to go through, as a graph's metadata says it; empty: it must stay lossless."""
+        said = self.provenance.get("codec", {})
+        return {str(name): str(value) for name, value in said.items()} if isinstance(said, dict) else {}
+
     def build(self) -> RescalingNetwork:
         """The network in eval mode, fp32. Raises UserError when weights and config do not fit."""
         try:

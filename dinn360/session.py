@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,15 @@ class TorchSession(Session):
     Its tiles carry the whole receptive field: slower than a graph's, and exact without a measurement.
     """
 
-    def __init__(self, network: RescalingNetwork, direction: str, path: Path, model: str = "") -> None:
-        """network: in eval mode. path: its checkpoint, for messages. model: the checkpoint's SHA-256."""
+    def __init__(
+        self,
+        network: RescalingNetwork,
+        direction: str,
+        path: Path,
+        model: str = "",
+        codec: Mapping[str, str] | None = None,
+    ) -> None:
+        """network: in eval mode. path: its checkpoint, for messages; model, codec: that file's SHA-256 and codec."""
         network.freeze_inverses()
         dtype: np.dtype[Any] = np.dtype(str(next(network.parameters()).dtype).removeprefix("torch."))
         hr, lr = (TensorSpec(name, IMAGE, dtype) for name in ("hr", "lr"))
@@ -45,6 +53,7 @@ class TorchSession(Session):
             "scale": str(network.config.scale),
             "checkpoint_sha256": model,
             **tiling(network, direction, measure=False).metadata(),
+            **(codec or {}),
         }
         self._device = next(network.parameters()).device
         self.runtime = f"torch {torch.__version__} {self._device.type.upper()}"
@@ -52,7 +61,8 @@ class TorchSession(Session):
     @classmethod
     def load(cls, path: Path, direction: str) -> TorchSession:
         """A checkpoint file. Raises UserError as `load_checkpoint` does."""
-        return cls(load_checkpoint(path).build(), direction, path, sha256_of(path))
+        checkpoint = load_checkpoint(path)
+        return cls(checkpoint.build(), direction, path, sha256_of(path), checkpoint.codec)
 
     @torch.inference_mode()
     def _run(self, arrays: dict[str, Array]) -> dict[str, Array]:

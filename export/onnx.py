@@ -80,6 +80,7 @@ def metadata(checkpoint: Checkpoint, digest: str, direction: str, form: Form) ->
         "precision": form.precision,
         "islands": json.dumps([island.role for island in form.islands(direction)]),
         "io": form.edges,
+        **checkpoint.codec,
     }
 
 

@@ -10,6 +10,7 @@ import click
 import torch
 
 from dinn360.checkpoint import load_checkpoint
+from dinn360.codec.coders import Through
 from dinn360.commands.settings import setting_options
 from dinn360.data.crops import Crops, read_folder
 from dinn360.evaluation.validate import Validation
@@ -33,6 +34,7 @@ ABLATIONS = {
     "latitude_head": "Latitude head of G_SC.",
     "content_head": "Content head of G_SC.",
 }
+UNTIE = {"untie": "The decoder's weights part from the encoder's; they start as its exact inverse."}
 
 
 @click.command()
@@ -43,7 +45,7 @@ ABLATIONS = {
 @click.option("--branch-steps", type=click.IntRange(1, 10**9), help="Of the branch: the rate falls to 0.")
 @click.option("--preset", type=click.Choice(PRESETS), help="Size of the network.  [default: edge]")
 @click.option("--scale", type=int, help="2, 4 or 8.  [default: 4]")
-@setting_options("model", ModelConfig, ABLATIONS)
+@setting_options("model", ModelConfig, {**ABLATIONS, **UNTIE})
 @setting_options("data", DataConfig)
 @setting_options("train", TrainConfig)
 @setting_options("run", RunConfig)
@@ -137,10 +139,21 @@ def read_crops(data: DataConfig, config: TrainConfig) -> Crops:
     )
 
 
+def _through(config: TrainConfig) -> Through | None:
+    """The codec of a validation: the middle of what is trained for."""
+    plan = config.coding_plan()
+    if plan is None:
+        return None
+    coder, quality = plan.middle()
+    return lambda image: coder.round_trip(image, quality)[0]
+
+
 def _trainer(settings: RunFile, out: Path, processes: Processes) -> Trainer:
     """The run with its images read."""
     data, config = settings.data, settings.train
     check_memory(config, processes.world)
     crops = read_crops(data, config)
-    validation = Validation(data.val, settings.model.scale) if data.val and processes.first else None
+    validation = None
+    if data.val and processes.first:
+        validation = Validation(data.val, settings.model.scale, _through(config))
     return Trainer(settings.model, config, crops, validation, out, processes, settings.run.tensorboard)

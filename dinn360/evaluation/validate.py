@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from dinn360.codec.coders import Through
 from dinn360.data.crops import read_folder
 from dinn360.evaluation.interpolation import bicubic_round_trip, resize
 from dinn360.evaluation.metrics import luma, psnr, ws_psnr
@@ -45,10 +46,14 @@ class Restored:
     figures: Figures
 
 
-def round_trip(network: RescalingNetwork, image: Image8) -> tuple[Image8, Image8]:
-    """HR image (H,W,3) uint8 to its 8-bit LR image and its 8-bit reconstruction, of the same size as the input."""
+def round_trip(network: RescalingNetwork, image: Image8, through: Through | None = None) -> tuple[Image8, Image8]:
+    """HR image (H,W,3) uint8 to its 8-bit LR image and its 8-bit reconstruction, of the same size as the input.
+
+    through: the LR image as its reader sees it, where a codec lies between.
+    """
     lr = downscaled(network, image)
-    return lr, upscaled(network, lr, (image.shape[0], image.shape[1]))
+    seen = lr if through is None else through(lr)
+    return lr, upscaled(network, seen, (image.shape[0], image.shape[1]))
 
 
 def downscaled(network: RescalingNetwork, image: Image8) -> Image8:
@@ -70,13 +75,23 @@ def mean(rows: list[Figures]) -> Figures:
 
 
 class Validation:
-    """A folder of panoramas, read once, with its bicubic figures. Calling it with a network gives the mean Figures."""
+    """A folder of panoramas, read once, with its bicubic figures. Calling it with a network gives the mean Figures.
 
-    def __init__(self, folder: Path, scale: int) -> None:
+    through: a codec for all LR images, as `round_trip` takes it.
+    """
+
+    def __init__(self, folder: Path, scale: int, through: Through | None = None) -> None:
         self.images = read_folder(folder, 8 * scale, "validation images")
-        bicubic = [(image, bicubic_round_trip(image, scale)) for image in self.images.values()]
+        self.through = through
+        bicubic = [(image, self._bicubic(image, scale)) for image in self.images.values()]
         self.bicubic_y = [ws_psnr(luma(restored), luma(image)) for image, restored in bicubic]
         self.bicubic_rgb = [ws_psnr(restored, image) for image, restored in bicubic]
+
+    def _bicubic(self, image: Image8, scale: int) -> Image8:
+        if self.through is None:
+            return bicubic_round_trip(image, scale)
+        height, width = image.shape[:2]
+        return resize(self.through(resize(image, (-(-height // scale), -(-width // scale)))), (height, width))
 
     def __call__(self, network: RescalingNetwork) -> Figures:
         return self.with_sample(network)[0]
@@ -93,7 +108,7 @@ class Validation:
         network.freeze_inverses()
         bar = tqdm(self.images.items(), "validate", leave=False, unit="image")
         for (name, image), bicubic_y, bicubic_rgb in zip(bar, self.bicubic_y, self.bicubic_rgb, strict=True):
-            lr, hr = round_trip(network, image)
+            lr, hr = round_trip(network, image, self.through)
             y = ws_psnr(luma(hr), luma(image))
             guide = resize(image, (lr.shape[0], lr.shape[1]), "bicubic")
             rgb = ws_psnr(hr, image)

@@ -25,7 +25,7 @@ class NetworkConfig:
     """Everything that fixes a network.
 
     architecture: its tag in files. title: what people call it. preset: the name under which the sizes are known, or
-    "custom".
+    "custom". untie: the decoder has weights of its own (untied.py).
     """
 
     architecture: ClassVar[str]
@@ -33,6 +33,7 @@ class NetworkConfig:
 
     scale: int
     preset: str = "custom"
+    untie: bool = False
 
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
@@ -49,8 +50,9 @@ class NetworkConfig:
         return f"{self.title} {self.preset.removeprefix(f'{self.architecture}-')}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types only, for checkpoints and JSON."""
-        return {"architecture": self.architecture, **asdict(self)}
+        """Plain types only, for checkpoints and JSON. `untie` only where it is on: files from before have none."""
+        values = {"architecture": self.architecture, **asdict(self)}
+        return {name: value for name, value in values.items() if name != "untie" or value}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -8,6 +8,7 @@ from typing import Any
 from dinn360.networks import dinn360, flat, hcflow, irn
 from dinn360.networks.base import SCALES, NetworkConfig, RescalingNetwork
 from dinn360.networks.size import LARGEST, at_most
+from dinn360.networks.untied import Untied
 from engines.support.errors import UserError
 
 _PRESETS: dict[str, Callable[[int], NetworkConfig]] = {
@@ -52,5 +53,6 @@ def build_network(config: NetworkConfig, most: int = LARGEST) -> RescalingNetwor
     Raises:
         UserError: it would have more than `most` parameters; told before the memory for them is taken.
     """
+    build = _NETWORKS[type(config)]
     with at_most(most):
-        return _NETWORKS[type(config)](config)
+        return Untied(config, build(config), build(config)) if config.untie else build(config)

@@ -5,8 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from dinn360.codec.layer import Codec, Plan, Subsampling
 from dinn360.training.optimiser import Method
-from dinn360.training.settings import COUNT, DECAY, NOT_NEGATIVE, POSITIVE, SHARE, check, setting
+from dinn360.training.settings import COUNT, DECAY, NOT_NEGATIVE, POSITIVE, SHARE, Rule, check, setting
+
+
+def _is_range(text: str) -> bool:
+    parts = text.split(":")
+    return len(parts) == 2 and all(part.isdecimal() for part in parts) and 1 <= int(parts[0]) <= int(parts[1]) <= 100
+
+
+QUALITIES = Rule("two whole numbers of 1 to 100, the lower first, as 50:95", _is_range)
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,14 @@ class TrainConfig:
     head_rate: float = setting(
         1.0, "Rate of the heads that say where to sample, as a multiple of the others'.", POSITIVE
     )
+    codec: Codec = setting("none", "Codec that the LR image goes through; none: it stays as it is, lossless.")
+    quality: str = setting("50:95", "Of the codec, from the lowest to the highest, 1 to 100.", QUALITIES)
+    subsampling: Subsampling = setting("mixed", "Chroma in the codec; mixed: 4:2:0 in three of four.")
+    lambda_rate: float = setting(0.0, "Weight of the LR file's bits per HR pixel.", NOT_NEGATIVE)
+    lambda_chroma: float = setting(
+        0.0, "Weight of l2(y, y^) in Cb and Cr above half of Nyquist: what 4:2:0 loses.", NOT_NEGATIVE
+    )
+    downscaler: Literal["network", "bicubic"] = setting("network", "bicubic: only the decoder is trained.")
     clip_norm: float = setting(1.0, "Largest norm of the gradient.", POSITIVE)
     average: float = setting(0.999, "Decay of the averaged weights, which are validated and released.", DECAY)
     precision: Literal["fp32", "bf16"] = setting(
@@ -51,6 +68,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check(self)
+
+    def coding_plan(self) -> Plan | None:
+        """The files that the network is trained for; None: lossless ones."""
+        lowest, highest = map(int, self.quality.split(":"))
+        return None if self.codec == "none" else Plan(self.codec, lowest, highest, self.subsampling)
 
     def lr_at(self, step: int) -> float:
         """The rate of step `step`, counted from 0."""

@@ -21,7 +21,7 @@ from engines.support.reading import whole_number
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-STEP_COLUMNS = ("step", "loss", "hr", "lr", "latent", "rate", "norm", "skipped", "seconds")
+STEP_COLUMNS = ("step", "loss", "hr", "lr", "latent", "bits", "rate", "norm", "skipped", "seconds")
 FIGURE_COLUMNS = ("step", *(field.name for field in fields(Figures)))
 
 

@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dinn360.codec.layer import Received
 from dinn360.networks import RescalingNetwork
 from dinn360.sphere import Frame
 
 LUMA = (0.299, 0.587, 0.114)  # BT.601, without its offset
+TO_CHROMA = ((-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))  # Cb and Cr of R, G and B
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Means. hr: l1(x, x^), a share of it of luma; lr: l2(y, y^); latent: l2(z, z~), None when it was not computed."""
+    """Means. hr: l1(x, x^), a share of it of luma; lr: l2(y, y^); latent: l2(z, z~), None when it was not computed.
+
+    bits: of the LR file per HR pixel, None without a codec.
+    """
 
     total: Tensor
     hr: Tensor
     lr: Tensor
     latent: Tensor | None
+    bits: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How the LR image reaches the decoder, and what its file and its looks cost.
+
+    channel: y (B,3,h,w), rounded, to what the decoder gets. lambda_rate: weight of the bits per HR pixel.
+    lambda_chroma: weight of `fine_chroma`. bicubic: the LR image is the guide y^, so that only the decoder learns.
+    """
+
+    channel: Callable[[Tensor], Received] | None = None
+    lambda_rate: float = 0.0
+    lambda_chroma: float = 0.0
+    bicubic: bool = False
+
+
+CLEAN = Coding()
 
 
 def quantise(y: Tensor) -> Tensor:
@@ -39,6 +63,22 @@ def reference_lr(x: Tensor, scale: int) -> Tensor:
     return F.interpolate(x, scale_factor=1 / scale, mode="bicubic", antialias=True).clamp(0, 1)
 
 
+def fine_chroma(apart: Tensor) -> Tensor:
+    """Mean square of what y - y^ (B,3,h,w) holds in Cb and Cr above half of Nyquist, in either direction.
+
+    There 4:2:0 loses it, and there it shows as coloured dots: the LR image is to stay a picture (our choice).
+    """
+    chroma = F.conv2d(apart, apart.new_tensor(TO_CHROMA)[:, :, None, None])
+    _, _, height, width = chroma.shape
+    waves = torch.fft.rfft2(F.pad(chroma, (0, width % 2, 0, height % 2)), norm="ortho")
+    rows = torch.fft.fftfreq(waves.shape[2], device=apart.device).abs() > 0.25
+    columns = torch.fft.rfftfreq(2 * (waves.shape[3] - 1), device=apart.device) > 0.25
+    twice = torch.full((waves.shape[3],), 2.0, device=apart.device)
+    twice[0] = twice[-1] = 1.0  # all other columns stand for two
+    power = waves.abs().square() * (rows[:, None] | columns[None]) * twice
+    return power.sum() / chroma.numel()
+
+
 def algorithm_1(
     network: RescalingNetwork,
     x: Tensor,
@@ -48,6 +88,7 @@ def algorithm_1(
     latent: bool,
     sample: bool,
     luma: float = 0.0,
+    coding: Coding = CLEAN,
 ) -> Losses:
     """One step of Algorithm 1 for HR crops x (B,3,H,W).
 
@@ -55,17 +96,28 @@ def algorithm_1(
     luma: share of the HR loss that is taken of luma, the rest of R, G and B (our choice: luma is what the eye resolves
     and what the paper's metrics see, and an LR image holds only so much).
     latent: whether to compute the z loss at all. sample: draw z~ from N(0,1), else z~ = 0.
-    c is computed from the rounded y, which is all that a decoder has (our choice, as the ancestors).
+    c is computed from the rounded y, which is all that a decoder has (our choice, as the ancestors), as it comes out of
+    the codec of `coding`.
     """
     split = network.split(x, frame)
-    y = quantise(split.y)
+    guide = reference_lr(x, network.config.scale)
+    y = quantise(guide if coding.bicubic else split.y)
+    received = coding.channel(y) if coding.channel is not None else None
+    y = y if received is None else received.y
     prior: list[Tensor | None] = [torch.randn_like(h) if sample else None for h in split.high]
     restored = network.reconstruct(y, prior, frame)
 
     error = restored.x - x
     hr = (1 - luma) * error.abs().mean() + luma * (error * x.new_tensor(LUMA)[:, None, None]).sum(1).abs().mean()
-    lr = (split.y - reference_lr(x, network.config.scale)).square().mean()
+    lr = (split.y - guide).square().mean()
     total = weights[0] * hr + weights[1] * lr
+    bits = None
+    if received is not None:
+        bits = received.bits.mean() / (x.shape[2] * x.shape[3])
+        total = total + coding.lambda_rate * bits
+    if coding.lambda_chroma:
+        with torch.autocast(x.device.type, enabled=False):
+            total = total + coding.lambda_chroma * fine_chroma((split.y - guide).float())
     latent_loss = None
     if latent:
         mixed = [alpha * p + (1 - alpha) * h if alpha else h for p, h in zip(restored.high, split.high, strict=True)]
@@ -74,4 +126,4 @@ def algorithm_1(
         apart = [z if zt is None else z - zt for z, zt in zip(latents, prior, strict=True)]
         latent_loss = torch.stack([d.float().square().sum() for d in apart]).sum() / values
         total = total + weights[2] * latent_loss
-    return Losses(total, hr, lr, latent_loss)
+    return Losses(total, hr, lr, latent_loss, bits)

@@ -14,14 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from dinn360.checkpoint import Checkpoint, save_checkpoint
+from dinn360.codec.layer import Channel
 from dinn360.data.ahead import Ahead
 from dinn360.data.crops import Batch, Crops
 from dinn360.evaluation.validate import Validation, as_dict
 from dinn360.networks import NetworkConfig, RescalingNetwork, build_network, config_from_dict
+from dinn360.networks.untied import Untied
 from dinn360.training.config import TrainConfig
 from dinn360.training.interrupt import Interrupt
 from dinn360.training.journal import Journal
-from dinn360.training.losses import algorithm_1
+from dinn360.training.losses import Coding, algorithm_1
 from dinn360.training.optimiser import Optimiser
 from dinn360.training.processes import Processes
 from dinn360.training.state import State, load_state, save_state
@@ -56,14 +58,22 @@ class Trainer:
         )
         self.average = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
         self.optimiser = Optimiser(config.optimiser, self.network, config.lr, config.head_rate)
+        plan = config.coding_plan()
+        self.channel = None if plan is None else Channel(plan)
         self.step = self.skipped = 0
         self.best = float("-inf")
 
     def start_from(self, checkpoint: Checkpoint) -> None:
         """Takes the weights of a checkpoint of the same architecture; step, optimiser and average begin anew."""
-        if replace(checkpoint.config, preset=self.model.preset) != self.model:
+        model = self.model
+        parting = model.untie and not checkpoint.config.untie  # the decoder begins as the exact inverse
+        if replace(checkpoint.config, preset=model.preset, untie=parting or checkpoint.config.untie) != model:
             raise UserError("--init: the checkpoint is of another architecture; choose its --preset and --scale")
-        self.network.load_state_dict(checkpoint.build().state_dict())
+        weights = checkpoint.build().state_dict()
+        if parting and isinstance(self.network, Untied):
+            self.network.load_tied(weights)
+        else:
+            self.network.load_state_dict(weights)
         self.average = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
 
     def run(self) -> int:
@@ -101,7 +111,7 @@ class Trainer:
         return self.crops(step).to(self.processes.device)
 
     def take_step(self, batch: Batch) -> dict[str, float]:
-        """One step of the optimiser. Its losses over all processes (latent: NaN where it was not computed), its rate,
+        """One step of the optimiser. Its losses over all processes (latent, bits: NaN where not computed), its rate,
         and the norm of its gradient. A step whose loss or gradient is not finite changes no weights and is counted."""
         config = self.config
         self._seed()
@@ -118,12 +128,14 @@ class Trainer:
                 config.lambda_z > 0 and self.step % config.latent_interval == 0,
                 config.sample_latent,
                 config.luma,
+                self._coding(),
             )
         self.optimiser.zero_grad()
         losses.total.backward()
 
         latent = torch.full_like(losses.total, float("nan")) if losses.latent is None else losses.latent
-        means = torch.stack([losses.total, losses.hr, losses.lr, latent]).detach()
+        bits = torch.full_like(latent, float("nan")) if losses.bits is None else losses.bits
+        means = torch.stack([losses.total, losses.hr, losses.lr, latent, bits]).detach()
         # Which parameters have a gradient depends on the step alone, so it is the same on every process. So are the
         # means, bit by bit, and with them the norm and the decision below.
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
@@ -135,8 +147,15 @@ class Trainer:
         else:
             self.skipped += 1
         self.step += 1
-        names = ("loss", "hr", "lr", "latent", "rate", "norm")
+        names = ("loss", "hr", "lr", "latent", "bits", "rate", "norm")
         return dict(zip(names, [*means.tolist(), rate, norm.item()], strict=True))
+
+    def _coding(self) -> Coding:
+        """The codec of this step; which files are drawn is a pure function of the step and the process, too."""
+        config, channel = self.config, self.channel
+        seed = (config.seed, self.step, self.processes.rank)
+        through = None if channel is None else lambda y: channel(y, seed)
+        return Coding(through, config.lambda_rate, config.lambda_chroma, config.downscaler == "bicubic")
 
     def _seed(self) -> None:
         """z~, too, is a pure function of the step (and of the process): a resumed run needs no random state."""
@@ -180,6 +199,8 @@ class Trainer:
             "revision": git_revision(),
             "figures": figures,
         }
+        if self.channel is not None:
+            provenance["codec"] = self.channel.plan.metadata()
         return Checkpoint(self.model, dict(self.average), provenance)
 
     def save(self) -> None:

@@ -1,0 +1,164 @@
+"""Quality at equal bytes: curves, gains and ranges by hand, and the commands on small panoramas and clips."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from benchmarks import rate_distortion as benchmark
+from dinn360.cli import main
+from dinn360.codec.coders import Coder
+from dinn360.evaluation.clips import curves_of, flicker, measure_clips, turned, turning
+from dinn360.evaluation.metrics import luma, ws_psnr
+from dinn360.evaluation.rate_distortion import DIRECT, Curve, Point, gains, in_words, measure, winners
+from dinn360.evaluation.systems import Interpolation
+from engines.support.arrays import Image8
+
+pytest.importorskip("bjontegaard")
+
+
+def curve(system: str, *points: tuple[float, float]) -> Curve:
+    return Curve(system, "JPEG 4:2:0", tuple(Point(50, bits, psnr, psnr, None, None) for bits, psnr in points))
+
+
+@pytest.fixture
+def small(courtyard: Image8) -> Image8:
+    return np.asarray(Image.fromarray(courtyard).resize((256, 128), Image.Resampling.LANCZOS))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, small: Image8) -> Path:
+    (tmp_path / "data").mkdir()
+    Image.fromarray(small).save(tmp_path / "data" / "courtyard.png")
+    return tmp_path / "data"
+
+
+STRAIGHT = curve("a", (0.1, 30.0), (0.2, 33.0), (0.4, 36.0), (0.8, 39.0))  # 3 dB an octave
+
+
+def test_gains_by_hand() -> None:
+    """A curve 1 dB higher needs 2^(-1/3) of the bytes; one shifted by an octave is 3 dB better."""
+    higher = curve("b", *((p.bits, p.psnr_y + 1) for p in STRAIGHT.points))
+    cheaper = curve("c", *((p.bits / 2, p.psnr_y) for p in STRAIGHT.points))
+    found = {gain.system: gain for gain in gains([STRAIGHT, higher, cheaper], ["a"])}
+    assert found["b"].psnr == pytest.approx(1, abs=1e-6) and found["b"].files == pytest.approx(1, abs=1e-6)
+    assert found["b"].rate == pytest.approx(100 * (2 ** (-1 / 3) - 1), abs=1e-3)
+    assert found["c"].psnr == pytest.approx(3, abs=1e-6) and found["c"].rate == pytest.approx(-50, abs=1e-3)
+    assert found["c"].files == pytest.approx(3, abs=1e-6)
+
+
+def test_what_cannot_be_compared_is_left_open() -> None:
+    apart = curve("b", (0.9, 50.0), (1.0, 51.0), (2.0, 52.0))
+    short = curve("c", (0.1, 30.0), (0.2, 31.0))
+    found = {gain.system: gain for gain in gains([STRAIGHT, apart, short], ["a"])}
+    assert found["b"].rate is None and found["b"].files is None and found["c"].psnr is None
+
+
+def test_points_that_cost_more_and_are_worse_do_not_count() -> None:
+    bent = curve("b", (0.1, 30.0), (0.2, 29.0), (0.3, 31.0))
+    assert bent.rising()[0].tolist() == [0.1, 0.3]
+    assert bent.at(np.array([0.05, 0.1, 0.3]))[1:].tolist() == [30.0, 31.0] and math.isnan(bent.at(np.array([0.05]))[0])
+
+
+def test_ranges_by_hand() -> None:
+    """Two lines that cross at 0.2 bits."""
+    direct = curve(DIRECT, (0.1, 29.0), (0.8, 29.0 + 3 * 4))
+    ranges = winners([direct, STRAIGHT], "JPEG 4:2:0")
+    assert [name for _, _, name in ranges] == ["a", DIRECT]
+    assert ranges[0][0] == pytest.approx(0.1) and ranges[0][1] == pytest.approx(0.2, rel=0.02)
+    assert ranges[1][1] == pytest.approx(0.8)
+    assert in_words([direct, STRAIGHT])[0].startswith("JPEG 4:2:0, bits per HR pixel: a from 0.1 to 0.2; full picture")
+
+
+def test_measured_files_are_real_files(small: Image8) -> None:
+    coder, pair = Coder("jpeg"), Interpolation("bicubic", 2)
+    curves = measure([pair], {"a": small}, [coder], [40, 90], ssim=False)
+    assert [c.system for c in curves] == [DIRECT, "bicubic"]
+    for found, system in zip(curves, (None, pair), strict=True):
+        for point, quality in zip(found.points, (40, 90), strict=True):
+            lr = small if system is None else system.shrink(small)
+            seen, size = coder.round_trip(lr, quality)
+            hr = seen if system is None else system.grow(seen, (128, 256))
+            assert point.bits == 8 * size / (128 * 256) and point.psnr_y == ws_psnr(luma(hr), luma(small))
+    assert curves[0].points[0].bits > curves[1].points[0].bits
+
+
+def test_a_turned_camera(small: Image8) -> None:
+    columns = 8
+    turn = turned(small, 360 * columns / 256, 0)
+    assert np.abs(turn.astype(int) - np.roll(small, -columns, axis=1)).max() <= 1
+    nodding = turned(turned(small, 0, 5), 0, -5)
+    assert ws_psnr(nodding, small) > 25  # twice interpolated
+    smooth = np.broadcast_to(np.linspace(255, 0, 128)[:, None, None], (128, 256, 3)).round().astype(np.uint8)
+    up = turned(smooth, 0, 10)  # looking up by 10 degrees: the middle column shows what lay 10 degrees higher
+    assert np.abs(up[40:90, 128, 0].astype(int) - smooth[40 - 7 : 90 - 7, 128, 0]).max() <= 3
+
+
+def test_flicker_by_hand(small: Image8) -> None:
+    grey = [np.full_like(small, 100)] * 3
+    assert flicker(grey, [frame + 10 for frame in grey]) == 0  # wrong, but steadily
+    blinking = [np.full_like(small, 100 + 10 * (n % 2)) for n in range(3)]
+    assert flicker(grey, blinking) == pytest.approx(10 * 219 / 255, rel=1e-6)
+
+
+def test_clips(small: Image8) -> None:
+    pytest.importorskip("av")
+    frames = turning(small, 4)
+    found = measure_clips([Interpolation("bicubic", 2)], frames, [Coder("hevc")], [30, 60, 90], ssim=False)
+    assert set(found) == {(DIRECT, "HEVC 4:2:0"), ("bicubic", "HEVC 4:2:0")}
+    for clips in found.values():
+        assert [c.point.quality for c in clips] == [30, 60, 90]
+        assert clips[0].point.psnr_y < clips[2].point.psnr_y and clips[0].point.bits < clips[2].point.bits
+        assert all(0 < c.flicker < 20 for c in clips)
+    assert {c.system for c in curves_of(found)} == {DIRECT, "bicubic"}
+
+
+def test_evaluate_through_a_codec(tmp_path: Path, folder: Path) -> None:
+    out = tmp_path / "out"
+    given = ("--data", folder, "--scale", 2, "--baselines", "bicubic", "--codec", "jpeg-420,webp", "--quality")
+    result = CliRunner().invoke(main, ["evaluate", *map(str, given), "40,60,80", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "| bicubic | JPEG 4:2:0 | full picture |" in result.stdout and "bits per HR pixel: " in result.stdout
+    values = json.loads((out / "rate_distortion.json").read_text())
+    assert values["panoramas"] == ["courtyard.png"] and len(values["curves"]) == 4
+    assert Image.open(out / "rate_distortion.png").size[0] > 400
+    for option, value, message in (
+        ("--quality", "0,50", "--quality: expected whole"),
+        ("--codec", "gif", "expected some"),
+    ):
+        arguments = ["evaluate", "--data", str(folder), "--scale", "2", "--codec", "jpeg", option, value]
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 2 and message in result.stderr.splitlines()[-1]
+
+
+def test_the_benchmark(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plot = tmp_path / "curves.png"
+    given = [
+        "--data",
+        folder,
+        "--scale",
+        2,
+        "--codec",
+        "jpeg-444",
+        "--quality",
+        "50,70,90",
+        "--no-ssim",
+        "--plot",
+        plot,
+    ]
+    monkeypatch.setattr(sys, "argv", ["rate_distortion", *map(str, given)])
+    benchmark.main()
+    told = capsys.readouterr().out
+    assert "| lanczos | JPEG 4:4:4 | bicubic |" in told and "Panoramas: courtyard.png." in told and plot.exists()
+    monkeypatch.setattr(sys, "argv", ["rate_distortion", "--data", str(folder), "--codec", "jpeg"])
+    with pytest.raises(SystemExit, match="error: --scale: expected one scale for all systems, found none"):
+        benchmark.main()
