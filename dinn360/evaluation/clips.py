@@ -43,7 +43,7 @@ def turned(image: Image8, yaw: float, pitch: float) -> Image8:
     column = (torch.atan2(y, ahead) / (2 * math.pi) + 0.5 + yaw / 360) % 1 * width
     row = (0.5 - torch.asin(up.clamp(-1, 1)) / math.pi) * height
     margin = 4
-    pixels = wrap_columns(torch.from_numpy(image).permute(2, 0, 1)[None].double(), margin)
+    pixels = wrap_columns(torch.from_numpy(image.astype(np.float64)).permute(2, 0, 1)[None], margin)
     grid = torch.stack([2 * (column + margin) / (width + 2 * margin) - 1, 2 * row / height - 1], dim=-1)[None]
     sampled = F.grid_sample(pixels, grid, mode="bicubic", padding_mode="border", align_corners=False)
     return np.ascontiguousarray(sampled[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy())
