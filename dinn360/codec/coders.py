@@ -63,15 +63,15 @@ class Coder:
         if self.name in VIDEO:
             return b"".join(encode_frames([image], self, quality))
         file = io.BytesIO()
-        options = {
+        every: dict[str, dict[str, Any]] = {
             "jpeg": {"subsampling": 2 if self.halved else 0},
             "webp": {"method": 4},
             "avif": {"subsampling": self.chroma, "speed": 6, "max_threads": 1},
             "jxl": {"num_threads": 1},
-        }[self.name]
+        }
         _pillow(self.name)
         try:
-            Image.fromarray(image).save(file, self.name.upper(), quality=quality, **options)
+            Image.fromarray(image).save(file, self.name.upper(), quality=quality, **every[self.name])
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(f"{self.title}: cannot encode {image.shape[1]} x {image.shape[0]}: {error}") from error
         return file.getvalue()

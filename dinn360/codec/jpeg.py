@@ -104,8 +104,8 @@ def _jpeg(image: Tensor, quality: Tensor, halved: bool) -> Coded:
     luma_exact, chroma_exact = luma_waves / luma_steps, chroma_waves / chroma_steps
     luma_units = quantised(luma_exact, luma_eighths, luma_steps)
     chroma_units = quantised(chroma_exact, chroma_eighths, chroma_steps)
-    luma = inverse_dct(luma_units * luma_steps, luma.shape[-2:])
-    chroma = inverse_dct(chroma_units * chroma_steps, chroma.shape[-2:])
+    luma = inverse_dct(luma_units * luma_steps, (luma.shape[2], luma.shape[3]))
+    chroma = inverse_dct(chroma_units * chroma_steps, (chroma.shape[2], chroma.shape[3]))
     if halved:
         chroma = double(chroma, (height, width))
     result = to_rgb(torch.cat([luma, chroma], dim=1))

@@ -107,7 +107,7 @@ def curves_of(found: dict[tuple[str, str], list[ClipPoint]]) -> list[Curve]:
 def _point(quality: int, bits: float, frames: Sequence[Image8], restored: Sequence[Image8], ssim: bool) -> Point:
     pairs = list(zip(frames, restored, strict=True))
     y = [(luma(a), luma(b)) for a, b in pairs]
-    similar = (None, None)
+    similar: tuple[float | None, float | None] = (None, None)
     if ssim:
         similar = (
             float(np.mean([ws_ssim(b, a) for a, b in y])),
