@@ -113,7 +113,7 @@ def plan_coding(
             f"expected --quality {_LOWEST[kind]} or more, a lossless format, or --lossy to insist"
         )
     warnings.warn(
-        f'{target}: {coding} costs part of what the LR image hides (see docs, "The LR image through codecs"); '
+        f"{target}: {coding} costs part of what the LR image hides, the more the lower its quality; "
         "PNG and lossless WebP cost nothing",
         stacklevel=3,
     )
