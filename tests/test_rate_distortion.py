@@ -74,6 +74,8 @@ def test_ranges_by_hand() -> None:
     assert [name for _, _, name in ranges] == ["a", DIRECT]
     assert ranges[0][0] == pytest.approx(0.1) and ranges[0][1] == pytest.approx(0.2, rel=0.02)
     assert ranges[1][1] == pytest.approx(0.8)
+    longer = curve(DIRECT, (0.1, 29.0), (3.2, 29.0 + 5 * 4))
+    assert winners([longer, STRAIGHT], "JPEG 4:2:0")[-1][1] == pytest.approx(0.8, rel=0.02)  # alone beyond: no winner
     assert in_words([direct, STRAIGHT])[0].startswith("JPEG 4:2:0, bits per HR pixel: a from 0.1 to 0.")
 
 
@@ -81,13 +83,14 @@ def test_measured_files_are_real_files(small: Image8) -> None:
     coder, pair = Coder("jpeg"), Interpolation("bicubic", 2)
     curves = measure([pair], {"a": small}, [coder], [40, 90], ssim=False)
     assert [c.system for c in curves] == [DIRECT, "bicubic"]
+    assert [p.quality for p in curves[0].points] == [5, 10, 20, 40, 90] and len(curves[1].points) == 2
     for found, system in zip(curves, (None, pair), strict=True):
-        for point, quality in zip(found.points, (40, 90), strict=True):
+        for point, quality in zip(found.points[-2:], (40, 90), strict=True):
             lr = small if system is None else system.shrink(small)
             seen, size = coder.round_trip(lr, quality)
             hr = seen if system is None else system.grow(seen, (128, 256))
             assert point.bits == 8 * size / (128 * 256) and point.psnr_y == ws_psnr(luma(hr), luma(small))
-    assert curves[0].points[0].bits > curves[1].points[0].bits
+    assert curves[0].points[-2].bits > curves[1].points[0].bits
 
 
 def test_a_turned_camera(small: Image8) -> None:

@@ -26,6 +26,7 @@ from engines.support.errors import UserError
 DIRECT = "full picture"
 LOSSLESS = "lossless WebP"
 QUALITIES = (30, 50, 75, 90, 95)
+_LOWER = (5, 10, 20)  # further qualities of the full picture, whose files are several times as large at any of them
 _PLACES = 200  # between the smallest and the largest file, at which systems are compared
 _EQUAL = 0.02  # dB within which two systems count as equal: files of the same quality differ by more
 
@@ -90,7 +91,8 @@ def measure(
     images: (H,W,3) uint8 by name. ssim: also WS-SSIM, which takes as long as all the rest.
     """
     everyone = [Direct(), *systems]
-    files = len(images) * (len(everyone) * len(coders) * len(qualities) + sum(s.learned_lr for s in systems))
+    ladders = sum(len(_ladder(system, qualities)) for system in everyone)
+    files = len(images) * (len(coders) * ladders + sum(s.learned_lr for s in systems))
     curves = []
     with tqdm(total=files, unit="file", leave=False, dynamic_ncols=True) as bar:
         for system in everyone:
@@ -105,7 +107,7 @@ def measure(
             for coder in coders:
                 bar.set_description(f"{system.name}: {coder.title}")
                 points = []
-                for quality in qualities:
+                for quality in _ladder(system, qualities):
                     rows = []
                     for name, image in images.items():
                         rows.append(_scores(system, image, *coder.round_trip(lrs[name], quality), ssim))
@@ -113,6 +115,11 @@ def measure(
                     points.append(_mean(quality, rows))
                 curves.append(Curve(system.name, coder.title, tuple(sorted(points, key=lambda p: p.bits))))
     return curves
+
+
+def _ladder(system: System, qualities: Sequence[int]) -> list[int]:
+    """The qualities that a system is measured at."""
+    return sorted({*qualities, *(_LOWER if isinstance(system, Direct) else ())})
 
 
 def _scores(system: System, image: Image8, lr: Image8, size: int, ssim: bool) -> list[float]:
@@ -189,8 +196,9 @@ def _at_files(curve: Curve, anchor: Curve) -> float | None:
 
 
 def winners(curves: Sequence[Curve], codec: str) -> list[tuple[float, float, str]]:
-    """Who is best at equal bytes through a codec: (from, to, system) in bits per HR pixel, over all measured bytes.
+    """Who is best at equal bytes through a codec: (from, to, system) in bits per HR pixel.
 
+    Told where two systems at least have files of that size; alone in a range nobody wins.
     Where the best cannot be told from the full picture (0.02 dB) the full picture has it: it is the simpler one.
     """
     chosen = [curve for curve in curves if curve.codec == codec]
@@ -199,10 +207,12 @@ def winners(curves: Sequence[Curve], codec: str) -> list[tuple[float, float, str
     table = np.stack([curve.at(bits) for curve in chosen])
     preference = np.array([_EQUAL if curve.system == DIRECT else 0 for curve in chosen])
     best = np.argmax(np.nan_to_num(table + preference[:, None], nan=-np.inf), axis=0)
+    best[np.isfinite(table).sum(axis=0) < 2] = -1
     changes = [0, *(np.flatnonzero(np.diff(best)) + 1), _PLACES]
     return [
         (float(bits[a]), float(bits[min(b, _PLACES - 1)]), chosen[best[a]].system)
         for a, b in zip(changes[:-1], changes[1:], strict=True)
+        if best[a] >= 0
     ]
 
 
