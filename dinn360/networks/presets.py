@@ -54,5 +54,5 @@ def build_network(config: NetworkConfig, most: int = LARGEST) -> RescalingNetwor
         UserError: it would have more than `most` parameters; told before the memory for them is taken.
     """
     build = _NETWORKS[type(config)]
-    with at_most(most):
+    with at_most(2 * most if config.untie else most):  # parts that only decode are made twice and kept once
         return Untied(config, build(config), build(config)) if config.untie else build(config)
