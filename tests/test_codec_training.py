@@ -22,7 +22,7 @@ from dinn360.training.run_file import resolve
 from engines.panorama.coding import Survives
 from engines.support.arrays import Image8, to_tensor
 from engines.support.errors import UserError
-from export.onnx import Form, metadata
+from export.onnx import Form, finish, metadata
 
 JPEG = replace(SHORT, codec="jpeg", quality="60:90", lambda_rate=0.01, lambda_chroma=1.0, lambda_z=0.0)
 CONFIGS = Path(__file__).parents[1] / "dinn360" / "training" / "configs"
@@ -112,7 +112,7 @@ def test_an_untied_network_is_exported(tmp_path: Path, forest: Image8) -> None:
     import onnxruntime
 
     for direction, source in (("down", image), ("up", image[:16, :32])):
-        graph = kept_trace(network, direction, 19)
+        graph = finish(kept_trace(network, direction, 19), direction, Form())
         session = onnxruntime.InferenceSession(graph.SerializeToString())
         x = torch.from_numpy(to_tensor(np.ascontiguousarray(source)))
         with torch.no_grad():
