@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 from dataclasses import field
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -11,9 +12,9 @@ from engines.support.errors import UserError
 from engines.support.reading import Rule, short, typed
 
 MOST = 10**9  # of anything that is counted; what memory holds is far less, and is asked before a run starts
-COUNT = Rule(f"at least 1 and at most {MOST}", lambda value: 1 <= value <= MOST)
-NOT_NEGATIVE = Rule(f"0 or more and at most {MOST}", lambda value: 0 <= value <= MOST)
-POSITIVE = Rule(f"a number above 0 and at most {MOST}", lambda value: 0 < value <= MOST)
+COUNT = Rule("at least 1", lambda value: value >= 1)
+NOT_NEGATIVE = Rule("0 or more", lambda value: 0 <= value < math.inf)
+POSITIVE = Rule("a number above 0", lambda value: 0 < value < math.inf)
 THREADS = Rule("1 to 1024", lambda value: 1 <= value <= 1024)
 SHARE = Rule("a share of 0 to 1", lambda value: 0 <= value <= 1)
 DECAY = Rule("0 or more and below 1", lambda value: 0 <= value < 1)
@@ -56,6 +57,8 @@ def checked(where: str, cls: Any, name: str, value: Any) -> Any:
     rule: Rule | None = fields[name].metadata.get("rule")
     if rule and not rule.holds(value):
         raise UserError(f"{where}: expected {rule.expected}, found {short(value)}")
+    if isinstance(value, int | float) and abs(value) > MOST:
+        raise UserError(f"{where}: expected at most {MOST}, found {short(value)}")
     return value
 
 

@@ -140,7 +140,7 @@ def _plain(where: str, kind: Any, value: Any) -> Any:
         return value
     if kind is int and number and isinstance(value, int) and abs(value) <= _LARGEST:
         return value
-    if kind is float and number and not (isinstance(value, float) and math.isnan(value)) and abs(value) < 1e308:
+    if kind is float and number and (abs(value) < 1e308 if isinstance(value, int) else not math.isnan(value)):
         return float(value)
     if kind is str and isinstance(value, str):
         return value
