@@ -36,17 +36,41 @@ def main() -> None:
 @click.option("--opset", type=int, default=19, show_default=True)
 @click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True)
 @click.option("--io", "edges", type=click.Choice(EDGES), default="float-nchw", show_default=True)
-def to_onnx(ckpt: Path, out: Path | None, ops: Lowering, opset: int, precision: Precision, edges: Edges) -> None:
+@click.option(
+    "--fold-deformation",
+    "folding",
+    type=click.Choice(("auto", "never")),
+    default="never",
+    show_default=True,
+    help="auto: plain convolutions where the --calibration panoramas lose less than 0.01 dB.",
+)
+@click.option("--calibration", type=PATH, multiple=True, help="A panorama for --fold-deformation auto; repeatable.")
+def to_onnx(
+    ckpt: Path,
+    out: Path | None,
+    ops: Lowering,
+    opset: int,
+    precision: Precision,
+    edges: Edges,
+    folding: str,
+    calibration: tuple[Path, ...],
+) -> None:
     """Write down.onnx (hr -> lr) and up.onnx (lr -> hr), and a JSON file about each.
 
     standard uses ONNX DeformConv; primitive only elementary operators; plugin our custom nodes; cpu those and more of
     them, for ONNX Runtime on CPU cores. fp16 has fp16 data and weights and keeps in fp32 what measurement asks for.
     uint8-nhwc takes and gives 8-bit pixels (B,H,W,3) instead of floats (B,3,H,W).
     """
+    from engines.support.errors import UserError
+    from engines.support.images import read_panorama
     from export.onnx import Form, export_checkpoint
 
+    if (folding == "auto") != bool(calibration):
+        found = f"--fold-deformation {folding} with {len(calibration)}"
+        raise UserError(f"--calibration: expected panoramas with --fold-deformation auto and only there, found {found}")
     form = Form(ops, opset, precision, edges)
-    exported = export_checkpoint(ckpt, out or Path("build") / ckpt.stem, form)
+    panoramas = [read_panorama(path) for path in calibration]
+    exported = export_checkpoint(ckpt, out or Path("build") / ckpt.stem, form, panoramas)
     for direction, path in (("down", exported.down), ("up", exported.up)):
         size = path.stat().st_size / 1e6
         kind = f"{precision}, {edges}, ops {ops}, opset {opset}"
@@ -54,6 +78,8 @@ def to_onnx(ckpt: Path, out: Path | None, ops: Lowering, opset: int, precision: 
         islands = [island.role for island in form.islands(direction)]
         if islands:
             click.echo(f"  in fp32: {', '.join(islands)}")
+    if calibration:
+        click.echo(f"  deformable convolutions exported as plain ones: {', '.join(exported.folded) or 'none'}")
 
 
 @main.command()

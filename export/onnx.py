@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -14,9 +15,11 @@ from tqdm import tqdm
 from dinn360 import __version__
 from dinn360.checkpoint import Checkpoint, load_checkpoint
 from dinn360.tiling import tiling
+from engines.support.arrays import Image8
 from engines.support.errors import UserError
 from engines.support.files import atomic_path, make_folder, sha256_of, write_text
 from export.edges import Edges, with_8_bit_edges
+from export.folding import FOLDED, fold, foldable
 from export.fusion import operators as fusion_operators
 from export.graphs import GRAPHS
 from export.lowering import Lowering, lower
@@ -56,6 +59,7 @@ class Exported:
     up: Path
     form: Form
     nodes: dict[str, int]
+    folded: tuple[str, ...] = ()
 
 
 def finish(traced: ModelProto, direction: str, form: Form) -> ModelProto:
@@ -111,6 +115,8 @@ def sidecar(path: Path, direction: str, form: Form, told: dict[str, str]) -> str
         "islands": islands,
         "config": json.loads(told["config"]),
     }
+    if FOLDED in told:
+        record[FOLDED] = json.loads(told[FOLDED])
     return json.dumps(record, indent=2) + "\n"
 
 
@@ -121,11 +127,12 @@ def check(model: ModelProto) -> None:
     onnx.checker.check_model(model, full_check=True)
 
 
-def export_checkpoint(ckpt: Path, out: Path, form: Form = Form()) -> Exported:
+def export_checkpoint(ckpt: Path, out: Path, form: Form = Form(), calibration: Sequence[Image8] = ()) -> Exported:
     """Writes out/down.onnx and out/up.onnx, each whole or not at all, and a sidecar (`sidecar`) beside each.
 
-    Raises UserError for a bad checkpoint, an opset that is not supported, a weight beyond fp16 or a folder that cannot
-    be written.
+    calibration: panoramas, uint8 (H,W,3), that tell which deformable convolutions become plain ones (`folding`);
+    without any, none does. Raises UserError for a bad checkpoint, an opset that is not supported, a weight beyond fp16
+    or a folder that cannot be written.
     """
     if form.opset not in OPSETS:
         raise UserError(f"--opset: expected one of {OPSETS}, found {form.opset}")
@@ -133,6 +140,8 @@ def export_checkpoint(ckpt: Path, out: Path, form: Form = Form()) -> Exported:
         raise UserError(f"--precision: expected fp32 with --ops cpu, found {form.precision}")
     checkpoint = load_checkpoint(ckpt)
     network = checkpoint.build()
+    folded = foldable(network, calibration) if calibration else []
+    fold(network, folded)
     make_folder(out)
     nodes = {}
     with tqdm(total=4, unit="step", leave=False) as bar:
@@ -142,9 +151,10 @@ def export_checkpoint(ckpt: Path, out: Path, form: Form = Form()) -> Exported:
             bar.update()
             bar.set_description(f"{direction}: lower to {form.lowering} in {form.precision}, check and write")
             told = metadata(checkpoint, sha256_of(ckpt), direction, form) | tiling(network, direction).metadata()
+            told |= {FOLDED: json.dumps(folded)} if calibration else {}
             nodes[direction] = write_graph(traced, direction, form, told, out)
             bar.update()
-    return Exported(out / "down.onnx", out / "up.onnx", form, nodes)
+    return Exported(out / "down.onnx", out / "up.onnx", form, nodes, tuple(folded))
 
 
 def write_graph(traced: ModelProto, direction: str, form: Form, told: dict[str, str], out: Path) -> int:

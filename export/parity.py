@@ -30,6 +30,7 @@ from engines.support.arrays import Image8, to_image, to_tensor
 from engines.support.errors import UserError
 from engines.support.files import sha256_of
 from engines.support.text import aligned
+from export.folding import fold, folded_in
 from export.graphs import GRAPHS
 from export.precision.rounding import with_rounding
 
@@ -88,9 +89,9 @@ def compare(ckpt: Path, folder: Path, image: Image8) -> list[Row]:
 
     Raises UserError when a graph is missing, cannot run here, or was exported from another checkpoint.
     """
-    for name in GRAPHS:
-        read_onnx(folder / f"{name}.onnx")  # a missing one is told before PyTorch computes for seconds
+    files = [read_onnx(folder / f"{name}.onnx") for name in GRAPHS]  # a missing one is told before PyTorch computes
     network = load_checkpoint(ckpt).build()
+    fold(network, folded_in(files[0].metadata))
     digest = sha256_of(ckpt)
     size = image.shape[0], image.shape[1]
     torch_name = f"torch {torch.__version__} CPU fp32"
