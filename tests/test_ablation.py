@@ -12,7 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from conftest import ASSETS
-from networks import tiny
+from networks import tiny, tiny_flat
 from PIL import Image
 from training_runs import config_file
 
@@ -21,6 +21,7 @@ from dinn360.cli import main
 from dinn360.evaluation.evaluate import Result as Evaluation
 from dinn360.evaluation.evaluate import Scores
 from dinn360.evaluation.published import ABLATION
+from dinn360.networks import FlatConfig, ModelConfig
 from dinn360.training.ablation import Outcome, Variant, markdown, variants
 from dinn360.training.config import TrainConfig
 
@@ -34,8 +35,9 @@ def test_there_is_one_variant_for_each_published_row() -> None:
     assert len({v.folder for v in found}) == len(found) == 8
 
 
-def test_each_variant_lacks_its_part_and_nothing_else() -> None:
-    found = {v.name: v for v in variants(tiny(4), CONFIG, 1)}
+@pytest.mark.parametrize("model", [tiny(4), tiny_flat(4)], ids=["levels", "flat"])
+def test_each_variant_lacks_its_part_and_nothing_else(model: ModelConfig | FlatConfig) -> None:
+    found = {v.name: v for v in variants(model, CONFIG, 1)}
     full = found["full"]
     for name, field in (
         ("w/o DST", "dst"),

@@ -15,7 +15,7 @@ from dinn360.commands.train import read_crops
 from dinn360.evaluation.evaluate import evaluate
 from dinn360.evaluation.systems import Network
 from dinn360.evaluation.validate import Validation
-from dinn360.networks import PRESETS, ModelConfig
+from dinn360.networks import PRESETS, FlatConfig, ModelConfig
 from dinn360.networks import preset as named
 from dinn360.training.ablation import Outcome, Variant, draw_curves, markdown, train_variant, variants
 from dinn360.training.config import TrainConfig
@@ -59,7 +59,7 @@ def ablate(
     keep_freed_memory()
     model = {name: value for name, value in (("preset", preset), ("scale", scale)) if value is not None}
     settings = resolve(config, {"model": model, "data": data, "train": train, "run": run})
-    if not isinstance(settings.model, ModelConfig):
+    if not isinstance(settings.model, ModelConfig | FlatConfig):
         raise UserError(f"--preset: expected a DINN360 network, as edge, found {settings.model.preset}")
     if settings.run.init:
         raise UserError(f"--init: expected none, since all variants start from nothing, found {settings.run.init}")

@@ -17,7 +17,7 @@ from dinn360.evaluation.evaluate import Result
 from dinn360.evaluation.published import ABLATION
 from dinn360.evaluation.validate import Validation
 from dinn360.info import describe
-from dinn360.networks import ModelConfig, NetworkConfig
+from dinn360.networks import FlatConfig, ModelConfig, NetworkConfig
 from dinn360.ops.cpu import choose_kernels
 from dinn360.training.config import TrainConfig
 from dinn360.training.journal import read_csv
@@ -48,9 +48,9 @@ class Variant:
         return "-".join([*words, str(self.training.seed)])
 
 
-def variants(model: ModelConfig, training: TrainConfig, seeds: int) -> list[Variant]:
+def variants(model: ModelConfig | FlatConfig, training: TrainConfig, seeds: int) -> list[Variant]:
     """The full network with `seeds` seeds, counted from that of `training`, and the five ablations with the first."""
-    without: dict[str, ModelConfig] = {
+    without: dict[str, NetworkConfig] = {
         "w/o DST": replace(model, dst=False),
         "w/o deform": replace(model, deform=False),
         "w/o latitude head": replace(model, latitude_head=False),
