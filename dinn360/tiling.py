@@ -21,6 +21,8 @@ from dinn360.sphere import Frame
 PRECISION = 1e-6  # a tenth of what a tile may differ by
 FURTHEST = 64  # LR pixels that are measured to each side
 THICK = 16  # LR pixels of the measured images along the border, at least
+CONTRAST = 0.25  # standard deviation of the measured images: twice as hard as a photograph, for a bound
+PHOTOGRAPH = 0.1  # the same, with neighbouring pixels as different as in a photograph of foliage
 BESIDE = 32  # LR pixels beyond a halo over which its share of changed values is taken: half of a small tile
 
 
@@ -80,11 +82,13 @@ def tiling(network: RescalingNetwork, direction: str, measure: bool = True) -> T
     peak = peak_bytes(directions(shapes, *size)[name])
     halo, errors = reach, {}
     if measure and reach > align:
-        changes = changes_by_distance(network, direction, min(reach, FURTHEST))
-        seen = changes.furthest(PRECISION)
+        measured = min(reach, FURTHEST)
+        seen = changes_by_distance(network, direction, measured, CONTRAST).furthest(PRECISION)
         # Beyond FURTHEST nothing was measured: a network that still sees there keeps its whole receptive field.
         halo = reach if seen >= FURTHEST else min(seen + align // 2, reach)
         step = max(align, 4)
+        # A change of 1e-7, which single precision loses, turns no 8-bit value into another.
+        changes = changes_by_distance(network, direction, measured, PHOTOGRAPH, torch.float32)
         errors = {length: changes.error(length) for length in range(step, min(halo, changes.reach) + 1, step)}
     return Tiling(align, reach, -(-halo // align) * align, peak // (size[0] * size[1]), errors)
 
@@ -116,16 +120,18 @@ class Changes:
         return HaloError(float(self.flipped[halo : halo + BESIDE].sum()) / BESIDE, float(self.largest[halo:].max()))
 
 
-def changes_by_distance(network: RescalingNetwork, direction: str, reach: int) -> Changes:
+def changes_by_distance(
+    network: RescalingNetwork, direction: str, reach: int, contrast: float, dtype: torch.dtype = torch.float64
+) -> Changes:
     """Measures how much a change beyond a border alters the result, up to `reach` LR pixels away from the border.
 
-    The images are noise with the spectrum of photographs, 1/f; in white noise, which no camera makes, changes travel
-    further. Computed in double precision, so that rounding is no change. A change flips an 8-bit value with a
-    probability of 255 times its size, so that the share of flipped values is a mean and needs no luck.
+    The images are noise with the spectrum of photographs, 1/f, and the standard deviation `contrast`; in white noise,
+    which no camera makes, changes travel further. In double precision rounding is no change. A change flips an 8-bit
+    value with a probability of 255 times its size, so that the share of flipped values is a mean and needs no luck.
 
     What changes has two borders to what is kept: displaced windows take their mean over both ends of an image.
     """
-    network = copy.deepcopy(network).double().eval()
+    network = copy.deepcopy(network).to(dtype).eval()
     align, scale = network.alignment, network.config.scale
     length, thick = -(-reach // align) * align, max(2 * align, THICK)
     generator = torch.Generator().manual_seed(0)
@@ -136,7 +142,7 @@ def changes_by_distance(network: RescalingNetwork, direction: str, reach: int) -
         rows, columns = (torch.fft.fftfreq(n, dtype=torch.float64) for n in white.shape[2:])
         frequency = (rows[:, None] ** 2 + columns**2).sqrt().clamp(min=1 / max(white.shape))
         pink = torch.fft.ifft2(torch.fft.fft2(white) / frequency).real
-        return (0.5 + 0.25 * pink / pink.std()).clamp(0, 1)
+        return (0.5 + contrast * pink / pink.std()).clamp(0, 1).to(dtype)
 
     def run(x: Tensor) -> Tensor:
         return (network.downscale if direction == "down" else network.upscale)(x, frame=Frame(wrap=False))

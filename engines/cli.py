@@ -7,6 +7,7 @@ from engines.commands import LazyGroup, version_option
 MODULES = {
     "downscale": ("engines.commands.images", "Downscale an image, a folder or a glob pattern."),
     "upscale": ("engines.commands.images", "Upscale what downscale made, or any panorama."),
+    "view": ("engines.commands.view", "Decode what a camera in a panorama sees."),
     "downscale-video": ("engines.commands.video", "Downscale the frames of a video."),
     "upscale-video": ("engines.commands.video", "Upscale the frames of a video."),
     "batch": ("engines.commands.batch", "Rescale a folder with many workers."),

@@ -44,7 +44,7 @@ def picture(name: str, height: int, width: int) -> Samples:
 def rescaled(rescaler: Rescaler, image: Samples, tile: Tile) -> tuple[Picture, Plan]:
     """The result before it is rounded, and its tiles."""
     source = WholeSource(Path("panorama.png"), image, Metadata())
-    tiles = rescaler.plan(source, tile)
+    tiles = rescaler.plan(source, tile, 16)
     height, width = rescaler.lr_size(source)
     grown = rescaler.scale if rescaler.direction == "up" else 1
     blocks = list(rescaler.rescale(source, tiles, 16, (grown * height, grown * width), lambda: None))

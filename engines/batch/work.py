@@ -41,7 +41,8 @@ class Worker:
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self.rescaler = Rescaler(open_session(setup.model, setup.threads, setup.provider), setup.direction)
+        session = open_session(setup.model, setup.threads, setup.provider)
+        self.rescaler = Rescaler(session, setup.direction, setup.options.exact)
 
     def __call__(self, job: Job) -> Outcome:
         started = time.perf_counter()

@@ -30,6 +30,7 @@ from engines.support.progress import progress
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
+EXACT = click.option("--exact", is_flag=True, help="Tiles with the full halo: no 8-bit value differs, at some cost.")
 _SUMMARY = (
     click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
     click.option("-q", "--quiet", is_flag=True, help="No progress and no summary; errors and warnings stay."),
@@ -70,6 +71,7 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--format", "kind", type=kinds, default="png", show_default=True, help="Of results in a folder."),
         click.option("--bits", type=click.Choice(["8", "16"]), help="Bits a channel; default: as the original."),
         click.option("--overwrite", is_flag=True, help="Replace results that are there already."),
+        EXACT,
         click.option("--tile", type=TILE, default="auto", show_default=True, help=tile),
         *_SUMMARY,
         click.option("-o", "--out", type=PATH, help="TARGET, in place of the last argument: a file or a folder."),
@@ -191,7 +193,7 @@ def run(
     waiting = [job for job in jobs if request.overwrite or not job.target.exists()]
     tally.skipped = len(jobs) - len(waiting)
     with opening() as session, _bar(len(waiting), request.quiet) as bar:
-        rescaler = Rescaler(session, direction)
+        rescaler = Rescaler(session, direction, options.exact)
         for job in waiting:
             if folder:
                 make_folder(job.target.parent, str(request.target))

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from engines.commands.images import FOREIGN, SUBSAMPLING, report, runtime_options, summary_options
+from engines.commands.images import EXACT, FOREIGN, SUBSAMPLING, report, runtime_options, summary_options
 from engines.commands.types import PATH, TILE
 from engines.kinds import open_model
 from engines.panorama.coding import CHROMA
@@ -30,6 +30,7 @@ TILES = click.option("--tile", type=TILE, default="auto", show_default=True, hel
 @TARGET
 @OVERWRITE
 @TILES
+@EXACT
 @click.option(
     "--codec", type=click.Choice(CODECS), default="ffv1", show_default=True, help="ffv1 and x264 are lossless."
 )
@@ -47,6 +48,7 @@ def downscale_video(source: Path, target: Path, subsampling: str | None, **optio
 @TARGET
 @OVERWRITE
 @TILES
+@EXACT
 @FOREIGN
 @click.option("--crf", type=click.IntRange(0, 51), default=16, show_default=True, help="Quality of H.264; 0 is best.")
 @runtime_options
@@ -65,6 +67,7 @@ def _run(
     provider: str | None,
     overwrite: bool,
     tile: Tile,
+    exact: bool,
     quiet: bool,
     as_json: bool,
     **options: Any,
@@ -81,7 +84,8 @@ def _run(
             bar.total = of or None
             bar.update(done - bar.n)
 
-        result = rescale_video(Rescaler(session, direction), source, target, tile=tile, progress=advance, **options)
+        rescaler = Rescaler(session, direction, exact)
+        result = rescale_video(rescaler, source, target, tile=tile, progress=advance, **options)
     megapixels = result.frames * result.height * result.width / 1e6
     rate = f"{result.frames / result.seconds:.2f} frames/s, {megapixels / result.seconds:.2f} megapixels/s"
     text = f"{result.frames} frames of {result.width}x{result.height} in {result.seconds:.1f} s: {rate}"

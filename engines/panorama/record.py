@@ -34,6 +34,10 @@ class Record:
     pixels: str
     coding: str = ""
 
+    def fits(self, height: int, width: int) -> bool:
+        """Whether an LR image of this size can be that of the original."""
+        return (-(-self.height // self.scale), -(-self.width // self.scale)) == (height, width)
+
     def to_text(self) -> str:
         """One line of JSON, ASCII only; of a lossless file as readers without `coding` expect it."""
         values = {name: value for name, value in asdict(self).items() if name != "coding" or value}

@@ -27,6 +27,7 @@ class Options:
 
     tile: LR rows and columns, "auto" or "none". bits: of the result; None: those of the original.
     lossy: allow an LR image of a quality that the model does not bear. foreign: upscale any image without a warning.
+    exact: tiles see all that changes a result (halo.py).
     size: (height, width) of the restored original; None: what the file says, else scale times its own.
     quality: of JPEG (None: 95), AVIF (None: 90) and WebP (None: lossless). chroma: of a downscaled lossy file, "4:4:4"
         or "4:2:0"; None: what suits the model.
@@ -36,6 +37,7 @@ class Options:
     bits: Literal[8, 16] | None = None
     lossy: bool = False
     foreign: bool = False
+    exact: bool = False
     size: tuple[int, int] | None = None
     quality: int | None = None
     chroma: str | None = None
@@ -110,7 +112,7 @@ def _write(
     progress: Progress | None,
 ) -> int:
     """Computes and writes; returns the number of tiles."""
-    tiles = rescaler.plan(source, options.tile)
+    tiles = rescaler.plan(source, options.tile, bits)
     factor = rescaler.scale if rescaler.direction == "up" else 1 / rescaler.scale
     metadata = source.metadata.rescaled((source.height, source.width), size, factor)
     digest = Digest()
@@ -158,9 +160,9 @@ def _check_record(rescaler: Rescaler, source: Source, options: Options) -> Recor
             )
         return None
     if options.foreign:
-        return record if record.scale == rescaler.scale and _fits(record, source) else None
+        return record if record.scale == rescaler.scale and record.fits(source.height, source.width) else None
     check_model(record, rescaler.model, rescaler.scale, source.path)
-    if not _fits(record, source):
+    if not record.fits(source.height, source.width):
         warnings.warn(f"{source.path}: was resized after downscale: upscaled as any picture", stacklevel=2)
         return None
     if source.coding.lossless and source.digest() != record.pixels:
@@ -172,10 +174,6 @@ def _check_record(rescaler: Rescaler, source: Source, options: Options) -> Recor
     for problem in problems_of(source.coding, record.coding, rescaler.survives):
         warnings.warn(f"{source.path}: {problem}", stacklevel=2)
     return record
-
-
-def _fits(record: Record, source: Source) -> bool:
-    return (-(-record.height // record.scale), -(-record.width // record.scale)) == (source.height, source.width)
 
 
 def _result_size(rescaler: Rescaler, source: Source, record: Record | None, options: Options) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from PIL import Image
 from engines.engine_file.label import number_in
 from engines.panorama.coding import Survives
 from engines.panorama.graph import ENDS, Direction, check_direction, scale_of
+from engines.panorama.halo import choose_halo
 from engines.panorama.sources import Source
 from engines.panorama.tiles import Plan, Span, automatic, plan
 from engines.runtimes.base import Session
@@ -30,13 +31,14 @@ class Rescaler:
 
     Attributes:
         session: the graph. direction: "down" or "up". scale: the factor. model: the checkpoint's hash, empty if
-            unknown. survives: the coding that LR images of this model were trained for, None: lossless only.
+            unknown. exact: whether tiles see all that changes a result (halo.py). survives: the coding that LR images
+            of this model were trained for, None: lossless only.
     """
 
-    def __init__(self, session: Session, direction: Direction) -> None:
+    def __init__(self, session: Session, direction: Direction, exact: bool = False) -> None:
         """Raises UserError when the graph has the other direction or no scale."""
         check_direction(session, direction)
-        self.session, self.direction = session, direction
+        self.session, self.direction, self.exact = session, direction, exact
         self.scale = scale_of(session)
         self.model = session.metadata.get("checkpoint_sha256", "")
         self.survives = Survives.of(session.metadata, session.path)
@@ -47,22 +49,56 @@ class Rescaler:
             return source.height, source.width
         return -(-source.height // self.scale), -(-source.width // self.scale)
 
-    def plan(self, source: Source, tile: Tile) -> Plan:
+    def plan(self, source: Source, tile: Tile, bits: int = 8) -> Plan:
         """The tiles for this source. With "auto" that is one, too, for a graph that does not know how to work in tiles.
+
+        bits: of the result.
 
         Raises:
             UserError: tiles are asked for, and the graph does not say how far it sees or takes no latitude.
         """
         height, width = self.lr_size(source)
-        placed = self.direction == "down" or any(spec.name == "omitted" for spec in self.session.optional)
-        if tile == "none" or (tile == "auto" and not (placed and "tile_halo" in self.session.metadata)):
+        if tile == "none" or (tile == "auto" and not (self._placed and "tile_halo" in self.session.metadata)):
             return plan(height, width, None, 0, 1)
-        align, halo, memory = (self._number(key) for key in ("tile_align", "tile_halo", "bytes_per_pixel"))
-        size = automatic(height, width, memory * self.scale**2, halo, align) if tile == "auto" else tile
+        halo, align, memory = self._tile_data(bits)
+        size = automatic(height, width, memory, halo, align) if tile == "auto" else tile
         tiles = plan(height, width, size, halo, align)
-        if len(tiles.bands) > 1 and not placed:
-            raise UserError(f"{self.session.path}: this graph cannot be told where a tile lies; use --tile none")
+        if len(tiles.bands) > 1:
+            self._check_placed()
         return tiles
+
+    def tile_data(self, bits: int) -> tuple[int, int, int]:
+        """The halo for results of `bits`, the grid on which tiles start, and the bytes that each LR pixel takes.
+
+        Raises:
+            UserError: the graph does not say how far it sees or takes no latitude.
+        """
+        self._check_placed()
+        return self._tile_data(bits)
+
+    def region(self, source: Source, band: tuple[Span, ...], columns: Span) -> Samples:
+        """One region of an LR panorama decoded: uint8, what `band` and `columns` keep of it, `scale` times as large.
+
+        Raises:
+            UserError: as `rescale`.
+        """
+        omitted = Plan(source.height, (band,), (columns,)).omitted(band)
+        result = self._run(self._band_rows(source, band), columns, source.width, omitted, 8)
+        rows = [result[self._kept(band, index), _times(columns.kept, self.scale)] for index in range(len(band))]
+        return np.concatenate(rows)
+
+    @property
+    def _placed(self) -> bool:
+        """Whether the graph can be told on which latitude a tile lies; downscaling does not ask."""
+        return self.direction == "down" or any(spec.name == "omitted" for spec in self.session.optional)
+
+    def _check_placed(self) -> None:
+        if not self._placed:
+            raise UserError(f"{self.session.path}: this graph cannot be told where a tile lies; use --tile none")
+
+    def _tile_data(self, bits: int) -> tuple[int, int, int]:
+        align, memory = self._number("tile_align"), self._number("bytes_per_pixel")
+        return choose_halo(self.session, self.exact or bits > 8), align, memory * self.scale**2
 
     def _number(self, key: str) -> int:
         number = number_in(self.session.metadata, key)
@@ -86,15 +122,15 @@ class Rescaler:
         factor = self.scale if self.direction == "up" else 1
         last: list[Samples] = []
         for band in tiles.bands:
-            inputs = np.concatenate([self._input_rows(source, span) for span in band])
+            inputs = self._band_rows(source, band)
             kept = [
                 np.empty((factor * (span.stop - span.start), size[1], source.channels), f"u{bits // 8}")
                 for span in band
             ]
             for columns in tiles.columns:
                 result = self._run(inputs, columns, source.width, tiles.omitted(band), bits)
-                for span, rows, above in zip(band, kept, (0, band[0].length), strict=False):
-                    inner = _times(span.kept, factor, above)
+                for index, rows in enumerate(kept):
+                    inner = self._kept(band, index)
                     out = slice(factor * columns.start, min(factor * columns.stop, size[1]))
                     rows[:, out] = result[inner, _times(columns.kept, factor)][:, : out.stop - out.start]
                 advance()
@@ -105,6 +141,14 @@ class Rescaler:
                 else:
                     yield block
         yield from last
+
+    def _band_rows(self, source: Source, band: tuple[Span, ...]) -> Samples:
+        return np.concatenate([self._input_rows(source, span) for span in band])
+
+    def _kept(self, band: tuple[Span, ...], index: int) -> slice:
+        """The rows of a band's result that its piece `index` keeps."""
+        above = sum(span.length for span in band[:index])
+        return _times(band[index].kept, self.scale if self.direction == "up" else 1, above)
 
     def _input_rows(self, source: Source, span: Span) -> Samples:
         """The source's rows of a span: (n, W, C); below the last row it repeats, as the network pads."""

@@ -1,0 +1,62 @@
+"""view: what a camera in the middle of a panorama sees, decoded where it looks."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from engines.commands.images import EXACT, FOREIGN, runtime_options
+from engines.commands.types import PATH, SIZE
+from engines.panorama.camera import View
+from engines.panorama.rescaler import Rescaler
+from engines.panorama.viewport import SIDE, Viewports
+from engines.session import open_session
+from engines.support.errors import UserError
+from engines.support.images import write_png
+
+
+@click.command()
+@click.argument("source", type=PATH)
+@click.argument("target", type=PATH)
+@click.option("--yaw", type=float, default=0.0, show_default=True, help="Degrees to the right of the middle column.")
+@click.option("--pitch", type=float, default=0.0, show_default=True, help="Degrees upwards, -90 to 90.")
+@click.option("--roll", type=float, default=0.0, show_default=True, help="Degrees that the camera turns clockwise.")
+@click.option("--fov", type=float, default=90.0, show_default=True, help="Horizontal field of view in degrees.")
+@click.option("--size", type=SIZE, default="1920x1080", show_default=True, help="Of the picture.")
+@click.option("--tile", type=click.IntRange(1, 4096), default=SIDE, show_default=True, help="LR pixels of a tile.")
+@click.option("--overwrite", is_flag=True, help="Replace a picture that is there already.")
+@EXACT
+@FOREIGN
+@runtime_options
+def view(
+    source: Path,
+    target: Path,
+    yaw: float,
+    pitch: float,
+    roll: float,
+    fov: float,
+    size: tuple[int, int],
+    tile: int,
+    overwrite: bool,
+    exact: bool,
+    foreign: bool,
+    model: Path,
+    threads: int | None,
+    provider: str | None,
+) -> None:
+    """Write the rectilinear picture TARGET (.png) of the LR panorama SOURCE; only what it shows is decoded."""
+    camera = View(yaw, pitch, roll, fov, width=size[1], height=size[0])
+    if target.suffix.lower() != ".png":
+        raise UserError(f"{target}: expected a name that ends in .png, found {target.suffix!r}")
+    if target.exists() and not overwrite:
+        raise UserError(f"{target}: is there already; give --overwrite to replace it")
+    with open_session(model, threads, provider) as session:
+        with Viewports.open(Rescaler(session, "up", exact), source, foreign, side=tile) as panorama:
+            started = time.perf_counter()
+            picture = panorama.render(camera)
+            seconds = time.perf_counter() - started
+            share = panorama.decoded / panorama.lr_pixels
+    write_png(target, picture[..., :3])
+    click.echo(f"{size[1]}x{size[0]} in {seconds:.1f} s, {100 * share:.0f} % of the panorama decoded")
