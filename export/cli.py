@@ -32,7 +32,7 @@ def main() -> None:
 @main.command("onnx")
 @click.option("--ckpt", type=CHECKPOINT, required=True, help="Released checkpoint (x2, x4, x8) or a file.")
 @click.option("--out", type=PATH, help="Folder of the graphs; default: build/ and the checkpoint's name.")
-@click.option("--ops", type=click.Choice(LOWERINGS), default="standard", show_default=True)
+@click.option("--ops", type=click.Choice((*LOWERINGS, "web")), default="standard", show_default=True)
 @click.option("--opset", type=int, default=19, show_default=True)
 @click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True)
 @click.option("--io", "edges", type=click.Choice(EDGES), default="float-nchw", show_default=True)
@@ -58,8 +58,8 @@ def to_onnx(
     """Write down.onnx (hr -> lr) and up.onnx (lr -> hr), and a JSON file about each.
 
     standard uses ONNX DeformConv; primitive only elementary operators; plugin our custom nodes; cpu those and more of
-    them, for ONNX Runtime on CPU cores. fp16 has fp16 data and weights and keeps in fp32 what measurement asks for.
-    uint8-nhwc takes and gives 8-bit pixels (B,H,W,3) instead of floats (B,3,H,W).
+    them, for ONNX Runtime on CPU cores; web is for browsers. fp16 has fp16 data and weights and keeps in fp32 what
+    measurement asks for. uint8-nhwc takes and gives 8-bit pixels (B,H,W,3) instead of floats (B,3,H,W).
     """
     from engines.support.errors import UserError
     from engines.support.images import read_panorama
@@ -223,3 +223,18 @@ def report(ckpt: Path, image: Path, out: Path | None, folders: tuple[Path, ...])
     prepare_output(path)
     write(gather(ckpt, image, folders), path)
     click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+
+
+@main.command()
+@click.option("--ckpt", type=PATH, required=True, help="Checkpoint whose model made the pictures.")
+@click.option("--out", type=PATH, required=True, help="Folder of the site; an older site there is replaced.")
+@click.option("--runtime", type=PATH, help="Folder with the npm packages' tarballs; default: a cache that npm fills.")
+@click.argument("pictures", type=PATH, nargs=-1, required=True)
+def web(ckpt: Path, out: Path, runtime: Path | None, pictures: tuple[Path, ...]) -> None:
+    """A static site of LR PICTURES that grow back in the visitor's browser where they look."""
+    from export.web.site import write_site
+
+    pages = write_site(ckpt, list(pictures), out, runtime)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    click.echo(f"{pages[0]}  {len(pages)} panorama{'' if len(pages) == 1 else 's'}, {size / 1e6:.0f} MB")
+    click.echo(f"python -m http.server --directory {out} 8000  # then http://localhost:8000")

@@ -5,6 +5,8 @@ standard:  DeformConv2d becomes ONNX DeformConv between a wrap and a crop; DSTAt
 primitive: both become elementary operators; nothing else is left.
 cpu:       both stay, and every convolution becomes one node with what stands around it (export/fusion): ONNX Runtime on
            CPU cores.
+
+And one for browsers, whose inputs are others: web is primitive, and has no optional input (export/web).
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ from export.decompositions.layers import LAYERS
 from export.fusion import fuse
 from export.operators import DEFORM_CONV_2D, DOMAIN, DST_ATTENTION
 from export.operators import LAYERS as LAYERS_DOMAIN
+from export.web.graph import with_plain_inputs
 
-Lowering = Literal["standard", "primitive", "plugin", "cpu"]
-LOWERINGS: tuple[Lowering, ...] = get_args(Lowering)
+Lowering = Literal["standard", "primitive", "plugin", "cpu", "web"]
+LOWERINGS: tuple[Lowering, ...] = get_args(Lowering)[:4]  # what `engines` runs
 
 
 def lower(model: ModelProto, to: Lowering) -> ModelProto:
@@ -31,6 +34,8 @@ def lower(model: ModelProto, to: Lowering) -> ModelProto:
 
     Raises ValueError for fp16 and `cpu`.
     """
+    if to == "web":
+        return with_plain_inputs(lower(model, "primitive"))
     result = ir.from_proto(model)
     if to == "cpu":
         fuse(result.graph)

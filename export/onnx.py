@@ -27,6 +27,7 @@ from export.operators import register_schemas
 from export.precision.casts import to_half
 from export.precision.islands import Island, islands_of
 from export.trace import quiet, trace
+from export.web.graph import complete_sidecar
 
 OPSETS = (19, 20, 21, 22)
 Precision = Literal["fp32", "fp16"]
@@ -157,6 +158,15 @@ def export_checkpoint(ckpt: Path, out: Path, form: Form = Form(), calibration: S
     return Exported(out / "down.onnx", out / "up.onnx", form, nodes, tuple(folded))
 
 
+def export_up(ckpt: Path, out: Path, form: Form) -> Path:
+    """Writes out/up.onnx and its sidecar only; raises as `export_checkpoint`."""
+    checkpoint = load_checkpoint(ckpt)
+    network = checkpoint.build()
+    told = metadata(checkpoint, sha256_of(ckpt), "up", form) | tiling(network, "up").metadata()
+    write_graph(trace(network, "up", form.opset), "up", form, told, out)
+    return out / "up.onnx"
+
+
 def write_graph(traced: ModelProto, direction: str, form: Form, told: dict[str, str], out: Path) -> int:
     """Writes the traced graph of a direction to out/down.onnx or out/up.onnx in `form`, and its sidecar; counts nodes.
 
@@ -169,4 +179,6 @@ def write_graph(traced: ModelProto, direction: str, form: Form, told: dict[str, 
     with atomic_path(path) as temporary:
         onnx.save(model, str(temporary))
     write_text(out / f"{direction}.json", sidecar(path, direction, form, told))
+    if form.lowering == "web" and direction == "up":
+        complete_sidecar(path)
     return len(model.graph.node)

@@ -1,0 +1,94 @@
+// An LR picture with the record that downscaling left in it, and a model with what its file says.
+
+/** A user's mistake: one line that names the file, what was expected and what was found. */
+export class Problem extends Error {}
+
+/** { pixels: Uint8ClampedArray RGBA, width, height, record: object or null } of a picture at `url`. */
+export async function loadPicture(url) {
+  const blob = await fetched(url, "a picture", (response) => response.blob());
+  let bitmap;
+  try {
+    // The values of the file, not what a colour profile or alpha makes of them: the network hides detail in them.
+    bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+  } catch {
+    throw new Problem(`${url}: expected a picture (PNG), found something else`);
+  }
+  const { width, height } = bitmap;
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  const { data } = context.getImageData(0, 0, width, height);
+  return { pixels: data, width, height, record: readRecord(new Uint8Array(await blob.arrayBuffer())) };
+}
+
+/** What a model's sidecar says: { scale, align, halo, sha256, selfTest }. */
+export async function loadModel(url) {
+  const told = await fetched(sidecar(url), `the file that says what ${url} is`, (response) => response.json());
+  const number = (key) => (/^[1-9]\d*$/.test(told?.[key]) ? Number(told[key]) : NaN);
+  const model = {
+    scale: number("scale"), align: number("tile_align"), halo: number("halo"),
+    sha256: told?.checkpoint_sha256 ?? "", selfTest: told?.self_test,
+  };
+  if (told?.direction !== "up" || told?.ops !== "web" || !model.selfTest || [model.scale, model.align, model.halo].some(Number.isNaN)) {
+    throw new Problem(`${url}: expected an upscaling graph of python -m export web, found something else`);
+  }
+  return model;
+}
+
+/** The record says which model made a picture: "" where it is this one, else what is wrong; throws where it cannot be
+ * upscaled by this model. */
+export function checkRecord(url, picture, model) {
+  const record = picture.record;
+  if (!record) return `${url}: was not made by downscale (or its record is lost): sharpened as any picture`;
+  if (record.scale !== model.scale) {
+    throw new Problem(`${url}: was downscaled by ${record.scale}, the model upscales by ${model.scale}`);
+  }
+  if (record.model && model.sha256 && record.model !== model.sha256) {
+    const [made, found] = [record.model, model.sha256].map((hash) => hash.slice(0, 12));
+    throw new Problem(`${url}: was downscaled by the model ${made}, found the model ${found}`);
+  }
+  return "";
+}
+
+/** The bytes of a model. */
+export const loadGraph = (url) => fetched(url, "an ONNX file", (response) => response.arrayBuffer());
+
+async function fetched(url, what, read) {
+  let response;
+  try {
+    response = await fetch(url);
+  } catch {
+    throw new Problem(`${url}: expected ${what}, found no such file on this server`);
+  }
+  if (!response.ok) throw new Problem(`${url}: expected ${what}, found none (${response.status})`);
+  try {
+    return await read(response);
+  } catch {
+    throw new Problem(`${url}: expected ${what}, found something else`);
+  }
+}
+
+const sidecar = (url) => url.replace(/\.onnx(?=$|[?#])/, ".json");
+
+function readRecord(bytes) {
+  const view = new DataView(bytes.buffer);
+  if (bytes.length < 8 || view.getUint32(0) !== 0x89504e47) return null;
+  const text = new TextDecoder("latin1");
+  for (let at = 8; at + 12 <= bytes.length;) {
+    const length = view.getUint32(at);
+    const content = bytes.subarray(at + 8, at + 8 + length);
+    if (text.decode(bytes.subarray(at + 4, at + 8)) === "tEXt") {
+      const end = content.indexOf(0);
+      if (text.decode(content.subarray(0, end)) === "DINN360") {
+        try {
+          return JSON.parse(text.decode(content.subarray(end + 1)));
+        } catch {
+          return null;
+        }
+      }
+    }
+    at += 12 + length;
+  }
+  return null;
+}
