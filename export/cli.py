@@ -21,6 +21,7 @@ LOWERINGS = ("standard", "primitive", "plugin", "cpu")
 PRECISIONS = ("fp32", "fp16")
 KINDS = ("standard", "standard-fp16", "primitive", "primitive-fp16")
 EDGES = ("float-nchw", "uint8-nhwc")
+SERVE = "python -m http.server --directory {} 8000  # then open http://localhost:8000"
 
 
 @version_option
@@ -187,7 +188,8 @@ def sensitivity(ckpt: Path, images: tuple[Path, ...], ops: Lowering, out: Path |
 @click.pass_context
 def demo(ctx: click.Context, ckpt: Path, image: Path, out: Path, ops: Lowering | None) -> None:
     """Export, downscale and upscale one panorama through ONNX Runtime, and compare."""
-    from export.demo import best_lowering, run
+    from engines.support.errors import UserError
+    from export.demo import best_lowering, run, site
     from export.parity import TOLERANCE, table, within
 
     if ops is None:
@@ -202,6 +204,13 @@ def demo(ctx: click.Context, ckpt: Path, image: Path, out: Path, ops: Lowering |
     click.echo("Files")
     for name, path in result.files.items():
         click.echo(f"  {name:<16} {path}")
+    click.echo()
+    try:
+        site(ckpt, image, out / "site")
+    except UserError as error:
+        click.echo(f"without the site for browsers ({error})")
+    else:
+        click.echo(SERVE.format(out / "site"))
     ctx.exit(0 if within(result.parity) else 1)
 
 
@@ -237,4 +246,4 @@ def web(ckpt: Path, out: Path, runtime: Path | None, pictures: tuple[Path, ...])
     pages = write_site(ckpt, list(pictures), out, runtime)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     click.echo(f"{pages[0]}  {len(pages)} panorama{'' if len(pages) == 1 else 's'}, {size / 1e6:.0f} MB")
-    click.echo(f"python -m http.server --directory {out} 8000  # then http://localhost:8000")
+    click.echo(SERVE.format(out))

@@ -9,7 +9,9 @@ from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.interpolation import bicubic_round_trip, resize
 from dinn360.evaluation.metrics import luma, psnr, ws_psnr, ws_ssim
 from dinn360.networks import NetworkConfig
+from engines.panorama.rescale_file import rescale_file
 from engines.panorama.rescale_image import downscale_image, upscale_image
+from engines.panorama.rescaler import Rescaler
 from engines.session import open_session
 from engines.support.arrays import Image8
 from engines.support.files import make_folder
@@ -19,6 +21,7 @@ from export.lowering import Lowering
 from export.onnx import Form, export_checkpoint
 from export.parity import Row, compare
 from export.pictures import closeup, error_picture
+from export.web.site import write_site
 from plugins.libraries import MissingLibraryError
 from plugins.onnxruntime import library
 
@@ -64,6 +67,18 @@ def run(ckpt: Path, image_path: Path, out: Path, lowering: Lowering = "standard"
     write_png(files["error picture"], error_picture(image, {"bicubic": bicubic, config.title: hr}))
     write_png(files["close-up"], closeup(image, {"original": image, "bicubic": bicubic, config.title: hr}))
     return Demo(compare(ckpt, out, image), aligned(quality_table(image, lr, hr, bicubic, config)), files)
+
+
+def site(ckpt: Path, image_path: Path, out: Path) -> Path:
+    """The panorama as a site for browsers, in the folder `out`, its LR picture with the record; `run` comes first.
+
+    Raises:
+        UserError: the site's npm packages cannot be had.
+    """
+    lr = out.parent / f"{image_path.stem}.png"
+    with open_session(out.parent / "down.onnx") as down:
+        rescale_file(Rescaler(down, "down"), image_path, lr)
+    return write_site(ckpt, [lr], out)[0]
 
 
 def quality_table(image: Image8, lr: Image8, hr: Image8, bicubic: Image8, config: NetworkConfig) -> list[list[str]]:

@@ -1,9 +1,8 @@
 """Rescale a video frame by frame through PyAV: frames are streamed, audio and timing kept.
 
 An LR video is lossless by default, as what the network hides in it must survive. With losses it has 4:4:4, and 4:2:0
-only from a model that was made for a codec. The record of the model stands in the
-container's metadata. The boxes that mark a file as spherical (Google's V1 and V2) are beyond PyAV: they are lost, and a
-tool such as Spatial Media Metadata Injector writes them again.
+only from a model that was made for a codec. The record of the model stands in the container's metadata. The boxes that
+mark an MP4 or MOV file as spherical are beyond PyAV: spherical.py takes them from the source to the result.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from engines.panorama.metadata import Metadata
 from engines.panorama.record import KEYWORD, Record, check_model
 from engines.panorama.rescaler import Rescaler, Tile
 from engines.panorama.sources import WholeSource
+from engines.panorama.spherical import TAG, Boxes, read_boxes, write_boxes
 from engines.panorama.video_times import KEYWORD as TIMES
 from engines.panorama.video_times import Clock, Rounding, Times
 from engines.support.arrays import Image8
@@ -48,7 +48,15 @@ CONTAINERS = {
     ".mp4": ("x264", "h264", "hevc", "av1"),
     ".mov": ("x264", "h264", "hevc"),
 }
-_NOT_COPIED = {KEYWORD, TIMES, "MAJOR_BRAND", "MINOR_VERSION", "COMPATIBLE_BRANDS", "ENCODER"}  # of the old file itself
+_NOT_COPIED = {
+    KEYWORD,
+    TIMES,
+    TAG,
+    "MAJOR_BRAND",
+    "MINOR_VERSION",
+    "COMPATIBLE_BRANDS",
+    "ENCODER",
+}  # of the old file itself
 _MILLISECOND = Fraction(1, 1000)
 _HD = 720  # rows from which on a video that does not say so is taken as BT.709
 
@@ -93,6 +101,7 @@ def rescale_video(
     except ImportError:
         raise UserError(f"{source}: video needs the package av (PyAV), which is not installed") from None
     started = time.perf_counter()
+    spherical = read_boxes(source) if source.is_file() else Boxes()
     _check_target(target, codec if rescaler.direction == "down" else "h264")
     stream = _plan_stream(rescaler, target, codec, crf, chroma)
     try:
@@ -118,12 +127,18 @@ def rescale_video(
                 if record is not None:
                     writing.metadata[KEYWORD] = record.to_text()
                     writing.metadata[TIMES] = clock.times.to_text()
+                spherical = spherical or Boxes.from_text(reading.metadata.get(TAG, ""))
+                factor = rescaler.scale if rescaler.direction == "up" else 1 / rescaler.scale
+                if spherical and mkv:
+                    writing.metadata[TAG] = spherical.resized(factor).to_text()
                 copy = _Copy(reading, writing, rescaler, size, stream, tile, clock)
                 frames = copy.run(progress)
             if not frames:
                 raise UserError(f"{source}: expected a video, found no frame in it")
             if copy.damaged:
                 _tell_damage(source, copy.damaged, refuse=record_of(reading) is not None and not foreign)
+            if spherical and not mkv:
+                write_boxes(temporary, spherical.resized(factor))
             if mkv and copy.rounding.largest:
                 moved = f"{float(1000 * copy.rounding.largest):.2f} ms"
                 warnings.warn(f"{target}: .mkv counts milliseconds: frames move by up to {moved}", stacklevel=2)

@@ -1,0 +1,117 @@
+"""Video that stays 360: Google's boxes, V1 and V2, survive both directions, and ffmpeg finds them in the result."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import GraphMaker
+
+from engines.cli import main
+from engines.panorama.spherical import Boxes, read_boxes, write_boxes
+from engines.support.arrays import Image8
+from engines.support.errors import UserError
+
+av = pytest.importorskip("av", reason="needs the package av (PyAV)")
+
+XML = (
+    b'<?xml version="1.0"?><rdf:SphericalVideo xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" '
+    b'xmlns:GSpherical="http://ns.google.com/videos/1.0/spherical/"><GSpherical:Spherical>true</GSpherical:Spherical>'
+    b"<GSpherical:Stitched>true</GSpherical:Stitched><GSpherical:ProjectionType>equirectangular"
+    b"</GSpherical:ProjectionType><GSpherical:FullPanoWidthPixels>128</GSpherical:FullPanoWidthPixels>"
+    b"</rdf:SphericalVideo>"
+)
+
+
+def box(kind: bytes, *bodies: bytes) -> bytes:
+    body = b"".join(bodies)
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+ZERO = bytes(4)  # version and flags
+V2 = box(b"st3d", ZERO, b"\x01") + box(  # top and bottom
+    b"sv3d",
+    box(b"svhd", ZERO, b"test\0"),
+    box(b"proj", box(b"prhd", ZERO, struct.pack(">3i", 90 << 16, 0, 0)), box(b"equi", ZERO, bytes(16))),
+)
+BOXES = Boxes(box(b"uuid", bytes.fromhex("ffcc8263f8554a938814587a02521fdd"), XML), V2)
+
+
+def write_clip(path: Path, image: Image8) -> Path:
+    with av.open(str(path), "w") as out:
+        sound = out.add_stream("aac", rate=8000)
+        video = out.add_stream("libx264", rate=25, options={"crf": "10"})
+        video.height, video.width, video.pix_fmt = 64, 128, "yuv420p"
+        for number in range(4):
+            turned = np.ascontiguousarray(np.roll(image, 16 * number, axis=1)[100:164, :128])
+            out.mux(video.encode(av.VideoFrame.from_ndarray(turned, format="rgb24").reformat(format="yuv420p")))
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        samples.sample_rate = 8000
+        out.mux(sound.encode(samples))
+        out.mux(video.encode(None))
+        out.mux(sound.encode(None))
+    return path
+
+
+def frames(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as clip:
+        return [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
+
+
+def seen_by_ffmpeg(path: Path) -> set[str]:
+    """What ffmpeg's demuxer hands on with a frame."""
+    with av.open(str(path)) as clip:
+        return {data.type.name for data in next(clip.decode(video=0)).side_data.keys()}  # noqa: SIM118
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_boxes_come_and_go_and_the_video_stays(tmp_path: Path, forest: Image8, suffix: str) -> None:
+    clip = write_clip(tmp_path / f"clip.{suffix}", forest)
+    before = frames(clip)
+    assert read_boxes(clip) == Boxes()
+    write_boxes(clip, BOXES)
+    assert read_boxes(clip) == BOXES
+    assert all(np.array_equal(one, other) for one, other in zip(before, frames(clip), strict=True))
+    with av.open(str(clip)) as opened:
+        assert len(opened.streams.audio) == 1 and len(opened.streams.video) == 1
+
+
+def test_there_and_back(tmp_path: Path, forest: Image8, make_graph: GraphMaker) -> None:
+    metadata = {"scale": "2", "checkpoint_sha256": "ab" * 32}
+    models = {kind: str(make_graph(kind, metadata=metadata)) for kind in ("down", "up")}
+    clip = write_clip(tmp_path / "clip.mp4", forest)
+    write_boxes(clip, BOXES)
+    for lr in ("lr.mkv", "lr.mp4"):
+        codec = ["--codec", "x264"] if lr.endswith("mp4") else []
+        for command, source, target, more in (
+            ("downscale-video", "clip.mp4", lr, ["--model", models["down"], *codec]),
+            ("upscale-video", lr, f"hr-{lr[3:]}.mp4", ["--model", models["up"]]),
+        ):
+            result = CliRunner().invoke(main, [command, str(tmp_path / source), str(tmp_path / target), *more])
+            assert result.exit_code == 0, result.output
+        assert read_boxes(tmp_path / f"hr-{lr[3:]}.mp4") == BOXES  # sizes in pixels, too, are those of the original
+    assert b"FullPanoWidthPixels>64<" in read_boxes(tmp_path / "lr.mp4").uuid
+    assert {"SPHERICAL", "STEREO3D"} <= seen_by_ffmpeg(tmp_path / "hr-mkv.mp4") == seen_by_ffmpeg(clip)
+
+
+def test_files_that_are_none(tmp_path: Path, forest: Image8) -> None:
+    (tmp_path / "text.mp4").write_bytes(b"hello")
+    (tmp_path / "moov.mp4").write_bytes(box(b"ftyp", b"isom") + box(b"moov", box(b"mvhd", ZERO)))
+    clip = write_clip(tmp_path / "clip.mp4", forest)
+    whole = clip.read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) - 100])
+    (tmp_path / "behind.mp4").write_bytes(whole + box(b"free", ZERO))
+    for name, message in (
+        ("text.mp4", "found no moov box"),
+        ("cut.mp4", "found no moov box"),
+        ("moov.mp4", "expected a video track"),
+        ("behind.mp4", "found data behind it"),
+    ):
+        content = (tmp_path / name).read_bytes()
+        assert read_boxes(tmp_path / name) == Boxes() == Boxes.from_text("no boxes")
+        with pytest.raises(UserError, match=message):
+            write_boxes(tmp_path / name, BOXES)
+        assert (tmp_path / name).read_bytes() == content
