@@ -35,6 +35,7 @@ from engines.support.arrays import Samples
 VIEWS = (
     View(30, -10, 0, 100, 160, 90),
     View(180, 5, 10, 60, 160, 90),  # the seam
+    View(150, 40, 0, 120, 160, 90),  # so wide that a region is the whole circle, from its own start on
     View(-75, 90, 0, 100, 160, 90),  # straight up
     View(10, -80, 30, 120, 90, 160),  # the south pole inside, upright
 )

@@ -14,7 +14,8 @@ from engines.commands.types import PATH, TILE
 from engines.kinds import open_model
 from engines.panorama.coding import CHROMA
 from engines.panorama.graph import Direction
-from engines.panorama.rescaler import Rescaler, Tile
+from engines.panorama.rescaler import Tile
+from engines.panorama.still import StillRescaler
 from engines.panorama.video import CODECS, rescale_video
 from engines.support.errors import UserError
 from engines.support.progress import progress
@@ -84,9 +85,10 @@ def _run(
             bar.total = of or None
             bar.update(done - bar.n)
 
-        rescaler = Rescaler(session, direction, exact)
+        rescaler = StillRescaler(session, direction, exact)
         result = rescale_video(rescaler, source, target, tile=tile, progress=advance, **options)
     megapixels = result.frames * result.height * result.width / 1e6
     rate = f"{result.frames / result.seconds:.2f} frames/s, {megapixels / result.seconds:.2f} megapixels/s"
-    text = f"{result.frames} frames of {result.width}x{result.height} in {result.seconds:.1f} s: {rate}"
+    still = f", {rescaler.reused} of {rescaler.computed + rescaler.reused} tiles unchanged" if rescaler.reused else ""
+    text = f"{result.frames} frames of {result.width}x{result.height} in {result.seconds:.1f} s: {rate}{still}"
     report(text, json.dumps(asdict(result)), quiet, as_json)

@@ -163,13 +163,18 @@ class Rescaler:
         unit = self.scale if self.direction == "down" else 1
         padded = -(-width // unit) * unit
         index = np.arange(unit * columns.first, unit * columns.last) % padded % width
-        region = rows if len(index) == width else rows[:, index]
+        region = rows if columns.first == 0 and len(index) == width else rows[:, index]
+        return self._computed(region, columns.first, width, omitted, bits)
+
+    def _computed(self, region: Samples, first: int, width: int, omitted: NDArray[np.int64], bits: int) -> Samples:
+        """A region, whose first column is `first` of `width`, through the graph: samples (h, w, C)."""
+        unit = self.scale if self.direction == "down" else 1
         name, result = ENDS[self.direction]
         arrays: dict[str, NDArray[Any]] = {name: self._tensor(region[..., :3], name)}
         if self.direction == "up" and omitted.any():
             arrays["omitted"] = omitted
         colour = _pixels(self.session.run(**arrays)[result], bits)
-        height, across = (len(region) // unit, len(index) // unit)
+        height, across = (region.shape[0] // unit, region.shape[1] // unit)
         grown = self.scale if self.direction == "up" else 1
         if colour.shape[:2] != (grown * height, grown * across):
             shape = (1, 3, grown * height, grown * across)
