@@ -9,10 +9,10 @@ import click
 
 from engines.commands.images import EXACT, FOREIGN, runtime_options
 from engines.commands.types import PATH, SIZE
+from engines.kinds import open_model
 from engines.panorama.camera import View
 from engines.panorama.rescaler import Rescaler
 from engines.panorama.viewport import SIDE, Viewports
-from engines.session import open_session
 from engines.support.errors import UserError
 from engines.support.images import write_png
 
@@ -52,7 +52,7 @@ def view(
         raise UserError(f"{target}: expected a name that ends in .png, found {target.suffix!r}")
     if target.exists() and not overwrite:
         raise UserError(f"{target}: is there already; give --overwrite to replace it")
-    with open_session(model, threads, provider) as session:
+    with open_model(model, "up", threads, provider) as session:
         with Viewports.open(Rescaler(session, "up", exact), source, foreign, side=tile) as panorama:
             started = time.perf_counter()
             picture = panorama.render(camera)
