@@ -48,7 +48,7 @@ export class Grid {
     const first = start - halo, last = stop + halo;
     // The window at a pole is displaced across it: a region that comes near takes the pole along.
     const top = first < align, bottom = last > Math.floor((height - 1) / align) * align;
-    const far = align > 1 ? halo : 0; // without windows the poles know nothing of each other
+    const far = align > 1 ? Math.max(halo, align) : 0; // without windows the poles know nothing of each other
     const below = Math.floor((height - far) / align) * align;
     if ((top && (bottom || last > below)) || (bottom && first < far)) return { pieces: [[0, height]], above: start };
     if (top) return { pieces: far ? [[0, last], [below, height]] : [[0, last]], above: start };
