@@ -76,7 +76,8 @@ class Grid:
         first, last = start - self.halo, stop + self.halo
         # The window at a pole is displaced across it: a region that comes near takes the pole along.
         top, bottom = first < self.align, last > (self.height - 1) // self.align * self.align
-        far = max(self.halo, self.align) if self.align > 1 else 0  # without windows the poles know nothing of each other
+        # Without windows the poles know nothing of each other.
+        far = max(self.halo, self.align) if self.align > 1 else 0
         below = (self.height - far) // self.align * self.align
         if top and (bottom or last > below):
             return (Span(start, stop, 0, self.height),)
