@@ -79,10 +79,10 @@ class ModelConfig(LevelsConfig):
         super().__post_init__()
         self._check_whole_numbers(besides=("dst",))
         for name in ("mlp_ratio", "content_growth"):
-            if not 1 <= getattr(self, name) <= LARGEST_NUMBER:
-                raise UserError(
-                    f"{name}: expected at least 1 and at most {LARGEST_NUMBER}, found {getattr(self, name)}"
-                )
+            value = getattr(self, name)
+            if not 1 <= value <= LARGEST_NUMBER:
+                expected = "at least 1" if value < 1 else f"at most {LARGEST_NUMBER}"
+                raise UserError(f"{name}: expected {expected}, found {value}")
         if not (self.latitude_head or self.content_head):
             raise UserError("latitude_head, content_head: at least one head must stay on, found both off")
         if self.dconvs not in (1, 2):
@@ -93,7 +93,7 @@ class ModelConfig(LevelsConfig):
             raise UserError(f"window: expected an even number of pixels up to {LARGEST_WINDOW}, found {self.window}")
         if not 0 < self.max_offset <= LARGEST_NUMBER:
             raise UserError(f"max_offset: expected a positive number of pixels, found {self.max_offset}")
-        if self.coupling_clamp <= 0:
+        if not 0 < self.coupling_clamp <= LARGEST_NUMBER:
             raise UserError(f"coupling_clamp: expected a positive number, found {self.coupling_clamp}")
         for index, level in enumerate(self.levels):
             if level.width % level.heads:

@@ -85,11 +85,12 @@ def from_table(where: str, cls: type[T], table: Any, joint: str = ": ") -> T:
     for name in table:
         if name not in declared:
             raise UserError(f"{where}: expected one of {', '.join(declared)}, found the unknown key {short(name)}")
-    for name, f in declared.items():
-        if name not in table and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            raise UserError(f"{where}: expected the key {name}, found it missing")
     hints = get_type_hints(cls, include_extras=True)
-    return cls(**{name: typed(f"{where}{joint}{name}", hints[name], value) for name, value in table.items()})
+    values = {name: typed(f"{where}{joint}{name}", hints[name], value) for name, value in table.items()}
+    for name, f in declared.items():
+        if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise UserError(f"{where}: expected the key {name}, found it missing")
+    return cls(**values)
 
 
 def typed(where: str, kind: Any, value: Any) -> Any:

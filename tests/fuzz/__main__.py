@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest has it: conftest
 
 from fuzz.campaign import chunk
 from fuzz.kinds import KINDS
+from fuzz.oracle import SECONDS
 
 CHUNK = 250  # cases of one kind with one seed: the unit of work, and of repeating
 
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=10_000, help="cases in all [10000]")
     parser.add_argument("--jobs", type=int, default=1, help="processes [1]")
     parser.add_argument("--seed", type=int, default=0, help="of the first chunk [0]")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help=f"that a case may take [{SECONDS}]")
     parser.add_argument("--kind", choices=KINDS, action="append", help="only these; may be repeated")
     parser.add_argument("--keep", type=Path, help="folder for what is found [a temporary one]")
     options = parser.parse_args()
@@ -46,7 +48,7 @@ def main() -> int:
         # One process a chunk's end: one that hangs or crashes takes its chunk with it, and the others go on.
         left = list(work)
         with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=20) as pool:
-            waiting = {pool.submit(chunk, *item, keep.resolve()): item for item in work}
+            waiting = {pool.submit(chunk, *item, keep.resolve(), options.seconds): item for item in work}
             for future in as_completed(waiting):
                 kind, number, _ = waiting[future]
                 try:

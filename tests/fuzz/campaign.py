@@ -19,7 +19,7 @@ from fuzz.oracle import SECONDS, Case, run
 _corpus: Corpus | None = None  # of this process
 
 
-def chunk(kind: str, number: int, count: int, keep: Path) -> dict[str, Any]:
+def chunk(kind: str, number: int, count: int, keep: Path, seconds: int = SECONDS) -> dict[str, Any]:
     """Runs `count` cases. What is found is copied to `keep`; a case that hangs or crashes stays in keep/now."""
     global _corpus
     _corpus = _corpus or Corpus.make()
@@ -27,7 +27,7 @@ def chunk(kind: str, number: int, count: int, keep: Path) -> dict[str, Any]:
     told: dict[str, Any] = {"cases": 0, "codes": Counter(), "findings": Counter(), "slowest": 0.0}
     log = (keep / f"hang-{kind}-{number}.txt").open("w")
     faulthandler.enable(log)
-    armed = 0.0
+    armed = float("-inf")
 
     @seed(number)
     @settings(
@@ -41,8 +41,8 @@ def chunk(kind: str, number: int, count: int, keep: Path) -> dict[str, Any]:
     def cases(case: Case) -> None:
         nonlocal armed
         started = time.perf_counter()
-        if started - armed > SECONDS / 6:  # setting the alarm takes as long as a case, so it is not set for each
-            faulthandler.dump_traceback_later(SECONDS, exit=True, file=log)
+        if started - armed > seconds / 6:  # setting the alarm takes as long as a case, so it is not set for each
+            faulthandler.dump_traceback_later(seconds, exit=True, file=log)
             armed = started
         codes, findings = run(case, folder)
         told["slowest"] = max(told["slowest"], time.perf_counter() - started)
