@@ -92,7 +92,7 @@ def find_target(key: str) -> Target:
     """The target of this name. Raises UserError, which lists the names, for another."""
     targets = load_targets()
     if key not in targets:
-        raise UserError(f"--target: expected one of {', '.join(targets)}, found {key!r}")
+        raise UserError(f"expected one of {', '.join(targets)}, found {key!r}", "target")
     return targets[key]
 
 

@@ -49,7 +49,7 @@ def test_what_runs_fp32() -> None:
 
 
 def test_an_unknown_target() -> None:
-    with pytest.raises(UserError, match=r"--target: expected one of jetson-orin-nano, .*, found 'tx2'"):
+    with pytest.raises(UserError, match=r"^target: expected one of jetson-orin-nano, .*, found 'tx2'"):
         find_target("tx2")
 
 

@@ -154,9 +154,9 @@ def test_one_size(tmp_path: Path) -> None:
     assert profile == Profile("lr", *[(2, 3, 480, 960)] * 3) and profile.fixed
     assert not profile.admits((1, 3, 480, 960))
     for message, wrong in {
-        "--opt: expected none beside --size 3840x1920, found 1024x512": {"opt": (512, 1024)},
-        "--max: expected none beside --size 3840x1920, found 1024x512": {"maximum": (512, 1024)},
-        r"--size: expected at least 128x64 \(width x height\), found 64x64": {"only": (64, 64)},
+        "^opt: expected none beside the one size 3840x1920, found 1024x512": {"opt": (512, 1024)},
+        "^maximum: expected none beside the one size 3840x1920, found 1024x512": {"maximum": (512, 1024)},
+        r"^size: expected at least 128x64 \(width x height\), found 64x64": {"only": (64, 64)},
     }.items():
         with pytest.raises(UserError, match=message):
             sizes_for(orin, **{"only": (1920, 3840), **wrong})

@@ -68,19 +68,19 @@ def sizes_for(
             the largest.
     """
     if batch < 1:
-        raise UserError(f"--batch: expected a number of at least 1, found {batch}")
+        raise UserError(f"expected a number of at least 1, found {batch}", "batch")
     if only is not None:
-        for option, size in (("--opt", opt), ("--max", maximum)):
+        for about, size in (("opt", opt), ("maximum", maximum)):
             if size is not None:
-                raise UserError(f"{option}: expected none beside --size {_size(only)}, found {_size(size)}")
+                raise UserError(f"expected none beside the one size {_size(only)}, found {_size(size)}", about)
         if only[0] < MINIMUM[0] or only[1] < MINIMUM[1]:
-            raise UserError(f"--size: expected at least {_size(MINIMUM)} (width x height), found {_size(only)}")
+            raise UserError(f"expected at least {_size(MINIMUM)} (width x height), found {_size(only)}", "size")
         return Sizes(only, only, only, batch, fixed=True)
     top = maximum or _larger(target.tile, opt or target.opt)
     tuned = opt or _smaller(target.opt, top)
-    for option, size, low, high in (("--max", top, MINIMUM, top), ("--opt", tuned, MINIMUM, top)):
+    for about, size, low, high in (("maximum", top, MINIMUM, top), ("opt", tuned, MINIMUM, top)):
         if not all(a <= b <= c for a, b, c in zip(low, size, high, strict=True)):
-            raise UserError(f"{option}: expected {_size(low)} to {_size(high)} (width x height), found {_size(size)}")
+            raise UserError(f"expected {_size(low)} to {_size(high)} (width x height), found {_size(size)}", about)
     return Sizes(MINIMUM, tuned, top, batch)
 
 
