@@ -70,7 +70,7 @@ class TorchSession(Session):
         if self.direction == "down":
             return {"lr": self.network.downscale(image).cpu().numpy()}
         place = torch.from_numpy(np.zeros(4, np.int64) if omitted is None else omitted)
-        frame = Frame.of_tile(place, image.shape[2], self.network.config.scale)
+        frame = Frame.of_tile(place, self.network.config.scale)
         return {"hr": self.network.upscale(image, frame=frame).clamp(0, 1).cpu().numpy()}
 
     def close(self) -> None:
