@@ -16,6 +16,8 @@ from engines.support.errors import UserError
 from engines.support.files import os_reason
 from engines.support.termination import terminable
 
+_LONGEST = 600  # characters of a message
+
 
 class Group(click.Group):
     """A command group in which a user's mistake ends in one line on stderr and exit status 2, no traceback.
@@ -43,6 +45,7 @@ class Group(click.Group):
                 raise
             except click.UsageError as error:
                 message = " ".join(error.format_message().split())
+                message = message if len(message) <= _LONGEST else f"{message[: _LONGEST - 1]}…"  # an argument's own
             except UserError as error:
                 message = self._told(ctx, error)
             except ModuleNotFoundError as error:

@@ -373,7 +373,7 @@ def arguments(corpus: Corpus) -> st.SearchStrategy[Case]:
             else:
                 words += [draw(st.sampled_from(options)).opts[0], draw(text)]
         files = {"in.png": corpus.images["rgb.png"], **corpus.graphs}
-        leaves = tuple(words)
+        leaves = tuple(part for word in words for part in (word, word.partition("/")[0]) if part)
         return Case(files, (engines(name, *words, leaves=leaves),))
 
     return case()
