@@ -165,6 +165,7 @@ EXAMPLES = {
     "pictures.py": (["{panorama}", "{out}"], "-> (64, 32) -> (256, 128)"),
     "graphs.py": (["{graphs}", "{panorama}", "{out}"], "x2: (128, 64) -> (256, 128)"),
     "files.py": (["{graphs}", "{panorama}", "{out}"], "256x128 in "),
+    "before_after.py": (["{panorama}", "9", "7", "{out}.png"], ".png: 1362x358"),
     "arrays.py": (["{graphs}"], "uint16 (101, 203, 3) -> (51, 102, 3) -> (101, 203, 3)"),
 }
 
