@@ -93,7 +93,7 @@ def test_upscaling_depends_on_the_latitude_of_a_crop() -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: tiny_flat(4, blocks=0), ("blocks", "positive", "0")),
+        (lambda: tiny_flat(4, blocks=0), ("blocks", "whole number", "0")),
         (lambda: tiny_flat(4, deformable=3), ("deformable", "0 to 2", "3")),
         (lambda: tiny_flat(4, heads=3), ("width", "3 heads", "8")),
         (lambda: tiny_flat(4, content_head=False, latitude_head=False), ("at least one head",)),
