@@ -15,7 +15,7 @@ from onnx.defs import OpSchema
 DOMAIN = "dinn360"
 LAYERS = "dinn360.layers"  # of a trace's other nodes, which every lowering expands or fuses; in no written file
 VERSION = 1
-PLUGIN = {"plugin_namespace": "", "plugin_version": "1"}
+PLUGIN: dict[str, Any] = {"plugin_namespace": "", "plugin_version": "1"}
 
 _FLOATS = ["tensor(float)", "tensor(float16)", "tensor(double)"]
 

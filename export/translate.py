@@ -78,7 +78,7 @@ class Translation:
         read = [self.values[source] for source in node.all_input_nodes]
         if all(isinstance(value, Tensor) for value in read) and read:
             return self._fold(node)
-        rule = RULES.get(target)  # type: ignore[arg-type]
+        rule = RULES.get(target)
         if rule is None:
             raise NotImplementedError(f"export/translate.py: expected an operator of the table, found {target}")
         arguments = [self._resolve(argument) for argument in node.args]
@@ -108,7 +108,9 @@ class Translation:
         name = name or f"{array.dtype}_{'_'.join(map(str, array.reshape(-1)))}_{array.ndim}"
         if name not in self.graph.initializers:
             tensor = ir.tensor(np.asarray(array, order="C"), name=name)
-            result = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+            result = ir.Value(
+                name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
+            )
             self.graph.register_initializer(result)
         return self.graph.initializers[name]
 
@@ -144,8 +146,8 @@ class Translation:
         shape: list[int | str] = list(map(int, example.shape))
         if len(shape) == 4:
             sizes = zip(("lr_height", "lr_width"), example.shape[2:], self.lr_size, strict=True)
-            free = [_size(name, int(size), lr) if size > 1 else 1 for name, size, lr in sizes]
-            shape = ["batch" if shape[0] > 1 else 1, shape[1], *free]
+            free: list[int | str] = [_size(name, int(size), lr) if int(size) > 1 else 1 for name, size, lr in sizes]
+            shape = ["batch" if len(example) > 1 else 1, shape[1], *free]
         value.shape = ir.Shape(shape)
 
 

@@ -41,8 +41,8 @@ def axis_of(e: Emitter, size: Value, window: int, shift: int, wrap: bool) -> Axi
 
 def primitive(e: Emitter) -> Value:
     """The definition. Coordinates and softmax are fp32 whatever the data type is."""
-    q, k, v, bias, *moved = e.node.inputs
-    assert q is not None and q.dtype is not None
+    q, k, v, bias, *moved = e.inputs
+    assert q.dtype is not None
     heads, window, shift, wrap = (attribute(e.node, name) for name in ("heads", "window", "shift", "wrap"))
     sums, area = wide(q.dtype), window * window
     batch, channels, height, width = e.sizes(q)
@@ -83,8 +83,8 @@ def _apart(e: Emitter, rows: Axis, columns: Axis, window: int, wrap: bool) -> Va
 
 def _deformed_queries(e: Emitter, batch: Value, depth: Value, rows: Axis, columns: Axis) -> Value:
     """Queries at the scaled and shifted points. Positions are (B, windows down, across, heads, i, j)."""
-    q, _, _, _, scale, offset = e.node.inputs
-    assert q is not None and q.dtype is not None
+    q, _, _, _, scale, offset = e.inputs
+    assert q.dtype is not None
     heads, window, wrap = (attribute(e.node, name) for name in ("heads", "window", "wrap"))
     height_f, width_f = e.cast(rows.size, FLOAT), e.cast(columns.size, FLOAT)
     one = e.float(1.0)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from export.decompositions.emitter import FLOAT, INT64, Emitter, Value, attribute, bilinear
+from export.decompositions.emitter import FLOAT, INT64, Emitter, Value, attribute, bilinear, extent
 
 
 def primitive(e: Emitter) -> Value:
@@ -15,9 +15,9 @@ def primitive(e: Emitter) -> Value:
 
     Coordinates are fp32 whatever the data type is.
     """
-    x, offset, weight, bias, *mask = e.node.inputs
-    assert x is not None and weight is not None and weight.shape is not None and x.dtype is not None
-    kernel_rows, kernel_columns = (int(size) for size in weight.shape[2:])
+    x, offset, weight, bias, *mask = e.inputs
+    assert x.dtype is not None
+    kernel_rows, kernel_columns = extent(weight, 2), extent(weight, 3)
     groups, fields, wrap = (attribute(e.node, name) for name in ("group", "offset_group", "wrap"))
     taps = kernel_rows * kernel_columns
     batch, channels, height, width = e.sizes(x)
@@ -102,11 +102,10 @@ def standard(e: Emitter) -> Value:
     columns, and computes something else where they differ. So it does with strides and dilations, but no network here
     has a pair of those that differs.
     """
-    x, offset, weight, bias, *mask = e.node.inputs
-    assert weight is not None and weight.shape is not None
+    x, offset, weight, bias, *mask = e.inputs
     pad_row, pad_column = attribute(e.node, "pads")
     same = {name: attribute(e.node, name) for name in ("strides", "dilations", "group", "offset_group")}
-    same["kernel_shape"] = [int(size) for size in weight.shape[2:]]
+    same["kernel_shape"] = [extent(weight, axis) for axis in (2, 3)]
     if not attribute(e.node, "wrap"):
         pad = min(pad_row, pad_column)
         if pad_row != pad_column:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx_ir as ir
@@ -23,6 +23,11 @@ class Emitter:
         self.graph, self.node = graph, node
         self.name = node.outputs[0].name
         self.count = 0
+
+    @property
+    def inputs(self) -> tuple[Value, ...]:
+        """What the node is given. No node of ours leaves an input out before another."""
+        return cast(tuple[Value, ...], self.node.inputs)
 
     def __getattr__(self, kind: str) -> Callable[..., Value]:
         """e.Kind(*inputs, **attributes) adds an operator of one output and gives its value."""
@@ -76,7 +81,7 @@ class Emitter:
         """An initializer; equal ones are merged afterwards."""
         name = name or f"{self.name}_constant_{len(self.graph.initializers)}"
         tensor = ir.tensor(np.asarray(array, order="C"), name=name)
-        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
         self.graph.register_initializer(value)
         return value
 
@@ -111,14 +116,27 @@ def wide(element: ir.DataType) -> ir.DataType:
 
 
 def attribute(node: ir.Node, name: str) -> Any:
-    value = node.attributes[name].value
-    return value
+    return node.attributes[name].value
+
+
+def extent(value: Value, axis: int) -> int:
+    """The size of an axis that the graph knows as a number (channels, a kernel)."""
+    assert value.shape is not None
+    size = value.shape[axis]
+    assert isinstance(size, int), f"{value.name}: axis {axis} is {size}"
+    return size
 
 
 def bilinear(
-    e: Emitter, element: ir.DataType, rows: Value, width: Value, start: Value, member: tuple[Value | int, Value] | None,
-    at: tuple[list[Value], list[Value]], weights: tuple[list[Value], list[Value]],
-) -> Value:  # fmt: skip
+    e: Emitter,
+    element: ir.DataType,
+    rows: Value,
+    width: Value,
+    start: Value,
+    member: tuple[Value | tuple[int], Value] | None,
+    at: tuple[list[Value], list[Value]],
+    weights: tuple[list[Value], list[Value]],
+) -> Value:
     """The bilinear mean of the four pixels around each position, rounded to `element` once: a last axis of channels.
 
     Samples are gathered: GridSample is read differently by TensorRT's parser from opset 20 on, miscompiled by TensorRT

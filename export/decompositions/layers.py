@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from export.decompositions.attention import axis_of
-from export.decompositions.emitter import FLOAT, Emitter, Value, attribute
+from export.decompositions.emitter import FLOAT, Emitter, Value, attribute, extent
 
 # Rows LL, LH, HL, HH; columns the pixels a b / c d of a block (dinn360.ops.haar). The matrix is symmetric.
 BANDS = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]])
@@ -15,9 +15,8 @@ BANDS = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]])
 
 def sphere_conv_2d(e: Emitter) -> Value:
     """A stride-1, same-size convolution whose columns are cyclic with wrap=1; zeros beyond the rows."""
-    x, weight, *bias = e.node.inputs
-    assert weight is not None and weight.shape is not None
-    radius = int(weight.shape[2]) // 2
+    x, weight, *bias = e.inputs
+    radius = extent(weight, 2) // 2
     if not (radius and attribute(e.node, "wrap")):
         return e.Conv(x, weight, *bias, pads=[radius] * 4)
     before, after = e.Slice(x, (-radius,), (2**31,), (3,)), e.Slice(x, (0,), (radius,), (3,))
@@ -26,10 +25,10 @@ def sphere_conv_2d(e: Emitter) -> Value:
 
 def haar(e: Emitter) -> Value:
     """2x2 Haar transform or its inverse, as a strided convolution and its transpose: one kernel each."""
-    (x,) = e.node.inputs
-    assert x is not None and x.dtype is not None and x.shape is not None
+    (x,) = e.inputs
+    assert x.dtype is not None
     inverse = attribute(e.node, "inverse")
-    channels = int(x.shape[1]) // (4 if inverse else 1)
+    channels = extent(x, 1) // (4 if inverse else 1)
     weight = np.einsum("bp,cd->bcdp", BANDS, np.eye(channels)).reshape(4 * channels, channels, 2, 2)
     matrix = e.constant((weight if inverse else weight / 4).astype(x.dtype.numpy()))
     return (e.ConvTranspose if inverse else e.Conv)(x, matrix, strides=[2, 2])
@@ -37,7 +36,7 @@ def haar(e: Emitter) -> Value:
 
 def channel_norm(e: Emitter) -> Value:
     """Layer normalisation over the channels of each pixel."""
-    x, weight, bias = e.node.inputs
+    x, weight, bias = e.inputs
     tokens = e.Transpose(x, perm=[0, 2, 3, 1])
     normed = e.LayerNormalization(tokens, weight, bias, axis=-1, epsilon=attribute(e.node, "epsilon"))
     return e.Transpose(normed, perm=[0, 3, 1, 2])
@@ -45,7 +44,7 @@ def channel_norm(e: Emitter) -> Value:
 
 def window_mean(e: Emitter) -> Value:
     """Mean of each displaced window: half-window cells, moved by one cell where the windows are displaced."""
-    (x,) = e.node.inputs
+    (x,) = e.inputs
     window, shift, wrap = (attribute(e.node, name) for name in ("window", "shift", "wrap"))
     half = window // 2
     cells = e.AveragePool(x, kernel_shape=[half] * 2, strides=[half] * 2, ceil_mode=1, count_include_pad=0)
@@ -58,8 +57,8 @@ def window_mean(e: Emitter) -> Value:
 
 def gelu(e: Emitter) -> Value:
     """x / 2 * (1 + erf(x / sqrt 2)), or the tanh form; the operator Gelu exists from opset 20 on."""
-    (x,) = e.node.inputs
-    assert x is not None and x.dtype is not None
+    (x,) = e.inputs
+    assert x.dtype is not None
 
     def number(value: float) -> Value:
         return e.float(value, x.dtype)  # type: ignore[arg-type]
@@ -74,7 +73,7 @@ def gelu(e: Emitter) -> Value:
 
 def distortion_map(e: Emitter) -> Value:
     """Cosine of the latitude of each row, (1,1,h,1) (dinn360.sphere.distortion_map)."""
-    shape, *omitted = e.node.inputs
+    shape, *omitted = e.inputs
     height = e.split(shape, 4, 0)[2]
     rows = e.Add(e.cast(e.range(height), FLOAT), e.float(0.5))
     count = e.cast(height, FLOAT)
@@ -89,14 +88,14 @@ def distortion_map(e: Emitter) -> Value:
 
 def spread(e: Emitter) -> Value:
     """A map (1,1,h,1) on every column and image of a shape."""
-    latitude, shape = e.node.inputs
+    latitude, shape = e.inputs
     batch, _, height, width = e.split(shape, 4, 0)
     return e.Expand(latitude, e.shape(batch, 1, height, width))
 
 
 def crop(e: Emitter) -> Value:
     """Without the rows and columns beyond ceil(size * factor / divisor), for the sizes of a shape."""
-    x, shape = e.node.inputs
+    x, shape = e.inputs
     factor, divisor = (attribute(e.node, name) for name in ("factor", "divisor"))
     _, _, height, width = e.split(shape, 4, 0)
     ends = e.Div(e.Add(e.Mul(e.Concat(height, width, axis=0), (factor,)), (divisor - 1,)), (divisor,))
@@ -105,7 +104,7 @@ def crop(e: Emitter) -> Value:
 
 def pad_to_multiple(e: Emitter) -> Value:
     """Extended to multiples: rows repeat the last one, columns continue around the circle."""
-    (x,) = e.node.inputs
+    (x,) = e.inputs
     multiple = attribute(e.node, "multiple")
     height, width = e.sizes(x, 2, 2)
     whole = [e.Mul(e.Div(e.Add(size, (multiple - 1,)), (multiple,)), (multiple,)) for size in (height, width)]
@@ -116,7 +115,7 @@ def pad_to_multiple(e: Emitter) -> Value:
 
 def zeros(e: Emitter) -> Value:
     """Zeros of the batch and size of a shape."""
-    (shape,) = e.node.inputs
+    (shape,) = e.inputs
     element = e.node.outputs[0].dtype
     assert element is not None
     batch, _, height, width = e.split(shape, 4, 0)
@@ -125,7 +124,7 @@ def zeros(e: Emitter) -> Value:
 
 def pixel_unshuffle(e: Emitter) -> Value:
     """The inverse of DepthToSpace in its order CRD; SpaceToDepth has the other order only."""
-    (x,) = e.node.inputs
+    (x,) = e.inputs
     size = attribute(e.node, "blocksize")
     batch, channels, height, width = e.sizes(x)
     down, across = e.Div(height, (size,)), e.Div(width, (size,))

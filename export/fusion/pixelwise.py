@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_ir as ir
 
 from export.fusion.operators import CHANNEL_NORM, DOMAIN, HAAR, MOST_SOURCES
@@ -25,7 +27,7 @@ def fuse_haar(graph: ir.Graph) -> None:
         sources = pieces(x)
         if len(sources) > MOST_SOURCES:
             sources = [Channels(x, 0, channel_count(x) or 0)]
-        attributes = {
+        attributes: dict[str, Any] = {
             "first_channels": [source.first for source in sources],
             "channel_counts": [source.count for source in sources],
             "inverse": int(attribute(node, "inverse")),
