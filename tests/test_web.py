@@ -151,7 +151,7 @@ def assert_like_python(driver: Any, lr: Path) -> None:
         with Viewports.open(Rescaler(session, "up"), lr) as panorama:
             expected = panorama.render(view).astype(int)
     found = captured(driver)
-    assert found.shape == expected.shape and found.std() > 20
+    assert found.shape == expected.shape and found.std() > 10
     assert np.mean(np.abs(found - expected) > 1) <= 0.01
 
 
@@ -232,7 +232,7 @@ def test_mistakes_are_one_line_on_the_page(browser: Any, site: Path, address: st
         wait(lambda: told(browser, "state") == "failed", browser)
         assert message in line(browser) and "\n" not in line(browser)
         if src not in ("none.png", "text.png"):
-            assert captured(browser).std() > 20  # the LR picture is there all the same
+            wait(lambda: captured(browser).std() > 10, browser)  # the LR picture comes all the same
 
 
 def test_webgpu_on_a_software_adapter(tmp_path: Path, site: Path, address: str, lr: Path) -> None:
