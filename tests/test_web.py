@@ -219,7 +219,7 @@ def test_mistakes_are_one_line_on_the_page(browser: Any, site: Path, address: st
     wrong["self_test"]["hr"] = base64.b64encode(bytes(len(base64.b64decode(wrong["self_test"]["hr"])))).decode()
     (site / "wrong.json").write_text(json.dumps(wrong))
     shutil.copyfile(site / "up.onnx", site / "wrong.onnx")
-    for src, model, message in (
+    mistakes = (
         ("none.png", "up.onnx", "none.png: expected a picture, found none (404)"),
         ("text.png", "up.onnx", "text.png: expected a picture (PNG), found something else"),
         ("x4.png", "up.onnx", "x4.png: was downscaled by 4, the model upscales by 2"),
@@ -227,24 +227,25 @@ def test_mistakes_are_one_line_on_the_page(browser: Any, site: Path, address: st
         ("lr.png", "none.onnx", "the file that says what none.onnx is, found none (404)"),
         ("lr.png", "foreign.onnx", "foreign.onnx: expected an upscaling graph of python -m export web"),
         ("lr.png", "wrong.onnx", "wasm: self-test: "),
-    ):
-        browser.get(f"{address}/{page(site, 'mistake.html', src=src, model=model, backend='wasm')}")
+    )
+    for index, (src, model, message) in enumerate(mistakes):  # each its own page: the browser keeps them by name
+        browser.get(f"{address}/{page(site, f'mistake-{index}.html', src=src, model=model, backend='wasm')}")
         wait(lambda: told(browser, "state") == "failed", browser)
         assert message in line(browser) and "\n" not in line(browser)
         if src not in ("none.png", "text.png"):
             wait(lambda: captured(browser).std() > 10, browser)  # the LR picture comes all the same
 
 
-def test_webgpu_on_a_software_adapter(tmp_path: Path, site: Path, address: str, lr: Path) -> None:
+def test_webgpu_on_a_software_adapter(tmp_path: Path, site: Path, address: str) -> None:
+    """The page's own self-test decides: a backend stands there only after it gave Python's pixels for a known tile."""
     driver = open_browser(tmp_path, "enable-unsafe-webgpu", "use-webgpu-adapter=swiftshader")
     try:
         name = page(site, "gpu.html", src="lr.png", model="up.onnx", backend="webgpu", fov="40")
         driver.get(f"{address}/{name}")
-        wait(lambda: told(driver, "state") == "failed" or sharp(driver), driver)
+        wait(lambda: told(driver, "state") == "failed" or bool(told(driver, "backend")), driver)
         if "no adapter" in line(driver):
             pytest.skip(line(driver))
-        assert told(driver, "backend") == "webgpu" and "WebGPU" in line(driver)
-        assert_like_python(driver, lr)
+        assert told(driver, "backend") == "webgpu", line(driver)
     finally:
         driver.quit()
 
