@@ -45,7 +45,6 @@ class Group(click.Group):
                 raise
             except click.UsageError as error:
                 message = " ".join(error.format_message().split())
-                message = message if len(message) <= _LONGEST else f"{message[: _LONGEST - 1]}…"  # an argument's own
             except UserError as error:
                 message = self._told(ctx, error)
             except ModuleNotFoundError as error:
@@ -59,6 +58,8 @@ class Group(click.Group):
                     raise
                 where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
                 message = UserError(f"{where}{os_reason(error)}").args[0]
+            if len(message) > _LONGEST:  # an argument's own text
+                message = f"{message[: _LONGEST - 1]}…"
             click.echo(f"error: {message}", err=True)
             ctx.exit(2)
 

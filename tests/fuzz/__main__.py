@@ -19,6 +19,7 @@ from fuzz.campaign import chunk
 from fuzz.kinds import KINDS
 from fuzz.oracle import SECONDS
 
+ROUND = 11  # chunks that a process runs
 CHUNK = 250  # cases of one kind with one seed: the unit of work, and of repeating
 
 
@@ -45,10 +46,11 @@ def main() -> int:
     findings: Counter[str] = Counter()
     started = time.perf_counter()
     while work:
-        # One process a chunk's end: one that hangs or crashes takes its chunk with it, and the others go on.
-        left = list(work)
-        with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=20) as pool:
-            waiting = {pool.submit(chunk, *item, keep.resolve(), options.seconds): item for item in work}
+        # New processes from time to time. One that hangs or crashes takes its chunk with it, and the others go on.
+        now, work = work[: ROUND * options.jobs], work[ROUND * options.jobs :]
+        left = list(now)
+        with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
+            waiting = {pool.submit(chunk, *item, keep.resolve(), options.seconds): item for item in now}
             for future in as_completed(waiting):
                 kind, number, _ = waiting[future]
                 try:
@@ -72,7 +74,9 @@ def main() -> int:
             key = f"hang or crash: {item[0]} {item[1]}"
             print(f"{key}: the case lies in {keep}/now-{item[0]}-{item[1]}", flush=True)
             findings[key] += 1
-        work = [item for item in left if item not in broken]
+        work = [item for item in left if item not in broken] + work
+        done = sum(total["cases"] for total in totals.values())
+        print(f"{done} cases, {time.perf_counter() - started:.0f} s, {len(findings)} kinds of findings", flush=True)
     print(json.dumps(totals, indent=1))
     cases = sum(total["cases"] for total in totals.values())
     seconds = time.perf_counter() - started
