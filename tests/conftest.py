@@ -1,6 +1,7 @@
 """What several tests share: real panoramas and small ONNX graphs."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if build.missing() is None and not hasattr(session.config, "workerinput"):
         onnxruntime.build()
         training.build()
+
+
+@pytest.fixture(autouse=True)
+def composed_operators() -> Iterator[None]:
+    """A command chooses kernels for its whole process, which here is that of the next test, too."""
+    yield
+    if (kernels := sys.modules.get("dinn360.ops.cpu")) is not None:
+        kernels.choose_kernels("composed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -27,7 +27,7 @@ def run_without(package: str, module: str, *arguments: str) -> subprocess.Comple
         ("torch", "dinn360", ["info", "--help"], "pip install 'dinn360[export]' or pip install 'dinn360[train]'"),
         ("tomli_w", "dinn360", ["train", "--help"], "pip install 'dinn360[train]'"),
         ("torch", "export", ["onnx", "--ckpt", "checkpoints/x2.pth"], "pip install 'dinn360[export]' or "),
-        ("onnxscript", "export", ["onnx", "--ckpt", "checkpoints/x2.pth"], "pip install 'dinn360[export]'"),
+        ("onnx_ir", "export", ["onnx", "--ckpt", "checkpoints/x2.pth"], "pip install 'dinn360[export]'"),
     ],
 )
 def test_a_missing_package_is_one_line(package: str, module: str, arguments: list[str], extras: str) -> None:

@@ -324,10 +324,10 @@ def test_timings_are_those_of_these_kernels(plugins: Library) -> None:
 
 def test_the_revision_follows_the_kernels_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = kernels_revision()
-    shutil.copytree(library.ROOT / "plugins" / "cuda", tmp_path / "plugins" / "cuda")
-    shutil.copy(library.ROOT / "plugins" / "params.h", tmp_path / "plugins")
-    monkeypatch.setattr(library, "ROOT", tmp_path)
+    shutil.copytree(library.SOURCES / "cuda", tmp_path / "cuda")
+    shutil.copy(library.SOURCES / "params.h", tmp_path)
+    monkeypatch.setattr(library, "SOURCES", tmp_path)
     assert kernels_revision() == here
-    with (tmp_path / "plugins" / "cuda" / "pieces.cuh").open("a") as source:
+    with (tmp_path / "cuda" / "pieces.cuh").open("a") as source:
         source.write("// faster\n")
     assert kernels_revision() != here

@@ -104,7 +104,7 @@ def test_plugin_graphs_bring_their_library(tmp_path: Path) -> None:
 def test_a_mistake_ends_in_one_line_and_writes_nothing(tmp_path: Path, make_graph: GraphMaker) -> None:
     good, out = released("x2") / "up.onnx", tmp_path / "models"
     for wrong, expected in [
-        ([make_graph()], "expected the metadata entries scale and direction"),
+        ([make_graph()], "expected the metadata entry direction (down or up)"),
         ([good], "expected one file for each model"),
         ([tmp_path / "absent.onnx"], "no such file"),
         ([tmp_path / "absent.engine"], "expected its sidecar"),
