@@ -106,6 +106,7 @@ def test_numbers_have_bounds() -> None:
         ("engines build", ["--onnx", "x.onnx", "--target", "h100", "--max", f"{10**9}x{10**9}"]),
         ("engines upscale", ["in.png", "out.png", "--model", "x.onnx", "--size", "9" * 5000 + "x1"]),
         ("engines upscale", ["in.png", "out.png", "--model", "x.onnx", "--size", "٣x٣"]),
+        ("engines build", ["--target", "h100", "--onnx", "/"]),
     ],
 )
 def test_a_number_out_of_bounds_is_one_line(words: str, arguments: list[object]) -> None:

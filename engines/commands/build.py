@@ -81,6 +81,8 @@ def build(
     from engines.targets import find_target
 
     device = find_target(target)
+    if not onnx.is_file():
+        raise UserError(f"--onnx {onnx}: expected a graph, found {'a folder' if onnx.is_dir() else 'no such file'}")
     options = BuildOptions(
         target=device,
         sizes=sizes_for(device, opt, maximum, batch, size),
