@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from dinn360 import released
-from engines.commands.types import PATH
+from engines.commands.types import PathType
 
 
-class CheckpointType(type(PATH)):  # type: ignore[misc]
+class CheckpointType(PathType):
     """The name of a released checkpoint ("x4") or a file; its value is the file."""
 
     name = "checkpoint"
