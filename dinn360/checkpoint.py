@@ -23,7 +23,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dinn360.networks import NetworkConfig, RescalingNetwork, build_network, config_from_dict
+from dinn360.configs import config_from_dict
+from dinn360.networks import NetworkConfig, RescalingNetwork, build_network
+from dinn360.networks.errors import ConfigError
 from engines.support.errors import UserError
 from engines.support.files import atomic_path, os_reason
 from engines.support.reading import short
@@ -50,7 +52,7 @@ class Checkpoint:
         """The network in eval mode, fp32. Raises UserError when weights and config do not fit."""
         try:
             network = build_network(self.config, sum(tensor.numel() for tensor in self.weights.values()))
-        except UserError as error:
+        except ConfigError as error:
             raise UserError(f"checkpoint: weights do not fit its config: {error}") from None
         try:
             network.load_state_dict(self.weights)

@@ -13,6 +13,7 @@ from torch import Tensor
 from training_runs import SHORT
 
 from dinn360.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from dinn360.configs import config_from_dict
 from dinn360.data.crops import Crops
 from dinn360.info import describe
 from dinn360.networks import (
@@ -25,6 +26,7 @@ from dinn360.networks import (
     build_network,
     preset,
 )
+from dinn360.networks.errors import ConfigError
 from dinn360.sphere import Frame
 from dinn360.training.losses import algorithm_1
 from dinn360.training.train import Trainer
@@ -178,17 +180,28 @@ def test_an_unknown_architecture_is_refused_in_one_line(tag: object, tmp_path: P
         (lambda: IRNConfig(scale=4, levels=(IRNLevel(1, 4),)), ("levels", "1")),
         (lambda: IRNConfig(scale=2, levels=(IRNLevel(0, 4),)), ("levels[0].blocks", "0")),
         (lambda: IRNConfig(scale=2, levels=(IRNLevel(1, 4),), coupling_clamp=0.0), ("coupling_clamp", "0.0")),
-        (lambda: IRNConfig.from_dict({"scale": 2, "levels": [{"blocks": 1, "growth": "x"}]}), ("growth", "'x'")),
-        (lambda: IRNConfig.from_dict({"scale": 2, "levels": 7}), ("model config",)),
         (lambda: HCFlowConfig(scale=4, levels=tiny_hcflow(2).levels), ("levels", "1")),
-        (lambda: HCFlowConfig.from_dict({"scale": 2, "levels": [{"blocks": 1}]}), ("model config", "blocks")),
-        (lambda: IRNConfig.from_dict({**tiny_irn(2).to_dict(), "colour": 1}), ("colour",)),
     ],
 )
-def test_a_wrong_config_is_refused_in_one_line(make: object, words: tuple[str, ...]) -> None:
-    assert callable(make)
-    with pytest.raises(UserError) as caught:
+def test_a_wrong_config_is_refused_in_one_line(make: Callable[[], object], words: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as caught:
         make()
+    assert "\n" not in str(caught.value) and all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"architecture": "irn", "scale": 2, "levels": [{"blocks": 1, "growth": "x"}]}, ("growth", "'x'")),
+        ({"architecture": "irn", "scale": 2, "levels": 7}, ("model config",)),
+        ({"architecture": "irn", "scale": 2, "levels": [{"blocks": 0, "growth": 4}]}, ("levels[0].blocks", "0")),
+        ({"architecture": "hcflow", "scale": 2, "levels": [{"blocks": 1}]}, ("model config", "blocks")),
+        ({**tiny_irn(2).to_dict(), "colour": 1}, ("colour",)),
+    ],
+)
+def test_a_wrong_config_in_a_file_is_the_users(values: dict[str, object], words: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as caught:
+        config_from_dict(values)
     assert "\n" not in str(caught.value) and all(word in str(caught.value) for word in words)
 
 

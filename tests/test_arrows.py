@@ -4,10 +4,12 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from conftest import ASSETS, GraphMaker
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[1]
 BELOW = {
     "export": {"dinn360", "engines", "plugins"},
@@ -147,11 +149,11 @@ def parts(storey: str) -> dict[str, set[str]]:
     return found
 
 
-def circles(arrows: dict[str, set[str]]) -> set[str]:
+def circles(arrows: dict[T, set[T]]) -> set[T]:
     """What can be reached from itself."""
     found = set()
     for start in arrows:
-        seen: set[str] = set()
+        seen: set[T] = set()
         waiting = [start]
         while waiting:
             new = arrows.get(waiting.pop(), set()) - seen
@@ -173,6 +175,41 @@ def test_floors_of_engines() -> None:
 @pytest.mark.parametrize("storey", ["plugins", "engines", "dinn360"])
 def test_no_circles_between_folders(storey: str) -> None:
     assert circles(parts(storey)) == set()
+
+
+def module_of(name: str) -> Path | None:
+    """The file of this project that a full name lies in, be it the name of a package, a module or something inside."""
+    words = name.split(".")
+    for length in range(len(words), 0, -1):
+        place = ROOT.joinpath(*words[:length])
+        for path in (place.with_suffix(".py"), place / "__init__.py"):
+            if path.is_file():
+                return path
+    return None
+
+
+def arrows_of(path: Path) -> set[Path]:
+    """The files of this project that a file imports."""
+    found = {module_of(name) for name in imported(path.read_text()) if name.split(".")[0] in BELOW}
+    return {other for other in found if other is not None} - {path}
+
+
+@pytest.mark.parametrize("storey", BELOW)
+def test_no_circles_between_modules(storey: str) -> None:
+    assert circles({path: arrows_of(path) for path in sources(storey)}) == set()
+
+
+def test_networks_know_nothing_of_engines() -> None:
+    """Nor does anything that they import, so that a network can be lifted out of this project with its folder."""
+    reached: set[Path] = set()
+    waiting = [path for path in sources("dinn360") if path.parent.name == "networks"]
+    while waiting:
+        new = arrows_of(waiting.pop()) - reached
+        reached |= new
+        waiting += new
+    folders = {path.relative_to(ROOT).parts[:2] for path in reached}
+    assert ("dinn360", "ops") in folders and ("dinn360", "sphere.py") in folders
+    assert {folder for folder in folders if folder[0] != "dinn360"} == set()
 
 
 def test_circles_are_seen() -> None:

@@ -13,7 +13,8 @@ from networks import randomise, tiny, tiny_irn
 from training_runs import SHORT, make, take
 
 from dinn360.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from dinn360.networks import build_network, config_from_dict
+from dinn360.configs import config_from_dict
+from dinn360.networks import build_network
 from dinn360.networks.untied import Untied
 from dinn360.session import TorchSession
 from dinn360.tiling import tiling

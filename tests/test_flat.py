@@ -11,9 +11,9 @@ from networks import build, picture, randomise, tiny_flat
 
 from dinn360.info import describe
 from dinn360.networks import FlatConfig, FlatDINN360, build_network, preset
+from dinn360.networks.errors import ConfigError
 from dinn360.networks.layers import DST, DConv, SphereConv2d
 from dinn360.sphere import Frame
-from engines.support.errors import UserError
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
@@ -102,6 +102,6 @@ def test_upscaling_depends_on_the_latitude_of_a_crop() -> None:
     ],
 )
 def test_a_wrong_config_is_refused_in_one_line(make: Callable[[], object], words: tuple[str, ...]) -> None:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(ConfigError) as caught:
         make()
     assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)

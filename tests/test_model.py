@@ -10,11 +10,12 @@ import torch
 from networks import build, picture, randomise, tiny
 from torch import Tensor, nn
 
-from dinn360.networks import DINN360, PRESETS, LevelConfig, build_network, config_from_dict, preset
+from dinn360.configs import config_from_dict
+from dinn360.networks import DINN360, PRESETS, LevelConfig, build_network, preset
+from dinn360.networks.errors import ConfigError
 from dinn360.networks.layers import DST
 from dinn360.sphere import Frame, wrap_columns
 from engines.support.arrays import Image8
-from engines.support.errors import UserError
 
 CROP = Frame(wrap=False)
 
@@ -268,8 +269,8 @@ def level(**changes: object) -> LevelConfig:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: preset("edge", 3), ("--scale", "2, 4, 8", "3")),
-        (lambda: preset("huge", 2), ("--preset", "base", "'huge'")),
+        (lambda: preset("edge", 3), ("scale: ", "2, 4, 8", "3")),
+        (lambda: preset("huge", 2), ("name: ", "base", "'huge'")),
         (lambda: replace(tiny(2), scale=16), ("scale", "16")),
         (lambda: replace(tiny(2), scale=4), ("levels", "1")),
         (lambda: tiny(2, latitude_head=False, content_head=False), ("latitude_head", "content_head")),
@@ -282,7 +283,7 @@ def level(**changes: object) -> LevelConfig:
     ],
 )
 def test_a_wrong_config_is_refused_in_one_line(make: Callable[[], object], words: tuple[str, ...]) -> None:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(ConfigError) as caught:
         make()
     message = str(caught.value)
     assert "\n" not in message and all(word in message for word in words)
@@ -292,4 +293,4 @@ def test_a_wrong_config_is_refused_in_one_line(make: Callable[[], object], words
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_a_config_survives_its_dictionary(name: str, scale: int) -> None:
     config = preset(name, scale)
-    assert type(config).from_dict(config.to_dict()) == config == config_from_dict(config.to_dict())
+    assert config_from_dict(config.to_dict()) == config

@@ -12,6 +12,7 @@ import torch
 from dinn360.checkpoint import load_checkpoint
 from dinn360.commands.settings import setting_options
 from dinn360.commands.train import read_crops
+from dinn360.configs import configs_are_checked
 from dinn360.evaluation.evaluate import evaluate
 from dinn360.evaluation.systems import Network
 from dinn360.evaluation.validate import Validation
@@ -67,7 +68,8 @@ def ablate(
         raise UserError("--val: expected a folder of panoramas to compare on, found none")
     if settings.run.threads:
         torch.set_num_threads(settings.run.threads)
-    runs = variants(settings.model, settings.train, seeds)
+    with configs_are_checked():
+        runs = variants(settings.model, settings.train, seeds)
     runs += [Variant(name, named(name, settings.model.scale), settings.train) for name in against]
     unknown = sorted(set(only) - {run.name for run in runs})
     if unknown:

@@ -9,6 +9,7 @@ import click
 
 from dinn360.checkpoint import load_checkpoint
 from dinn360.commands.types import CHECKPOINT
+from dinn360.configs import configs_are_checked
 from dinn360.info import describe
 from dinn360.networks import PRESETS, preset
 from engines.commands.types import SIZE
@@ -23,7 +24,9 @@ from engines.commands.types import SIZE
 def info(preset_name: str, scale: int, ckpt: Path | None, size: tuple[int, int], as_json: bool) -> None:
     """Print parameters, MAC per pixel, receptive field and memory."""
     checkpoint = load_checkpoint(ckpt) if ckpt else None
-    figures = describe(checkpoint.config if checkpoint else preset(preset_name, scale), (size[1], size[0]))
+    with configs_are_checked():
+        config = checkpoint.config if checkpoint else preset(preset_name, scale)
+        figures = describe(config, (size[1], size[0]))
     provenance = checkpoint.provenance if checkpoint else None
     if as_json:
         click.echo(json.dumps({**figures.to_dict(), "provenance": provenance}, indent=2))

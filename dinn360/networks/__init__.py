@@ -5,7 +5,7 @@ from dinn360.networks.dinn360 import DINN360, LevelConfig, ModelConfig
 from dinn360.networks.flat import FlatConfig, FlatDINN360
 from dinn360.networks.hcflow import HCFlow, HCFlowConfig, HCFlowLevel
 from dinn360.networks.irn import IRN, IRNConfig, IRNLevel
-from dinn360.networks.presets import ARCHITECTURES, PRESETS, build_network, config_from_dict, preset
+from dinn360.networks.presets import ARCHITECTURES, PRESETS, build_network, preset
 
 __all__ = [
     "ARCHITECTURES",
@@ -28,6 +28,5 @@ __all__ = [
     "RescalingNetwork",
     "Split",
     "build_network",
-    "config_from_dict",
     "preset",
 ]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from dinn360.networks.errors import ConfigError
 from dinn360.networks.invertible import ChannelMixing
 from dinn360.networks.layers import DST, DConv
 from dinn360.networks.size import LARGEST_NUMBER
 from dinn360.ops import pad_to_multiple
 from dinn360.sphere import PANORAMA, Frame
-from engines.support.errors import UserError
-from engines.support.reading import from_table, short
 
 SCALES = (2, 4, 8)
 
@@ -37,7 +36,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
-            raise UserError(f"scale: expected one of {SCALES}, found {self.scale}")
+            raise ConfigError(f"scale: expected one of {SCALES}, found {self.scale}")
 
     @property
     def deform(self) -> bool:
@@ -54,11 +53,6 @@ class NetworkConfig:
         values = {"architecture": self.architecture, **asdict(self)}
         return {name: value for name, value in values.items() if name != "untie" or value}
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; unknown or missing names and values of another type raise UserError."""
-        return from_table("model config", cls, {n: value for n, value in values.items() if n != "architecture"})
-
 
 @dataclass(frozen=True, kw_only=True)
 class LevelsConfig(NetworkConfig):
@@ -74,7 +68,7 @@ class LevelsConfig(NetworkConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if 2 ** len(self.levels) != self.scale:
-            raise UserError(f"levels: scale {self.scale} needs log2(scale) levels, found {len(self.levels)}")
+            raise ConfigError(f"levels: scale {self.scale} needs log2(scale) levels, found {len(self.levels)}")
 
     def level_channels(self, index: int) -> tuple[int, int]:
         """Channels (total, kept) of level `index`: after its Haar, and after its split (the last keeps y: 3).
@@ -91,12 +85,12 @@ class LevelsConfig(NetworkConfig):
         return {**super().to_dict(), "levels": [asdict(level) for level in self.levels]}
 
     def _check_whole_numbers(self, besides: tuple[str, ...] = ()) -> None:
-        """Raises UserError unless every field of every level, `besides` some, is a whole number within bounds."""
+        """Raises ConfigError unless every field of every level, `besides` some, is a whole number within bounds."""
         for index, level in enumerate(self.levels):
             for name, value in asdict(level).items():
                 if name not in besides and (type(value) is not int or not 1 <= value <= LARGEST_NUMBER):
                     expected = f"a whole number of 1 to {LARGEST_NUMBER}"
-                    raise UserError(f"levels[{index}].{name}: expected {expected}, found {short(value)}")
+                    raise ConfigError(f"levels[{index}].{name}: expected {expected}, found {value!r}")
 
 
 class Split(NamedTuple):

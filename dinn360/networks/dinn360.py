@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dinn360.networks.base import LevelsConfig
+from dinn360.networks.errors import ConfigError
 from dinn360.networks.hierarchy import Hierarchy
 from dinn360.networks.invertible import AdditiveAffineBlock, Projection
 from dinn360.networks.layers import DST, RRDB, DConv, SphereConv2d, leaky_relu
@@ -22,7 +23,6 @@ from dinn360.networks.size import LARGEST_NUMBER, LARGEST_WINDOW
 from dinn360.ops import spread
 from dinn360.sphere import PANORAMA, Frame
 from dinn360.tracing import role
-from engines.support.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -82,24 +82,24 @@ class ModelConfig(LevelsConfig):
             value = getattr(self, name)
             if not 1 <= value <= LARGEST_NUMBER:
                 expected = "at least 1" if value < 1 else f"at most {LARGEST_NUMBER}"
-                raise UserError(f"{name}: expected {expected}, found {value}")
+                raise ConfigError(f"{name}: expected {expected}, found {value}")
         if not (self.latitude_head or self.content_head):
-            raise UserError("latitude_head, content_head: at least one head must stay on, found both off")
+            raise ConfigError("latitude_head, content_head: at least one head must stay on, found both off")
         if self.dconvs not in (1, 2):
-            raise UserError(f"dconvs: expected 1 or 2, found {self.dconvs}")
+            raise ConfigError(f"dconvs: expected 1 or 2, found {self.dconvs}")
         if self.offset_kernel not in (1, 3):
-            raise UserError(f"offset_kernel: expected 1 or 3, found {self.offset_kernel}")
+            raise ConfigError(f"offset_kernel: expected 1 or 3, found {self.offset_kernel}")
         if self.window % 2 or not 2 <= self.window <= LARGEST_WINDOW:
-            raise UserError(f"window: expected an even number of pixels up to {LARGEST_WINDOW}, found {self.window}")
+            raise ConfigError(f"window: expected an even number of pixels up to {LARGEST_WINDOW}, found {self.window}")
         if not 0 < self.max_offset <= LARGEST_NUMBER:
-            raise UserError(f"max_offset: expected a positive number of pixels, found {self.max_offset}")
+            raise ConfigError(f"max_offset: expected a positive number of pixels, found {self.max_offset}")
         if not 0 < self.coupling_clamp <= LARGEST_NUMBER:
-            raise UserError(f"coupling_clamp: expected a positive number, found {self.coupling_clamp}")
+            raise ConfigError(f"coupling_clamp: expected a positive number, found {self.coupling_clamp}")
         for index, level in enumerate(self.levels):
             if level.width % level.heads:
-                raise UserError(f"levels[{index}]: width {level.width} is not a multiple of heads {level.heads}")
+                raise ConfigError(f"levels[{index}]: width {level.width} is not a multiple of heads {level.heads}")
             if level.dst not in ("both", "eta", "none"):
-                raise UserError(f"levels[{index}].dst: expected both, eta or none, found {level.dst!r}")
+                raise ConfigError(f"levels[{index}].dst: expected both, eta or none, found {level.dst!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """Without a tag: files from before there was one have none either, and a network has one dictionary."""

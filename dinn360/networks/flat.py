@@ -19,14 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dinn360.networks.base import NetworkConfig, Reconstruction, RescalingNetwork, Split
+from dinn360.networks.errors import ConfigError
 from dinn360.networks.invertible import Haar
 from dinn360.networks.layers import DST, DConv, SphereConv2d
 from dinn360.networks.size import LARGEST_NUMBER, LARGEST_WINDOW
 from dinn360.ops import crop, pad_to_multiple
 from dinn360.sphere import PANORAMA, Frame
 from dinn360.tracing import role
-from engines.support.errors import UserError
-from engines.support.reading import short
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +62,17 @@ class FlatConfig(NetworkConfig):
         for name in counts:
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= LARGEST_NUMBER:
-                raise UserError(f"{name}: expected a whole number of 1 to {LARGEST_NUMBER}, found {short(value)}")
+                raise ConfigError(f"{name}: expected a whole number of 1 to {LARGEST_NUMBER}, found {value!r}")
         if type(self.deformable) is not int or not 0 <= self.deformable <= self.blocks:
-            raise UserError(f"deformable: expected 0 to {self.blocks} blocks, found {self.deformable!r}")
+            raise ConfigError(f"deformable: expected 0 to {self.blocks} blocks, found {self.deformable!r}")
         if self.width % self.heads:
-            raise UserError(f"width: expected a multiple of the {self.heads} heads, found {self.width}")
+            raise ConfigError(f"width: expected a multiple of the {self.heads} heads, found {self.width}")
         if not (self.latitude_head or self.content_head):
-            raise UserError("latitude_head, content_head: at least one head must stay on, found both off")
+            raise ConfigError("latitude_head, content_head: at least one head must stay on, found both off")
         if self.window % 2 or not 2 <= self.window <= LARGEST_WINDOW:
-            raise UserError(f"window: expected an even number of pixels up to {LARGEST_WINDOW}, found {self.window}")
+            raise ConfigError(f"window: expected an even number of pixels up to {LARGEST_WINDOW}, found {self.window}")
         if not 0 < self.max_offset <= LARGEST_NUMBER:
-            raise UserError(f"max_offset: expected a positive number of pixels, found {self.max_offset}")
+            raise ConfigError(f"max_offset: expected a positive number of pixels, found {self.max_offset}")
 
     @property
     def reduction(self) -> int:

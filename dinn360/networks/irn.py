@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from dinn360.networks.base import LevelsConfig, Reconstruction, RescalingNetwork, Split
+from dinn360.networks.errors import ConfigError
 from dinn360.networks.invertible import AdditiveAffineBlock, Haar
 from dinn360.networks.layers import DenseFunction
 from dinn360.networks.size import LARGEST_NUMBER
 from dinn360.ops import zeros
 from dinn360.sphere import PANORAMA, Frame
-from engines.support.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class IRNConfig(LevelsConfig):
         super().__post_init__()
         self._check_whole_numbers()
         if not 0 < self.coupling_clamp <= LARGEST_NUMBER:
-            raise UserError(f"coupling_clamp: expected a positive number, found {self.coupling_clamp}")
+            raise ConfigError(f"coupling_clamp: expected a positive number, found {self.coupling_clamp}")
 
     def level_channels(self, index: int) -> tuple[int, int]:
         """Channels (total, kept) of level `index`: the last keeps y: 3, all others keep all."""

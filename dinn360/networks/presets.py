@@ -1,15 +1,15 @@
-"""Networks and configs by name, and from the dictionaries in files."""
+"""Networks and configs by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from dinn360.networks import dinn360, flat, hcflow, irn
 from dinn360.networks.base import SCALES, NetworkConfig, RescalingNetwork
+from dinn360.networks.errors import ConfigError
 from dinn360.networks.size import LARGEST, at_most
 from dinn360.networks.untied import Untied
-from engines.support.errors import UserError
 
 _PRESETS: dict[str, Callable[[int], NetworkConfig]] = {
     "base": dinn360.base,
@@ -31,27 +31,19 @@ ARCHITECTURES: dict[str, type[NetworkConfig]] = {config.architecture: config for
 
 
 def preset(name: str, scale: int) -> NetworkConfig:
-    """The named preset at `scale` (2, 4 or 8). Raises UserError for an unknown name or scale."""
+    """The named preset at `scale` (2, 4 or 8). Raises ConfigError for an unknown name or scale."""
     if scale not in SCALES:
-        raise UserError(f"--scale: expected one of {SCALES}, found {scale}")
+        raise ConfigError(f"expected one of {SCALES}, found {scale}", "scale")
     if name not in PRESETS:
-        raise UserError(f"--preset: expected one of {PRESETS}, found {name!r}")
+        raise ConfigError(f"expected one of {PRESETS}, found {name!r}", "name")
     return _PRESETS[name](scale)
-
-
-def config_from_dict(values: Mapping[str, Any]) -> NetworkConfig:
-    """The inverse of `NetworkConfig.to_dict`; without a tag the architecture is DINN360. UserError for a wrong one."""
-    architecture = values.get("architecture", dinn360.ModelConfig.architecture)
-    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
-        raise UserError(f"model config: unknown architecture {architecture!r}, expected one of {tuple(ARCHITECTURES)}")
-    return ARCHITECTURES[architecture].from_dict(values)
 
 
 def build_network(config: NetworkConfig, most: int = LARGEST) -> RescalingNetwork:
     """A fresh network of this config; its weights come from PyTorch's random state.
 
     Raises:
-        UserError: it would have more than `most` parameters; told before the memory for them is taken.
+        ConfigError: it would have more than `most` parameters; told before the memory for them is taken.
     """
     build = _NETWORKS[type(config)]
     with at_most(2 * most if config.untie else most):  # parts that only decode are made twice and kept once

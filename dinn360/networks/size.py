@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from engines.support.errors import UserError
+from dinn360.networks.errors import ConfigError
 
 LARGEST = 2**28  # parameters: 1 GiB in fp32, thirty times the largest preset
 LARGEST_WINDOW = 64  # pixels a side: attention grows with the fourth power
@@ -20,7 +20,7 @@ def at_most(parameters: int) -> Iterator[None]:
     """Count the parameters of modules that are made in the block, and stop as soon as there are more.
 
     Raises:
-        UserError: there are more.
+        ConfigError: there are more.
     """
     made = 0
 
@@ -28,7 +28,7 @@ def at_most(parameters: int) -> Iterator[None]:
         nonlocal made
         made += 0 if parameter is None else parameter.numel()
         if made > parameters:
-            raise UserError(f"model config: expected a network of at most {parameters:,} parameters, found more")
+            raise ConfigError(f"model config: expected a network of at most {parameters:,} parameters, found more")
 
     handle = register_module_parameter_registration_hook(count)
     try:

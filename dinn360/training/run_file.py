@@ -20,6 +20,7 @@ import tomli_w
 
 from dinn360.data.datasets import LAYOUTS, SPLITS, Selection
 from dinn360.networks import ARCHITECTURES, PRESETS, SCALES, NetworkConfig, preset
+from dinn360.networks.errors import ConfigError
 from dinn360.ops.cpu import KERNELS
 from dinn360.training.config import TrainConfig
 from dinn360.training.processes import DEVICES
@@ -168,7 +169,7 @@ def _model(layers: _Layers) -> NetworkConfig:
     fields = layers.checked("model", ARCHITECTURES[architecture], given)
     try:
         return replace(start, **fields) if start else ARCHITECTURES[architecture](**fields)
-    except UserError as error:
+    except ConfigError as error:
         raise UserError(f"{layers.path}: model.{error}" if layers.tables.get("model") else str(error)) from None
 
 

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from dinn360.checkpoint import Checkpoint, save_checkpoint
 from dinn360.codec.layer import Channel
+from dinn360.configs import config_from_dict, configs_are_checked
 from dinn360.data.ahead import Ahead
 from dinn360.data.crops import Batch, Crops
 from dinn360.evaluation.validate import Validation, as_dict
-from dinn360.networks import NetworkConfig, RescalingNetwork, build_network, config_from_dict
+from dinn360.networks import NetworkConfig, RescalingNetwork, build_network
 from dinn360.networks.untied import Untied
 from dinn360.training.config import TrainConfig
 from dinn360.training.interrupt import Interrupt
@@ -53,9 +54,9 @@ class Trainer:
         self.crops = crops.part(self.processes.rank, self.processes.world)
         self.tensorboard = tensorboard
         torch.manual_seed(config.seed)
-        self.network: RescalingNetwork = build_network(model).to(  # type: ignore[call-overload]
-            self.processes.device, memory_format=torch.channels_last
-        )
+        with configs_are_checked():
+            self.network: RescalingNetwork = build_network(model)
+        self.network.to(self.processes.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
         self.optimiser = Optimiser(config.optimiser, self.network, config.lr, config.head_rate)
         plan = config.coding_plan()
