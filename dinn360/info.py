@@ -18,9 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dinn360.networks import NetworkConfig, RescalingNetwork, build_network
 
-# Rows and columns of the image that MACs are counted on: multiples of every scale times every usual window,
-# so that no padding is counted.
-COUNTED = (128, 256)
+# Rows and columns of the image that MACs are counted on: multiples of every scale times every usual window, so that no
+# padding is counted, and of a usual size, so that a margin counts for what it is.
+COUNTED = (1920, 3840)
 
 
 @dataclass(frozen=True)

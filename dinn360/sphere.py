@@ -103,11 +103,14 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, wrap: bool) -> Tensor
     return F.conv2d(wrap_columns(x, radius), weight, bias, padding=(radius, 0))
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Extends x (B,C,H,W) to multiples of `multiple`: rows repeat the last one, columns continue around the circle."""
+def pad_to_multiple(x: Tensor, multiple: int, margin: int = 0) -> Tensor:
+    """Extends x (B,C,H,W) to multiples of `multiple`: rows repeat the last one, columns continue around the circle.
+
+    margin: columns that are added on both sides beyond that, from around the circle.
+    """
     height, width = x.shape[-2:]
     padded_height = (height + multiple - 1) // multiple * multiple
     padded_width = (width + multiple - 1) // multiple * multiple
     rows = torch.arange(padded_height, device=x.device).clamp(max=height - 1)
-    columns = cyclic(torch.arange(padded_width, device=x.device), width)
+    columns = cyclic(torch.arange(-margin, padded_width + margin, device=x.device), width)
     return x.index_select(2, rows).index_select(3, columns)

@@ -75,7 +75,7 @@ def tiling(network: RescalingNetwork, direction: str, measure: bool = True) -> T
     name = {"down": "downscale", "up": "upscale"}[direction]
     align = network.alignment
     reach = -(-network.receptive_field()[name] // config.scale)
-    size = (32 * config.scale, 64 * config.scale)
+    size = (32 * config.scale, 256 * config.scale)  # wide, so that a margin around the circle counts for little
     with torch.device("meta"):
         shapes = build_network(config).eval()
         shapes.freeze_inverses()

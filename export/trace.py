@@ -40,6 +40,7 @@ def trace(network: RescalingNetwork, direction: str, opset: int) -> ModelProto:
         raise NotImplementedError(f"{direction}: the graph depends on the size of the image that it was traced with")
     if direction == "up":
         first.graph.initializer.append(numpy_helper.from_array(np.zeros(4, np.int64), OMITTED))
+    _keep_apart(first, second)
     _name_dimensions(first, direction, network.config.scale)
     return first
 
@@ -66,6 +67,18 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
+
+
+def _keep_apart(model: ModelProto, other: ModelProto) -> None:
+    """Renames sizes that are called alike in the trace `model` by chance, as those of `other`, another trace, show.
+
+    A runtime may keep two tensors in one place where their sizes have one name.
+    """
+    for value, beside in zip(model.graph.value_info, other.graph.value_info, strict=True):
+        dims = (info.type.tensor_type.shape.dim for info in (value, beside))
+        for dim, seen in zip(*dims, strict=True):
+            if dim.dim_param != seen.dim_param:
+                dim.dim_param = f"{dim.dim_param} or {seen.dim_param}"
 
 
 def _name_dimensions(model: ModelProto, direction: str, scale: int) -> None:

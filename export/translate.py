@@ -222,6 +222,14 @@ def _clamp(t: Translation, x: Any, low: float | None = None, high: float | None 
     return t.emit("Clip", x, *bounds)
 
 
+def _transposed_convolution(
+    t: Translation, x: Any, weight: Any, bias: Any = None, stride: Any = (1, 1), padding: Any = (0, 0), *_: Any
+) -> Any:
+    pads, steps = ([v[0], v[-1]] for v in (padding, stride))
+    inputs = [x, weight] + ([] if bias is None else [bias])
+    return t.emit("ConvTranspose", *inputs, pads=pads * 2, strides=steps)
+
+
 def _upsample(t: Translation, x: Any, size: Any = None, *scales: Any) -> Any:
     factors = [factor for part in scales for factor in (part if isinstance(part, list) else [part])]
     array = torch.tensor([1.0, 1.0, *map(float, factors)])
@@ -251,8 +259,8 @@ def _distortion_map(t: Translation, like: Any, omitted: Any, reduction: int) -> 
     return t.emit("DistortionMap", *inputs, domain=LAYERS, reduction=reduction)
 
 
-def _crop(t: Translation, x: Any, like: Any, factor: int, divisor: int) -> Any:
-    return t.emit("Crop", x, _shape_of(t, like), domain=LAYERS, factor=factor, divisor=divisor)
+def _crop(t: Translation, x: Any, like: Any, factor: int, divisor: int, left: int) -> Any:
+    return t.emit("Crop", x, _shape_of(t, like), domain=LAYERS, factor=factor, divisor=divisor, left=left)
 
 
 def _spread(t: Translation, latitude: Any, like: Any) -> Any:
@@ -315,6 +323,7 @@ RULES: dict[Any, Callable[..., Any]] = {
     aten.gelu.default: _gelu,
     aten.clamp.default: _clamp,
     aten.conv2d.default: _convolution,
+    aten.conv_transpose2d.input: _transposed_convolution,
     aten.cat.default: lambda t, parts, axis=0: t.emit("Concat", *parts, axis=axis),
     aten.slice.Tensor: _slice,
     aten.chunk.default: _split,
@@ -332,7 +341,7 @@ RULES: dict[Any, Callable[..., Any]] = {
     ours.haar_inverse.default: lambda t, x: t.emit("Haar", x, domain=LAYERS, inverse=1),
     ours.channel_norm.default: lambda t, *inputs: t.emit("ChannelNorm", *inputs, domain=LAYERS, epsilon=1e-5),
     ours.window_mean.default: _layer("WindowMean", "window", "shift", "wrap"),
-    ours.pad_to_multiple.default: _layer("PadToMultiple", "multiple"),
+    ours.pad_to_multiple.default: _layer("PadToMultiple", "multiple", "margin"),
     ours.crop.default: _crop,
     ours.spread.default: _spread,
     ours.zeros.default: _zeros,

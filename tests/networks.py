@@ -73,6 +73,7 @@ def tiny_flat(scale: int = 2, **changes: Any) -> FlatConfig:
         "content_width": 8,
         "latitude_width": 8,
         "window": 4,
+        "margin": 0,
         **changes,
     }
     return FlatConfig(scale=scale, **values)

@@ -8,11 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 from networks import build, picture, randomise, tiny_flat
+from torch import Tensor
 
 from dinn360.info import describe
 from dinn360.networks import FlatConfig, FlatDINN360, build_network, preset
 from dinn360.networks.errors import ConfigError
+from dinn360.networks.flat import haar_bands, squeeze, unsqueeze
 from dinn360.networks.layers import DST, DConv, SphereConv2d
+from dinn360.ops import haar
 from dinn360.sphere import Frame
 
 
@@ -24,6 +27,29 @@ def test_a_fresh_network_is_a_box_mean_down_and_a_box_up(scale: int) -> None:
     torch.testing.assert_close(network.downscale(x), box, atol=1e-6, rtol=0)
     up = box.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     torch.testing.assert_close(network.upscale(box), up, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("factor", "scale"), [(4, 2), (4, 4), (8, 8), (2, 1)])
+def test_the_squeeze_is_haar_steps(factor: int, scale: int) -> None:
+    x, kernel = picture(16, 32, dtype=torch.float64), haar_bands(factor, scale).double()
+
+    def steps(x: Tensor, factor: int) -> Tensor:
+        return x if factor == 1 else steps(haar(x), factor // 2)
+
+    first = steps(x, scale)
+    expected = torch.cat([steps(first[:, :3], factor // scale), steps(first[:, 3:], factor // scale)], dim=1)
+    torch.testing.assert_close(squeeze(x, kernel), expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(unsqueeze(expected, kernel), x, atol=1e-12, rtol=0)
+    torch.testing.assert_close(unsqueeze(expected, kernel, 1), x[..., factor:-factor], atol=1e-12, rtol=0)
+
+
+def test_the_squeeze_keeps_8_bits_where_16_bit_training_would_not() -> None:
+    x, kernel = picture(8, 16), haar_bands(4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        bands = squeeze(x, kernel)
+        again = unsqueeze(bands, kernel)
+        assert torch.nn.functional.conv2d(x, kernel, stride=4).dtype == torch.bfloat16  # the control
+    assert bands.dtype == again.dtype == torch.float32 and (again - x).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize(("scale", "down", "up"), [(2, 24, 32), (4, 24, 32), (8, 24, 32)])
@@ -52,7 +78,7 @@ def test_edge_suits_tensor_cores_and_works_at_one_resolution(scale: int) -> None
     x = torch.empty(1, 3, 64, 128, device="meta")
     network.upscale(network.downscale(x))
     pixel = max(4, scale)
-    assert sizes - {(64 // pixel, 1)} == {(64 // pixel, 128 // pixel)}
+    assert sizes - {(64 // pixel, 1)} == {(64 // pixel, 128 // pixel + 2 * config.margin)}
 
 
 def test_each_switch_changes_the_network() -> None:
@@ -90,6 +116,52 @@ def test_upscaling_depends_on_the_latitude_of_a_crop() -> None:
     assert torch.equal(without.upscale(y, frame=top), without.upscale(y, frame=middle))
 
 
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_a_margin_of_the_receptive_field_is_as_good_as_a_wrap_in_every_layer(scale: int) -> None:
+    exact = build(tiny_flat(scale)).double()
+    pixel = max(4, scale)
+    reach = max(exact.receptive_field().values()) // pixel + 1
+    margin = -(-reach // 4) * 4  # whole windows
+    wide, none = (build_network(tiny_flat(scale, margin=margin)).double().eval() for margin in (margin, 4))
+    for network in (wide, none):
+        network.load_state_dict(exact.state_dict())
+    x = picture(3 * pixel, 8 * pixel, dtype=torch.float64)  # narrower than the margin
+    with torch.no_grad():
+        y = exact.downscale(x)
+        for run, given in (("downscale", x), ("upscale", y)):
+            expected, found, short = (getattr(network, run)(given) for network in (exact, wide, none))
+            torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+            assert short.shape == expected.shape and (short - expected).abs().max() > 1e-9  # the control
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_a_panorama_may_be_turned_by_whole_working_pixels(scale: int) -> None:
+    """A margin extends by the panorama itself, so that the seam is only as visible as what lies beyond the margin."""
+    network = build(replace(preset("flat-edge", scale), content_width=16, width=16, heads=1), std=0.02)
+    pixel = max(4, scale)
+    x = picture(4 * pixel, 48 * pixel)
+    with torch.no_grad():
+        y = network.downscale(x)
+        for run, given, unit in ((network.downscale, x, pixel), (network.upscale, y, pixel // scale)):
+            out = run(given)
+            turn = 20 * pixel * out.shape[3] // x.shape[3]
+            turned = run(given.roll(20 * unit, 3)).roll(-turn, 3)
+            assert (turned - out).abs().max() < 1e-4 < out.std() / 100
+
+
+def test_a_margin_leaves_odd_sizes_crops_and_latents_alone() -> None:
+    network, exact = (build(tiny_flat(4, margin=margin)) for margin in (8, 0))
+    x = picture(9, 13)
+    y = network.downscale(x)
+    assert y.shape == (1, 3, 3, 4) and network.upscale(y, size=(9, 13)).shape == x.shape
+    crop = Frame(False, torch.tensor([4]), torch.tensor([64]))
+    assert torch.equal(network.upscale(y, frame=crop), exact.upscale(y, frame=crop))
+    assert torch.equal(network.downscale(x, frame=crop), exact.downscale(x, frame=crop))
+    split = network.split(picture(8, 16))
+    z = network.project(split.high, split.y)
+    torch.testing.assert_close(network.upscale(split.y, z), picture(8, 16), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -98,6 +170,8 @@ def test_upscaling_depends_on_the_latitude_of_a_crop() -> None:
         (lambda: tiny_flat(4, heads=3), ("width", "3 heads", "8")),
         (lambda: tiny_flat(4, content_head=False, latitude_head=False), ("at least one head",)),
         (lambda: tiny_flat(4, window=3), ("window", "even", "3")),
+        (lambda: tiny_flat(4, margin=-4), ("margin", "0 to", "-4")),
+        (lambda: tiny_flat(4, margin=6), ("margin", "window of 4", "6")),
         (lambda: tiny_flat(3), ("scale", "3")),
     ],
 )

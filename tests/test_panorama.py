@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import numpy as np
 import onnx
 import pytest
 from conftest import ASSETS, GraphMaker
-from exported import released
+from exported import checkpoint, released
 from networks import build, tiny
 from onnx import TensorProto, helper
 from PIL import Image
 
+from dinn360.checkpoint import load_checkpoint
+from dinn360.networks import build_network
 from dinn360.session import TorchSession
 from engines.panorama.graph import Direction
 from engines.panorama.metadata import Metadata
@@ -75,6 +78,30 @@ def test_halos_are_shorter_than_receptive_fields(name: str, width: int, directio
         tiled, several = rescaled(rescaler, image, (32, 32))
     assert len(several.bands) > 2
     assert np.abs(tiled - whole).max() <= 1e-5 + 1 / 65535
+
+
+@pytest.mark.parametrize("direction", ["down", "up"])
+def test_a_margin_shows_neither_in_tiles_nor_at_the_seam(direction: Direction) -> None:
+    """Flat DINN360 extends whole panoramas and tiles around the circle by a margin, where others wrap every layer."""
+    content = load_checkpoint(checkpoint("x4-flat"))
+    unit = content.config.scale if direction == "down" else 1
+    image = picture("courtyard", unit * 96, unit * 192)
+
+    def run(margin: int, tile: Tile) -> tuple[Picture, Plan]:
+        network = build_network(replace(content.config, margin=margin))  # type: ignore[call-arg]
+        network.load_state_dict(content.weights)
+        return rescaled(Rescaler(TorchSession(network.eval(), direction, Path("flat.pth")), direction), image, tile)
+
+    (whole, _), (short, _), (exact, _), (tiled, several) = (
+        run(16, "none"),
+        run(2, "none"),
+        run(0, "none"),
+        run(16, (32, 64)),
+    )
+    assert (len(several.bands), len(several.columns)) == (1, 3)
+    for other in (exact, tiled):
+        assert np.abs(other - whole).max() <= 1e-5 + 1 / 65535
+    assert np.abs(short - exact).max() > 1 / 255  # the control
 
 
 @pytest.mark.parametrize("direction", ["down", "up"])

@@ -11,7 +11,8 @@ steps would read it as often as there are steps. checkpoints/README.md has what 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
 import torch
@@ -20,10 +21,9 @@ from torch import Tensor, nn
 
 from dinn360.networks.base import NetworkConfig, Reconstruction, RescalingNetwork, Split
 from dinn360.networks.errors import ConfigError
-from dinn360.networks.invertible import Haar
 from dinn360.networks.layers import DST, DConv, SphereConv2d
 from dinn360.networks.size import LARGEST_NUMBER, LARGEST_WINDOW
-from dinn360.ops import crop, pad_to_multiple
+from dinn360.ops import crop, haar, pad_to_multiple
 from dinn360.sphere import PANORAMA, Frame
 from dinn360.tracing import role
 
@@ -35,6 +35,10 @@ class FlatConfig(NetworkConfig):
     blocks, width: number of ID blocks and channels of their functions (a multiple of 16 suits tensor cores).
     deformable: how many of the blocks next to the LR image have DConvs, and a DST with `heads` attention heads.
     content_blocks, content_width: depth and channels of the content head; latitude_width: channels of c_lat.
+    margin: working pixels by which a panorama is extended around the circle on both sides before it goes through the
+        network as if it had edges, and which are cut off behind: once, where every convolution would have to be
+        extended. At 16 no 8-bit value of a panorama changed, at 8 one in 200,000, by one (checkpoints/README.md); 0 is
+        the exact form, a wrap in every layer. Crops have no margin.
     deform, dst, latitude_head, content_head: the ablations of the slides.
     """
 
@@ -55,6 +59,7 @@ class FlatConfig(NetworkConfig):
     max_offset: float = 3.0
     window: int = 8
     mlp_ratio: int = 2
+    margin: int = 16
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,6 +76,10 @@ class FlatConfig(NetworkConfig):
             raise ConfigError("latitude_head, content_head: at least one head must stay on, found both off")
         if self.window % 2 or not 2 <= self.window <= LARGEST_WINDOW:
             raise ConfigError(f"window: expected an even number of pixels up to {LARGEST_WINDOW}, found {self.window}")
+        if type(self.margin) is not int or not 0 <= self.margin <= LARGEST_NUMBER:
+            raise ConfigError(f"margin: expected 0 to {LARGEST_NUMBER} pixels, found {self.margin!r}")
+        if self.dst and self.deformable and self.margin % self.window:
+            raise ConfigError(f"margin: expected a multiple of the window of {self.window}, found {self.margin}")
         if not 0 < self.max_offset <= LARGEST_NUMBER:
             raise ConfigError(f"max_offset: expected a positive number of pixels, found {self.max_offset}")
 
@@ -99,6 +108,46 @@ def edge(scale: int) -> FlatConfig:
         latitude_width=16,
         dst=False,
     )
+
+
+def haar_bands(factor: int, scale: int) -> Tensor:
+    """Haar steps in one go: the kernel (3 f^2,3,f,f) of a convolution with stride f; times f^2, of its way back.
+
+    The bands of the coarsest steps come first: after `scale`, the low-pass image at 1/scale, squeezed to factor f, then
+    everything else. A runtime reads the image once; step by step it would copy every second pixel four times a step.
+    """
+    channels = 3 * factor**2
+    impulses = torch.eye(channels).reshape(channels, 3, factor, factor)
+    bands = _haar_steps(impulses, scale)
+    bands = torch.cat([_haar_steps(part, factor // scale) for part in (bands[:, :3], bands[:, 3:])], dim=1)
+    return bands.reshape(channels, channels).T.reshape(channels, 3, factor, factor)
+
+
+def _haar_steps(x: Tensor, factor: int) -> Tensor:
+    while factor > 1:
+        x, factor = haar(x), factor // 2
+    return x
+
+
+def squeeze(x: Tensor, kernel: Tensor) -> Tensor:
+    """(B,3,H,W) to (B,C,H/f,W/f) by C rows of `haar_bands`."""
+    with _in_full():
+        return F.conv2d(x, kernel, stride=kernel.shape[-1])
+
+
+def unsqueeze(x: Tensor, kernel: Tensor, margin: int = 0) -> Tensor:
+    """The inverse of `squeeze` with all rows, without `margin` columns of x on both sides."""
+    factor = int(kernel.shape[-1])
+    with _in_full():  # the transform is orthogonal but for its scale
+        return F.conv_transpose2d(x, kernel * factor**2, stride=factor, padding=(0, margin * factor))
+
+
+def _in_full() -> AbstractContextManager[None]:
+    """Without the 16 bits of training, which would lose some of the image's 8; no part of an exported graph."""
+    for device in ("cpu", "cuda"):
+        if torch.is_autocast_enabled(device):
+            return torch.autocast(device, enabled=False)
+    return nullcontext()
 
 
 class Function(nn.Module):
@@ -255,7 +304,7 @@ class Projection(nn.Module):
 class FlatDINN360(RescalingNetwork):
     """The network at one resolution (see the module).
 
-    At x2 what a first Haar step makes, the LR image to be and its details, is squeezed once more to that resolution.
+    At x2 the LR image is finer than the work, and squeezed by one step itself.
     """
 
     config: FlatConfig
@@ -263,7 +312,11 @@ class FlatDINN360(RescalingNetwork):
     def __init__(self, config: FlatConfig) -> None:
         super().__init__(config)
         total, kept = config.channels
-        self.haar = Haar()
+        further = config.reduction // config.scale  # of the LR image at x2, which is one step finer than the work
+        self.register_buffer("bands", haar_bands(config.reduction, config.scale), persistent=False)
+        self.register_buffer("lr_bands", haar_bands(further, 1) if further > 1 else None, persistent=False)
+        self.bands: Tensor
+        self.lr_bands: Tensor | None
         self.deformable = nn.ModuleList(LiftingBlock(config, index) for index in range(config.blocks))  # I_D
         self.condition = Condition(config)  # G_SC
         self.projection = Projection(self.condition.channels, total - kept)  # I_P
@@ -280,18 +333,6 @@ class FlatDINN360(RescalingNetwork):
         windows = config.window if config.dst and config.deformable else 1
         return windows * config.reduction // config.scale
 
-    def squeeze(self, x: Tensor, factor: int) -> Tensor:
-        """(B,C,H,W) to (B,C*factor^2,H/factor,W/factor) by Haar steps; coarse bands come first."""
-        while factor > 1:
-            x, factor = self.haar(x), factor // 2
-        return x
-
-    def unsqueeze(self, x: Tensor, factor: int) -> Tensor:
-        """The inverse of `squeeze`."""
-        while factor > 1:
-            x, factor = self.haar.inverse(x), factor // 2
-        return x
-
     def predict(self, low: Tensor, frame: Frame) -> Tensor:
         """h as far as y, squeezed, tells."""
         latitude = frame.latitude(low, self.config.reduction)
@@ -302,38 +343,68 @@ class FlatDINN360(RescalingNetwork):
 
     def split(self, x: Tensor, frame: Frame = PANORAMA) -> Split:
         """x: (B,3,H,W), H and W multiples of the working pixel, max(4, scale)."""
-        further = self.config.reduction // self.config.scale
-        x = self.squeeze(x, self.config.scale)
-        low, high = self.squeeze(x[:, :3], further), self.squeeze(x[:, 3:], further)
-        for block in self.blocks:
-            low, high = block(low, high, frame.wrap)
-        y = self.unsqueeze(low, further)
+        low, high = self.forward_blocks(x, frame)
+        y = self.lr_image(low)
         return Split(y, [high], [y])
 
     def reconstruct(
         self, y: Tensor, z: Sequence[Tensor | None] | None = None, frame: Frame = PANORAMA
     ) -> Reconstruction:
-        further = self.config.reduction // self.config.scale
-        low = self.squeeze(y, further)
+        return self.inverse_blocks(y, z, frame)
+
+    def project(
+        self, high: Sequence[Tensor], y: Tensor, frame: Frame = PANORAMA, kept: Sequence[Tensor] | None = None
+    ) -> list[Tensor]:
+        return [high[0] - self.predict(self.low(y), frame)]
+
+    def forward_blocks(self, x: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+        """x (B,3,H,W) to y, squeezed, and h. The low part is read apart: it may be more precise than the rest."""
+        kept = self.config.channels[1]
+        with role("low path"):
+            low = squeeze(x, self.bands[:kept])
+        with role("haar"):
+            high = squeeze(x, self.bands[kept:])
+        for block in self.blocks:
+            low, high = block(low, high, frame.wrap)
+        return low, high
+
+    def inverse_blocks(
+        self, y: Tensor, z: Sequence[Tensor | None] | None, frame: Frame, margin: int = 0
+    ) -> Reconstruction:
+        """The way back; the image without `margin` working pixels on both sides."""
+        low = self.low(y)
         predicted = self.predict(low, frame)
         if z is not None and z[0] is not None:
             predicted = predicted + z[0]
         high = predicted
         for block in reversed(self.blocks):
             low, high = block.inverse(low, high, frame.wrap)
-        x = torch.cat([self.unsqueeze(low, further), self.unsqueeze(high, further)], dim=1)
-        return Reconstruction(self.unsqueeze(x, self.config.scale), [predicted])
+        with role("haar"):
+            return Reconstruction(unsqueeze(torch.cat([low, high], dim=1), self.bands, margin), [predicted])
 
-    def project(
-        self, high: Sequence[Tensor], y: Tensor, frame: Frame = PANORAMA, kept: Sequence[Tensor] | None = None
-    ) -> list[Tensor]:
-        low = self.squeeze(y, self.config.reduction // self.config.scale)
-        return [high[0] - self.predict(low, frame)]
+    def low(self, y: Tensor) -> Tensor:
+        """y at the working resolution."""
+        with role("low path"):
+            return y if self.lr_bands is None else squeeze(y, self.lr_bands)
+
+    def lr_image(self, low: Tensor, margin: int = 0) -> Tensor:
+        """The inverse of `low` at x2, without `margin` working pixels on both sides."""
+        with role("low path"):
+            return low if self.lr_bands is None else unsqueeze(low, self.lr_bands, margin)
+
+    def extend(self, x: Tensor, pixel: int, frame: Frame) -> tuple[Tensor, int, Frame]:
+        """x (B,3,H,W) in whole working pixels of `pixel` columns, with its margin; how wide that is; the frame."""
+        if not (self.config.margin and frame.wrap):
+            return pad_to_multiple(x, pixel), 0, frame
+        margin = self.config.margin
+        return pad_to_multiple(x, pixel, margin * pixel), margin, replace(frame, wrap=False)
 
     def downscale(self, x: Tensor, frame: Frame = PANORAMA) -> Tensor:
-        scale, reduction = self.config.scale, self.config.reduction
-        y = self.split(pad_to_multiple(x, reduction), frame).y
-        return y if reduction == scale else crop(y, x, 1, scale)
+        extended, margin, frame = self.extend(x, self.config.reduction, frame)
+        low, _ = self.forward_blocks(extended, frame)
+        if self.lr_bands is None:
+            return crop(low, x, 1, self.config.scale, margin) if margin else low
+        return crop(self.lr_image(low, margin), x, 1, self.config.scale)
 
     def upscale(
         self,
@@ -342,11 +413,16 @@ class FlatDINN360(RescalingNetwork):
         size: tuple[int, int] | None = None,
         frame: Frame = PANORAMA,
     ) -> Tensor:
+        """With latents, which are of y as it is, every layer wraps: the way back of `split`."""
         scale, further = self.config.scale, self.config.reduction // self.config.scale
-        if further == 1:
-            return super().upscale(y, z, size, frame)
-        x = self.reconstruct(pad_to_multiple(y, further), z, frame).x
-        return crop(x, y, scale, 1) if size is None else x[..., : size[0], : size[1]]
+        if z is None:
+            extended, margin, frame = self.extend(y, further, frame)
+        else:
+            extended, margin = pad_to_multiple(y, further), 0
+        x = self.inverse_blocks(extended, z, frame, margin).x
+        if size is not None:
+            return x[..., : size[0], : size[1]]
+        return x if self.lr_bands is None else crop(x, y, scale, 1)
 
     def parts(self) -> dict[str, nn.Module]:
         return {"I_D": self.deformable, "G_SC": self.condition, "I_P": self.projection}

@@ -9,14 +9,14 @@ from dinn360 import sphere
 from dinn360.ops.registry import implementation, register_operator
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+def pad_to_multiple(x: Tensor, multiple: int, margin: int = 0) -> Tensor:
     """sphere.pad_to_multiple. x: (B,C,H,W)."""
-    return implementation("pad_to_multiple", sphere.pad_to_multiple, x)(x, multiple)
+    return implementation("pad_to_multiple", sphere.pad_to_multiple, x)(x, multiple, margin)
 
 
-def crop(x: Tensor, like: Tensor, factor: int, divisor: int) -> Tensor:
-    """x (B,C,H,W) without the rows and columns beyond ceil(size of `like` * factor / divisor)."""
-    return implementation("crop", _crop, x)(x, like, factor, divisor)
+def crop(x: Tensor, like: Tensor, factor: int, divisor: int, left: int = 0) -> Tensor:
+    """ceil(size of `like` * factor / divisor) rows and columns of x (B,C,H,W), from column `left` on."""
+    return implementation("crop", _crop, x)(x, like, factor, divisor, left)
 
 
 def spread(latitude: Tensor, like: Tensor) -> Tensor:
@@ -29,9 +29,14 @@ def zeros(like: Tensor, channels: int) -> Tensor:
     return implementation("zeros", _zeros, like)(like, channels)
 
 
-def _crop(x: Tensor, like: Tensor, factor: int, divisor: int) -> Tensor:
+def _crop(x: Tensor, like: Tensor, factor: int, divisor: int, left: int) -> Tensor:
     height, width = (-(-size * factor // divisor) for size in like.shape[2:])
-    return x[..., :height, :width]
+    return x[..., :height, left : left + width]
+
+
+def _padded(x: Tensor, multiple: int, margin: int) -> Tensor:
+    height, width = (-(-size // multiple) * multiple for size in x.shape[2:])
+    return x.new_empty(*x.shape[:2], height, width + 2 * margin)
 
 
 def _spread(latitude: Tensor, like: Tensor) -> Tensor:
@@ -44,13 +49,13 @@ def _zeros(like: Tensor, channels: int) -> Tensor:
 
 register_operator(
     "pad_to_multiple",
-    "(Tensor x, int multiple) -> Tensor",
+    "(Tensor x, int multiple, int margin) -> Tensor",
     sphere.pad_to_multiple,
-    lambda x, multiple: x.new_empty(*x.shape[:2], *(-(-size // multiple) * multiple for size in x.shape[2:])),
+    _padded,
 )
 register_operator(
     "crop",
-    "(Tensor x, Tensor like, int factor, int divisor) -> Tensor",
+    "(Tensor x, Tensor like, int factor, int divisor, int left) -> Tensor",
     lambda *inputs: _crop(*inputs).clone(),
     lambda *inputs: _crop(*inputs).clone(),
 )

@@ -5,9 +5,10 @@ Three things decide where a tile may lie:
 * Attention windows. Regions start on multiples of `align`, so that each window of a tile is a window of the panorama.
 * Longitude. A region's columns continue around the circle. Where the width is no multiple of `align`, the last window
   holds columns of both ends, which no narrower region can imitate: tiles then span the full width.
-* The poles. Convolutions see zeros beyond the first and the last row, so regions at the poles end exactly there. And
-  the displaced windows of the last rows take their mean together with the first rows: both polar caps are one tile,
-  glued where nothing but halo is lost.
+* The poles. Convolutions see zeros beyond the first and the last row, so regions at the poles end exactly there. (The
+  mirrored row, turned by 180 degrees, would be the sphere's own; measured, it gains at most 0.003 dB.) And displaced
+  windows of a DST take the mean of the last rows together with the first rows: both polar caps are one tile, glued
+  where nothing but halo is lost. A network without a DST, as `flat-edge`, could do without; the glue costs it nothing.
 """
 
 from __future__ import annotations

@@ -94,23 +94,25 @@ def spread(e: Emitter) -> Value:
 
 
 def crop(e: Emitter) -> Value:
-    """Without the rows and columns beyond ceil(size * factor / divisor), for the sizes of a shape."""
+    """ceil(size * factor / divisor) rows and columns from column `left` on, for the sizes of a shape."""
     x, shape = e.inputs
-    factor, divisor = (attribute(e.node, name) for name in ("factor", "divisor"))
+    factor, divisor, left = (attribute(e.node, name) for name in ("factor", "divisor", "left"))
     _, _, height, width = e.split(shape, 4, 0)
     ends = e.Div(e.Add(e.Mul(e.Concat(height, width, axis=0), (factor,)), (divisor - 1,)), (divisor,))
-    return e.Slice(x, (0, 0), ends, (2, 3))
+    return e.Slice(x, (0, left), e.Add(ends, (0, left)) if left else ends, (2, 3))
 
 
 def pad_to_multiple(e: Emitter) -> Value:
-    """Extended to multiples: rows repeat the last one, columns continue around the circle."""
+    """Extended to multiples: rows repeat the last one, columns continue around the circle, beyond by a margin."""
     (x,) = e.inputs
-    multiple = attribute(e.node, "multiple")
+    multiple, margin = (attribute(e.node, name) for name in ("multiple", "margin"))
     height, width = e.sizes(x, 2, 2)
-    whole = [e.Mul(e.Div(e.Add(size, (multiple - 1,)), (multiple,)), (multiple,)) for size in (height, width)]
-    rows, columns = map(e.range, whole)
-    tall = e.Gather(x, e.Min(rows, e.Sub(height, (1,))), axis=2)
-    return e.Gather(tall, e.Mod(columns, width), axis=3)
+    tall, wide = [e.Mul(e.Div(e.Add(size, (multiple - 1,)), (multiple,)), (multiple,)) for size in (height, width)]
+    stop = e.Add(wide, (margin,)) if margin else wide
+    columns = e.Range(e.scalar(-margin), e.Squeeze(stop, (0,)), e.scalar(1))
+    if multiple > 1:
+        x = e.Gather(x, e.Min(e.range(tall), e.Sub(height, (1,))), axis=2)
+    return e.Gather(x, e.Mod(columns, width), axis=3)
 
 
 def zeros(e: Emitter) -> Value:
