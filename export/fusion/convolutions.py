@@ -170,13 +170,18 @@ def _take_sum(c: Convolution, y: ir.Value, user: ir.Node) -> bool:
         c.bias = c.bias - move if minus else c.bias + move
         c.take(user, user.outputs[0])
         return True
-    if constant(other) is not None or channel_count(other) != len(c.bias) or (minus and not (second and c.plain)):
+    if constant(other) is not None or not _same_size(other, y) or (minus and not (second and c.plain)):
         return False
     if minus:
         c.weight, c.bias = -c.weight, -c.bias
     c.residual = _single(other)
     c.take(user, user.outputs[0])
     return True
+
+
+def _same_size(a: ir.Value, b: ir.Value) -> bool:
+    """Whether nothing has to be repeated to add them, as a latitude is for all columns."""
+    return a.shape is not None and b.shape is not None and list(a.shape) == list(b.shape)
 
 
 def _single(value: ir.Value) -> Channels:
