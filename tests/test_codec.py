@@ -201,7 +201,27 @@ def test_a_plan_tells_a_graph_what_it_needs() -> None:
     survives = Survives.of(Plan("jpeg", 50, 95, "mixed").metadata(), "a.onnx")
     assert survives == Survives("jpeg", 50, 95, ("4:2:0", "4:4:4"))
     assert Plan("webp", 60, 80, "444").metadata()["codec_chroma"] == "4:2:0"
-    assert Plan("mixed", 50, 95, "mixed").middle() == (Coder("jpeg", True), 73)
+    assert Plan("mixed", 50, 95, "mixed").coder() == Coder("jpeg", True)
+    assert Plan("avif", 50, 95, "444").coder() == Coder("avif", False)
+
+
+def test_a_share_of_samples_meets_no_codec(forest: Image8) -> None:
+    """One of five at a share of a fifth; those come through untouched and count no bits, gradients included."""
+    channel = Channel(Plan("jpeg", 50, 60, "420", clean=0.2))
+    y = tensor(np.ascontiguousarray(forest[:64, :64])).repeat(5, 1, 1, 1).requires_grad_()
+    spared = set()
+    for step in range(8):
+        received = channel(y, (0, step))
+        same = (received.y == y).flatten(1).all(1)
+        assert same.sum() == 1 and received.bits.shape == (4,) and (received.bits > 0).all()
+        spared.add(int(same.nonzero()))
+    assert len(spared) > 2
+    (gradient,) = torch.autograd.grad(received.bits.sum(), y)
+    assert not gradient[same].any() and gradient[~same].any()
+    every = Channel(Plan("jpeg", 50, 60, "420", clean=1.0))(y, (0, 0))
+    assert torch.equal(every.y, y) and len(every.bits) == 0
+    draws = [Plan("jpeg", 50, 60, "420", clean=0.1).draw_batch(5, np.random.default_rng(n)) for n in range(400)]
+    assert np.mean([[file is None for file in drawn] for drawn in draws]) == pytest.approx(0.1, abs=0.02)
 
 
 def test_fine_chroma_sees_dots_of_colour_only() -> None:

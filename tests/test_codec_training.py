@@ -9,17 +9,26 @@ import numpy as np
 import pytest
 import torch
 from exported import kept_trace
-from networks import randomise, tiny, tiny_irn
+from networks import randomise, tiny, tiny_flat, tiny_irn
+from PIL import Image
 from training_runs import SHORT, make, take
 
 from dinn360.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from dinn360.codec.coders import Coder
 from dinn360.configs import config_from_dict
-from dinn360.networks import build_network
+from dinn360.data.crops import Crops
+from dinn360.evaluation.metrics import luma, ws_psnr
+from dinn360.evaluation.rate_distortion import DIRECT, measure
+from dinn360.evaluation.systems import Decoder, Interpolation, Network
+from dinn360.evaluation.validate_codec import LADDER, CodecValidation
+from dinn360.networks import build_network, preset
 from dinn360.networks.untied import Untied
 from dinn360.session import TorchSession
 from dinn360.tiling import tiling
 from dinn360.training.config import TrainConfig
+from dinn360.training.journal import read_csv
 from dinn360.training.run_file import resolve
+from dinn360.training.train import Trainer
 from engines.panorama.coding import Survives
 from engines.support.arrays import Image8, to_tensor
 from engines.support.errors import UserError
@@ -69,7 +78,7 @@ def test_a_checkpoint_says_its_codec_and_a_graph_repeats_it(tmp_path: Path, fore
     assert "codec" not in metadata(load_checkpoint(CONFIGS.parents[2] / "checkpoints" / "x2.pth"), "ab", "up", Form())
 
 
-@pytest.mark.parametrize("config", [tiny(4), tiny_irn(2)], ids=["dinn360", "irn"])
+@pytest.mark.parametrize("config", [tiny(4), tiny_irn(2), tiny_flat(2)], ids=["dinn360", "irn", "flat"])
 def test_an_untied_network_begins_as_the_exact_inverse(config, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     tied = randomise(build_network(config), 0)
     network = build_network(replace(config, untie=True))
@@ -87,6 +96,11 @@ def test_an_untied_network_begins_as_the_exact_inverse(config, tmp_path: Path) -
     save_checkpoint(tmp_path / "a.safetensors", Checkpoint(network.config, network.state_dict()))
     again = load_checkpoint(tmp_path / "a.safetensors")
     assert again.config.untie and torch.equal(again.build().upscale(split.y), network.upscale(split.y))
+    odd = torch.rand(1, 3, 29, 53)  # each architecture pads to a multiple of its own
+    with torch.no_grad():
+        lr = tied.downscale(odd)
+        assert torch.equal(network.downscale(odd), lr)
+        torch.testing.assert_close(network.upscale(lr, size=(29, 53)), tied.upscale(lr, size=(29, 53)))
     assert "untie" not in config.to_dict() and config_from_dict(config.to_dict()) == config
     shared = sum(p.numel() for p in tied.parameters())
     assert shared <= sum(p.numel() for p in network.parameters()) <= 2 * shared
@@ -131,12 +145,55 @@ def test_wrong_qualities(quality: str, words: str) -> None:
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["x2-codec.toml", "x4-codec.toml"])
-def test_the_campaigns_can_start(name: str) -> None:
-    """The files resolve, and the checkpoint that they start from fits them."""
-    found = resolve(CONFIGS / name, {"data": {"train": "a"}})
+@pytest.mark.parametrize("scale", [2, 4])
+def test_the_campaigns_can_start(scale: int, tmp_path: Path, forest: Image8) -> None:
+    """The file resolves, and a lossless flat network starts it; a step in bf16 tells what one in fp32 tells."""
+    found = resolve(CONFIGS / f"x{scale}-codec.toml", {"data": {"train": "a"}})
     plan = found.train.coding_plan()
-    assert plan is not None and plan.codec == "jpeg" and found.model.untie
-    assert found.run.init is not None
-    start = load_checkpoint(CONFIGS.parents[2] / found.run.init).config
-    assert replace(start, untie=True) == found.model
+    assert plan is not None and plan.codec == "jpeg" and plan.clean == 0.2 and found.model.untie
+    config = replace(found.train, crop=32, batch=2)
+    crops = Crops([forest], [], config.crop, config.batch, 0, 0.0, "forest")
+    tied = preset("flat-edge", scale)
+    start = Checkpoint(tied, randomise(build_network(tied), 0, 0.01).state_dict())
+    steps = []
+    for precision in ("bf16", "fp32"):
+        trainer = Trainer(found.model, replace(config, precision=precision), crops, None, tmp_path)
+        trainer.start_from(start)
+        steps.append(take(trainer))
+        assert trainer.skipped == 0
+    for name in ("hr", "lr", "bits"):
+        assert steps[0][name] == pytest.approx(steps[1][name], rel=0.02)
+
+
+def test_a_codec_run_validates_through_real_files(tmp_path: Path, courtyard: Image8) -> None:
+    """The row of val.csv against the systems of a rate-distortion measurement."""
+    small = np.asarray(Image.fromarray(courtyard).resize((128, 64)))
+    (tmp_path / "val").mkdir()
+    Image.fromarray(small).save(tmp_path / "val" / "a.png")
+    crops = Crops([small], [], 16, 2, 0, 0.0, "courtyard")
+    for bicubic in (False, True):
+        validation = CodecValidation(tmp_path / "val", 2, Coder("jpeg"), bicubic)
+        out = tmp_path / f"run-{bicubic}"
+        out.mkdir()
+        trainer = Trainer(tiny(2), replace(JPEG, steps=1), crops, validation, out)
+        trainer.run()
+        (row,) = read_csv(out / "val.csv")
+        found = {name: float(value) for name, value in row.items()}
+        network = load_checkpoint(out / "last.pth").build()
+        ours = Decoder(network, "n") if bicubic else Network(network, "n")
+        curves = measure([Interpolation("bicubic", 2), ours], {"a": small}, [Coder("jpeg")], LADDER, ssim=False)
+        pair, mine = (
+            {p.quality: p for p in c.points} for c in curves if c.codec == "JPEG 4:2:0" and c.system != DIRECT
+        )
+        assert found["ws_psnr_y"] == pytest.approx(np.mean([mine[q].psnr_y for q in (50, 75, 90, 95)]), abs=1e-3)
+        assert found["gain_90"] == pytest.approx(mine[90].psnr_y - pair[90].psnr_y, abs=1e-3)
+        assert found["bits"] == pytest.approx(np.mean([mine[q].bits for q in (50, 75, 90, 95)]), abs=1e-4)
+        lr, hr = ours(small)
+        assert found["clean_y"] == pytest.approx(ws_psnr(luma(hr), luma(small)), abs=1e-3)
+        assert (found["lr_psnr"] > 90) == bicubic
+        at = np.interp(
+            [np.log(mine[q].bits) for q in (50, 75, 90, 95)],
+            *np.transpose(sorted((np.log(p.bits), p.psnr_y) for p in pair.values())),
+        )
+        assert found["gain_bytes"] == pytest.approx(found["ws_psnr_y"] - at.mean(), abs=0.05)
+        assert trainer.best == pytest.approx(found["gain_bytes"], abs=1e-4)

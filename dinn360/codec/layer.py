@@ -38,13 +38,15 @@ class Plan:
     """Which files a network is trained for.
 
     codec: one, or "mixed": two fifths JPEG and a fifth each of WebP, AVIF and HEVC. lowest, highest: qualities, drawn
-    evenly. subsampling: "mixed" is 4:2:0 in three of four.
+    evenly. subsampling: "mixed" is 4:2:0 in three of four. clean: share of samples that no codec touches, so that
+    lossless files keep their quality.
     """
 
     codec: Codec
     lowest: int
     highest: int
     subsampling: Subsampling
+    clean: float = 0.0
 
     def draw(self, rng: np.random.Generator) -> tuple[Coder, int]:
         """The file of one sample."""
@@ -52,10 +54,17 @@ class Plan:
         halved = self.subsampling == "420" or (self.subsampling == "mixed" and rng.random() < _HALVED_SHARE)
         return Coder(name, halved or name in ONLY_HALVED), int(rng.integers(self.lowest, self.highest + 1))
 
-    def middle(self) -> tuple[Coder, int]:
-        """The file that stands for all in a validation."""
+    def draw_batch(self, samples: int, rng: np.random.Generator) -> list[tuple[Coder, int] | None]:
+        """The files of a batch, None for clean samples: as many as their share, rounded by chance."""
+        drawn: list[tuple[Coder, int] | None] = [self.draw(rng) for _ in range(samples)]
+        for n in rng.permutation(samples)[: int(self.clean * samples + rng.random())]:
+            drawn[n] = None
+        return drawn
+
+    def coder(self) -> Coder:
+        """The codec that stands for all in a validation: JPEG for several, 4:2:0 where that is trained for."""
         name = "jpeg" if self.codec == "mixed" else self.codec
-        return Coder(name, self.subsampling != "444" or name in ONLY_HALVED), (self.lowest + self.highest + 1) // 2
+        return Coder(name, self.subsampling != "444" or name in ONLY_HALVED)
 
     def metadata(self) -> dict[str, str]:
         """What a graph says of it (`engines.panorama.coding.Survives`)."""
@@ -66,7 +75,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Received:
-    """y: what the decoder gets, (B,3,h,w) on the 8-bit grid. bits: of each sample's file without its header, (B,)."""
+    """y: what the decoder gets, (B,3,h,w) on the 8-bit grid.
+
+    bits: of the file, without its header, of each sample that went through a codec, (0 to B,) in their order.
+    """
 
     y: Tensor
     bits: Tensor
@@ -91,10 +103,10 @@ class Channel:
 
     def _received(self, y: Tensor, seed: Sequence[int]) -> Received:
         rng = np.random.default_rng(list(seed))
-        drawn = [self.plan.draw(rng) for _ in range(len(y))]
-        computed = [n for n, (coder, _) in enumerate(drawn) if coder.name == "jpeg"]
-        real = [n for n, (coder, _) in enumerate(drawn) if coder.name != "jpeg"]
-        images, bits = [y] * len(y), [y.new_zeros(())] * len(y)
+        drawn = {n: file for n, file in enumerate(self.plan.draw_batch(len(y), rng)) if file is not None}
+        computed = [n for n, (coder, _) in drawn.items() if coder.name == "jpeg"]
+        real = [n for n in drawn if n not in computed]
+        images, bits = list(y), {n: y.new_zeros(()) for n in drawn}
         waiting = [self._start(y[n], *drawn[n]) for n in real]
         for halved in (False, True):
             chosen = [n for n in computed if drawn[n][0].halved == halved]
@@ -105,7 +117,7 @@ class Channel:
                     images[n], bits[n] = image, count
         for n, future in zip(real, waiting, strict=True):
             images[n], bits[n] = _beside(y[n : n + 1], drawn[n][0], *_result(future))
-        return Received(torch.stack(images), torch.stack(bits))
+        return Received(torch.stack(images), torch.stack(list(bits.values())) if bits else y.new_zeros(0))
 
     def _start(self, y: Tensor, coder: Coder, quality: int) -> Future[tuple[Image8, int]]:
         if self._pool is None:

@@ -10,10 +10,10 @@ import click
 import torch
 
 from dinn360.checkpoint import load_checkpoint
-from dinn360.codec.coders import Through
 from dinn360.commands.settings import setting_options
 from dinn360.data.crops import Crops, read_folder
 from dinn360.evaluation.validate import Validation
+from dinn360.evaluation.validate_codec import CodecValidation
 from dinn360.networks import PRESETS, ModelConfig
 from dinn360.ops.cpu import choose_kernels
 from dinn360.training.config import TrainConfig
@@ -139,15 +139,6 @@ def read_crops(data: DataConfig, config: TrainConfig) -> Crops:
     )
 
 
-def _through(config: TrainConfig) -> Through | None:
-    """The codec of a validation: the middle of what is trained for."""
-    plan = config.coding_plan()
-    if plan is None:
-        return None
-    coder, quality = plan.middle()
-    return lambda image: coder.round_trip(image, quality)[0]
-
-
 def _trainer(settings: RunFile, out: Path, processes: Processes) -> Trainer:
     """The run with its images read."""
     data, config = settings.data, settings.train
@@ -155,5 +146,9 @@ def _trainer(settings: RunFile, out: Path, processes: Processes) -> Trainer:
     crops = read_crops(data, config)
     validation = None
     if data.val and processes.first:
-        validation = Validation(data.val, settings.model.scale, _through(config))
+        plan, scale = config.coding_plan(), settings.model.scale
+        if plan is None:
+            validation = Validation(data.val, scale)
+        else:
+            validation = CodecValidation(data.val, scale, plan.coder(), config.downscaler == "bicubic")
     return Trainer(settings.model, config, crops, validation, out, processes, settings.run.tensorboard)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from dinn360.codec.coders import Through
 from dinn360.data.crops import read_folder
 from dinn360.evaluation.interpolation import bicubic_round_trip, resize
 from dinn360.evaluation.metrics import luma, psnr, ws_psnr
@@ -24,8 +24,10 @@ class Figures:
 
     ws_psnr_y, ws_psnr_rgb: 8-bit reconstruction against the original. bicubic_y, bicubic_rgb: the same for
     anti-aliased bicubic down, 8-bit rounding, bicubic up. lr_psnr: the LR image against anti-aliased bicubic.
-    gain_y: ws_psnr_y - bicubic_y.
+    gain_y: ws_psnr_y - bicubic_y. best_by: the figure by which a run's best checkpoint is chosen.
     """
+
+    best_by: ClassVar[str] = "ws_psnr_y"
 
     ws_psnr_y: float
     ws_psnr_rgb: float
@@ -37,23 +39,20 @@ class Figures:
 
 @dataclass(frozen=True)
 class Restored:
-    """One panorama with what the network made of it; images are uint8 (H,W,3)."""
+    """One panorama with what the network made of it, and the bicubic pair; images are uint8 (H,W,3)."""
 
     name: str
     image: Image8
     lr: Image8
     hr: Image8
+    bicubic: Image8
     figures: Figures
 
 
-def round_trip(network: RescalingNetwork, image: Image8, through: Through | None = None) -> tuple[Image8, Image8]:
-    """HR image (H,W,3) uint8 to its 8-bit LR image and its 8-bit reconstruction, of the same size as the input.
-
-    through: the LR image as its reader sees it, where a codec lies between.
-    """
+def round_trip(network: RescalingNetwork, image: Image8) -> tuple[Image8, Image8]:
+    """HR image (H,W,3) uint8 to its 8-bit LR image and its 8-bit reconstruction, of the same size as the input."""
     lr = downscaled(network, image)
-    seen = lr if through is None else through(lr)
-    return lr, upscaled(network, seen, (image.shape[0], image.shape[1]))
+    return lr, upscaled(network, lr, (image.shape[0], image.shape[1]))
 
 
 def downscaled(network: RescalingNetwork, image: Image8) -> Image8:
@@ -70,28 +69,28 @@ def upscaled(network: RescalingNetwork, lr: Image8, size: tuple[int, int]) -> Im
         return to_image(network.upscale(torch.from_numpy(to_tensor(lr)).to(device), size=size).cpu().numpy())
 
 
-def mean(rows: list[Figures]) -> Figures:
-    return Figures(*np.mean([astuple(row) for row in rows], axis=0).tolist())
+AnyFigures = TypeVar("AnyFigures", bound=Figures)
+
+
+def mean(rows: list[AnyFigures]) -> AnyFigures:
+    return type(rows[0])(*np.mean([astuple(row) for row in rows], axis=0).tolist())
 
 
 class Validation:
-    """A folder of panoramas, read once, with its bicubic figures. Calling it with a network gives the mean Figures.
+    """A folder of panoramas, read once, with its bicubic figures. Calling it with a network gives the mean Figures."""
 
-    through: a codec for all LR images, as `round_trip` takes it.
-    """
+    figures: type[Figures] = Figures  # what it measures
 
-    def __init__(self, folder: Path, scale: int, through: Through | None = None) -> None:
+    def __init__(self, folder: Path, scale: int) -> None:
         self.images = read_folder(folder, 8 * scale, "validation images")
-        self.through = through
-        bicubic = [(image, self._bicubic(image, scale)) for image in self.images.values()]
-        self.bicubic_y = [ws_psnr(luma(restored), luma(image)) for image, restored in bicubic]
-        self.bicubic_rgb = [ws_psnr(restored, image) for image, restored in bicubic]
+        self.measure_bicubic(scale)
 
-    def _bicubic(self, image: Image8, scale: int) -> Image8:
-        if self.through is None:
-            return bicubic_round_trip(image, scale)
-        height, width = image.shape[:2]
-        return resize(self.through(resize(image, (-(-height // scale), -(-width // scale)))), (height, width))
+    def measure_bicubic(self, scale: int) -> None:
+        """The pair that the network is compared with and its figures, panorama by panorama."""
+        self.bicubic = [bicubic_round_trip(image, scale) for image in self.images.values()]
+        pairs = list(zip(self.bicubic, self.images.values(), strict=True))
+        self.bicubic_y = [ws_psnr(luma(restored), luma(image)) for restored, image in pairs]
+        self.bicubic_rgb = [ws_psnr(restored, image) for restored, image in pairs]
 
     def __call__(self, network: RescalingNetwork) -> Figures:
         return self.with_sample(network)[0]
@@ -107,14 +106,22 @@ class Validation:
         network = network.eval()
         network.freeze_inverses()
         bar = tqdm(self.images.items(), "validate", leave=False, unit="image")
-        for (name, image), bicubic_y, bicubic_rgb in zip(bar, self.bicubic_y, self.bicubic_rgb, strict=True):
-            lr, hr = round_trip(network, image, self.through)
-            y = ws_psnr(luma(hr), luma(image))
-            guide = resize(image, (lr.shape[0], lr.shape[1]), "bicubic")
-            rgb = ws_psnr(hr, image)
-            figures = Figures(y, rgb, bicubic_y, bicubic_rgb, psnr(lr, guide), y - bicubic_y)
-            yield Restored(name, image, lr, hr, figures)
+        for number, (name, image) in enumerate(bar):
+            yield self.restored(network, number, name, image)
+
+    def restored(self, network: RescalingNetwork, number: int, name: str, image: Image8) -> Restored:
+        """One panorama, the `number`-th."""
+        lr, hr = round_trip(network, image)
+        y, rgb = ws_psnr(luma(hr), luma(image)), ws_psnr(hr, image)
+        bicubic_y, bicubic_rgb = self.bicubic_y[number], self.bicubic_rgb[number]
+        figures = Figures(y, rgb, bicubic_y, bicubic_rgb, likeness(lr, image), y - bicubic_y)
+        return Restored(name, image, lr, hr, self.bicubic[number], figures)
+
+
+def likeness(lr: Image8, image: Image8) -> float:
+    """PSNR (dB) of an LR image against the anti-aliased bicubic reduction of its HR image."""
+    return psnr(lr, resize(image, (lr.shape[0], lr.shape[1]), "bicubic"))
 
 
 def as_dict(figures: Figures) -> dict[str, float]:
-    return {field.name: round(asdict(figures)[field.name], 4) for field in fields(Figures)}
+    return {name: round(value, 4) for name, value in asdict(figures).items()}

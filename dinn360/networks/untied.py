@@ -43,6 +43,18 @@ class Untied(RescalingNetwork):
     ) -> Reconstruction:
         return self.decoder.reconstruct(y, z, frame)
 
+    def downscale(self, x: Tensor, frame: Frame = PANORAMA) -> Tensor:
+        return self.encoder.downscale(x, frame)  # each architecture pads in its own way
+
+    def upscale(
+        self,
+        y: Tensor,
+        z: Sequence[Tensor | None] | None = None,
+        size: tuple[int, int] | None = None,
+        frame: Frame = PANORAMA,
+    ) -> Tensor:
+        return self.decoder.upscale(y, z, size, frame)
+
     def project(
         self, high: Sequence[Tensor], y: Tensor, frame: Frame = PANORAMA, kept: Sequence[Tensor] | None = None
     ) -> list[Tensor]:

@@ -51,6 +51,9 @@ class TrainConfig:
     codec: Codec = setting("none", "Codec that the LR image goes through; none: it stays as it is, lossless.")
     quality: str = setting("50:95", "Of the codec, from the lowest to the highest, 1 to 100.", QUALITIES)
     subsampling: Subsampling = setting("mixed", "Chroma in the codec; mixed: 4:2:0 in three of four.")
+    clean_share: float = setting(
+        0.2, "Share of samples that the codec spares, so that a lossless LR file keeps its quality.", SHARE
+    )
     lambda_rate: float = setting(0.0, "Weight of the LR file's bits per HR pixel.", NOT_NEGATIVE)
     lambda_chroma: float = setting(
         0.0, "Weight of l2(y, y^) in Cb and Cr above half of Nyquist: what 4:2:0 loses.", NOT_NEGATIVE
@@ -72,7 +75,7 @@ class TrainConfig:
     def coding_plan(self) -> Plan | None:
         """The files that the network is trained for; None: lossless ones."""
         lowest, highest = map(int, self.quality.split(":"))
-        return None if self.codec == "none" else Plan(self.codec, lowest, highest, self.subsampling)
+        return None if self.codec == "none" else Plan(self.codec, lowest, highest, self.subsampling, self.clean_share)
 
     def lr_at(self, step: int) -> float:
         """The rate of step `step`, counted from 0."""

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 STEP_COLUMNS = ("step", "loss", "hr", "lr", "latent", "bits", "rate", "norm", "skipped", "seconds")
-FIGURE_COLUMNS = ("step", *(field.name for field in fields(Figures)))
 
 
 class CsvLog:
@@ -84,15 +83,23 @@ class Journal:
     """The tale of one run in its folder: train.csv, val.csv, samples/, curve.png, tensorboard/.
 
     step: where the run goes on; later rows of an earlier process are dropped. first: whether this process tells at all
-    (one of several does).
+    (one of several does). figures: what a validation measures.
     """
 
-    def __init__(self, folder: Path, step: int, steps: int, first: bool = True, tensorboard: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        step: int,
+        steps: int,
+        first: bool = True,
+        tensorboard: bool = False,
+        figures: type[Figures] = Figures,
+    ) -> None:
         self.folder, self.first = folder, first
         self.board = _summary_writer(folder / "tensorboard", step) if tensorboard and first else None
         if first:
             self.training = CsvLog(folder / "train.csv", STEP_COLUMNS, step)
-            self.validation = CsvLog(folder / "val.csv", FIGURE_COLUMNS, step)
+            self.validation = CsvLog(folder / "val.csv", ("step", *(field.name for field in fields(figures))), step)
         self.bar = tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True, disable=not first)
 
     def __enter__(self) -> Journal:

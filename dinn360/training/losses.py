@@ -21,7 +21,7 @@ TO_CHROMA = ((-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))  # Cb and
 class Losses:
     """Means. hr: l1(x, x^), a share of it of luma; lr: l2(y, y^); latent: l2(z, z~), None when it was not computed.
 
-    bits: of the LR file per HR pixel, None without a codec.
+    bits: of the LR file per HR pixel, None where no codec was at work.
     """
 
     total: Tensor
@@ -99,31 +99,35 @@ def algorithm_1(
     c is computed from the rounded y, which is all that a decoder has (our choice, as the ancestors), as it comes out of
     the codec of `coding`.
     """
-    split = network.split(x, frame)
+    needed = not coding.bicubic or latent or sample  # behind bicubic the encoder only says what z is
+    split = network.split(x, frame) if needed else None
     guide = reference_lr(x, network.config.scale)
-    y = quantise(guide if coding.bicubic else split.y)
+    y = quantise(guide if split is None or coding.bicubic else split.y)
     received = coding.channel(y) if coding.channel is not None else None
     y = y if received is None else received.y
-    prior: list[Tensor | None] = [torch.randn_like(h) if sample else None for h in split.high]
+    prior: list[Tensor | None] | None = None
+    if split is not None:
+        prior = [torch.randn_like(h) if sample else None for h in split.high]
     restored = network.reconstruct(y, prior, frame)
 
     error = restored.x - x
     hr = (1 - luma) * error.abs().mean() + luma * (error * x.new_tensor(LUMA)[:, None, None]).sum(1).abs().mean()
-    lr = (split.y - guide).square().mean()
+    apart = None if split is None else split.y - guide
+    lr = hr.new_zeros(()) if apart is None else apart.square().mean()
     total = weights[0] * hr + weights[1] * lr
     bits = None
-    if received is not None:
+    if received is not None and len(received.bits):
         bits = received.bits.mean() / (x.shape[2] * x.shape[3])
         total = total + coding.lambda_rate * bits
-    if coding.lambda_chroma:
+    if coding.lambda_chroma and apart is not None:
         with torch.autocast(x.device.type, enabled=False):
-            total = total + coding.lambda_chroma * fine_chroma((split.y - guide).float())
+            total = total + coding.lambda_chroma * fine_chroma(apart.float())
     latent_loss = None
-    if latent:
+    if latent and split is not None and prior is not None:
         mixed = [alpha * p + (1 - alpha) * h if alpha else h for p, h in zip(restored.high, split.high, strict=True)]
         latents = network.project(mixed, y, frame, split.kept)
         values = sum(z.numel() for z in latents)
-        apart = [z if zt is None else z - zt for z, zt in zip(latents, prior, strict=True)]
-        latent_loss = torch.stack([d.float().square().sum() for d in apart]).sum() / values
+        differences = [z if zt is None else z - zt for z, zt in zip(latents, prior, strict=True)]
+        latent_loss = torch.stack([d.float().square().sum() for d in differences]).sum() / values
         total = total + weights[2] * latent_loss
     return Losses(total, hr, lr, latent_loss, bits)

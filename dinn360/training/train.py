@@ -18,7 +18,7 @@ from dinn360.codec.layer import Channel
 from dinn360.configs import config_from_dict, configs_are_checked
 from dinn360.data.ahead import Ahead
 from dinn360.data.crops import Batch, Crops
-from dinn360.evaluation.validate import Validation, as_dict
+from dinn360.evaluation.validate import Figures, Validation, as_dict
 from dinn360.networks import NetworkConfig, RescalingNetwork, build_network
 from dinn360.networks.untied import Untied
 from dinn360.training.config import TrainConfig
@@ -51,6 +51,7 @@ class Trainer:
     ) -> None:
         self.processes = processes or Processes()
         self.model, self.config, self.validation, self.out = model, config, validation, out
+        self.figures = Figures if validation is None else validation.figures
         self.crops = crops.part(self.processes.rank, self.processes.world)
         self.tensorboard = tensorboard
         torch.manual_seed(config.seed)
@@ -87,7 +88,7 @@ class Trainer:
         with (
             Interrupt() as interrupt,
             Ahead(self.batch) as batches,
-            Journal(self.out, self.step, config.steps, processes.first, self.tensorboard) as journal,
+            Journal(self.out, self.step, config.steps, processes.first, self.tensorboard, self.figures) as journal,
         ):
             while self.step < config.steps:
                 started = time.perf_counter()
@@ -185,8 +186,8 @@ class Trainer:
             journal.draw_curve()
             checkpoint = self.checkpoint(figures)
             save_checkpoint(self.out / "last.pth", checkpoint)
-            if figures.get("ws_psnr_y", float("inf")) > self.best:
-                self.best = figures.get("ws_psnr_y", self.best)
+            if figures.get(self.figures.best_by, float("inf")) > self.best:
+                self.best = figures.get(self.figures.best_by, self.best)
                 save_checkpoint(self.out / "best.pth", checkpoint)
         self.processes.wait()
 
