@@ -154,13 +154,20 @@ def test_the_campaigns_can_start(scale: int, tmp_path: Path, forest: Image8) -> 
     config = replace(found.train, crop=32, batch=2)
     crops = Crops([forest], [], config.crop, config.batch, 0, 0.0, "forest")
     tied = preset("flat-edge", scale)
-    start = Checkpoint(tied, randomise(build_network(tied), 0, 0.01).state_dict())
+    network = randomise(build_network(tied), 0, 0.01)
+    moved = Checkpoint(tied, {name: tensor.clone() for name, tensor in network.state_dict().items()})
+    for head in network.sampling_heads():
+        head.load_state_dict({name: torch.zeros_like(tensor) for name, tensor in head.state_dict().items()})
+    start = Checkpoint(tied, network.state_dict())
+    assert start.config.deform and not found.model.deform  # offsets that are still zero may be left out
     steps = []
     for precision in ("bf16", "fp32"):
         trainer = Trainer(found.model, replace(config, precision=precision), crops, None, tmp_path)
         trainer.start_from(start)
         steps.append(take(trainer))
         assert trainer.skipped == 0
+    with pytest.raises(UserError, match="of another architecture"):
+        trainer.start_from(moved)
     for name in ("hr", "lr", "bits"):
         assert steps[0][name] == pytest.approx(steps[1][name], rel=0.02)
 

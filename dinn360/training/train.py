@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +66,18 @@ class Trainer:
         self.best = float("-inf")
 
     def start_from(self, checkpoint: Checkpoint) -> None:
-        """Takes the weights of a checkpoint of the same architecture; step, optimiser and average begin anew."""
-        model = self.model
+        """Takes the weights of a checkpoint of the same architecture; step, optimiser and average begin anew.
+
+        Deformation may differ where the checkpoint's offsets are still zero, which is as good as none.
+        """
+        model, network = self.model, checkpoint.build()
         parting = model.untie and not checkpoint.config.untie  # the decoder begins as the exact inverse
-        if replace(checkpoint.config, preset=model.preset, untie=parting or checkpoint.config.untie) != model:
+        same: dict[str, Any] = {"preset": model.preset, "untie": parting or checkpoint.config.untie}
+        if not any(p.any() for head in network.sampling_heads() for p in head.parameters()):
+            same |= {f.name: model.deform for f in fields(model) if f.name == "deform"}
+        if type(checkpoint.config) is not type(model) or replace(checkpoint.config, **same) != model:
             raise UserError("--init: the checkpoint is of another architecture; choose its --preset and --scale")
-        weights = checkpoint.build().state_dict()
+        weights = network.state_dict()
         if parting and isinstance(self.network, Untied):
             self.network.load_tied(weights)
         else:
