@@ -18,6 +18,7 @@ from engines.panorama.pictures import image_of, save, source_of
 from engines.panorama.record import Digest, Record
 from engines.panorama.rescale_file import Options, Result, examine, rescale_file
 from engines.panorama.rescaler import Rescaler, Tile
+from engines.panorama.stereo import rescale_eyes
 from engines.runtimes.base import Session
 from engines.session import open_session
 from engines.support.errors import UserError
@@ -96,19 +97,23 @@ class Model:
         source = source_of(picture)
         rescaler = self.rescaler(direction)
         options = Options(tile=self.tile, size=size, foreign=source.record is None)
-        _, result = examine(rescaler, source, options)
-        tiles = rescaler.plan(source, self.tile)
-        samples = np.concatenate(list(rescaler.rescale(source, tiles, source.bits, result, lambda: None)))
+        task = examine(rescaler, source, options)
+        blocks = rescale_eyes(rescaler, source, task.layout, self.tile, source.bits, task.size)
+        samples = np.concatenate(list(blocks))
         if isinstance(picture, np.ndarray):
             return samples
         factor = rescaler.scale if direction == "up" else 1 / rescaler.scale
-        metadata = source.metadata.rescaled((source.height, source.width), result, factor).with_record(None)
+        own = (source.height, source.width)
+        eyes = (task.layout.of_eye(own), task.layout.of_eye(task.size))
+        metadata = source.metadata.rescaled([(own, task.size), eyes], factor).with_record(None)
         if direction == "up":
             return image_of(samples, metadata, None)
         digest = Digest()
         digest.update(samples)
         original = (source.width, source.height, source.bits)
-        return image_of(samples, metadata, Record(rescaler.scale, rescaler.model, *original, digest.text()))
+        layout = task.layout.to_text()
+        record = Record(rescaler.scale, rescaler.model, *original, digest.text(), layout=layout)
+        return image_of(samples, metadata, record)
 
     def downscale_file(self, source: Path | str, target: Path | str, **options: Any) -> Result:
         """Downscale a file of any size in little memory; 16 bits, alpha and metadata are kept.

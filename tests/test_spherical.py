@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import GraphMaker
+from exported import released
 
 from engines.cli import main
+from engines.panorama.layout import Layout
 from engines.panorama.spherical import Boxes, read_boxes, write_boxes
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
@@ -95,6 +97,66 @@ def test_there_and_back(tmp_path: Path, forest: Image8, make_graph: GraphMaker) 
         assert read_boxes(tmp_path / f"hr-{lr[3:]}.mp4") == BOXES  # sizes in pixels, too, are those of the original
     assert b"FullPanoWidthPixels>64<" in read_boxes(tmp_path / "lr.mp4").uuid
     assert {"SPHERICAL", "STEREO3D"} <= seen_by_ffmpeg(tmp_path / "hr-mkv.mp4") == seen_by_ffmpeg(clip)
+
+
+def half(stereo: int) -> Boxes:
+    """VR180, or an equirectangular pair all around, by V2; V1 says something else and does not count."""
+    quarter = 0 if stereo == 1 else 2**30
+    projection = box(b"equi", ZERO, struct.pack(">4I", 0, 0, quarter, quarter))
+    sv3d = box(b"sv3d", box(b"svhd", ZERO, b"\0"), box(b"proj", box(b"prhd", ZERO, bytes(12)), projection))
+    return Boxes(BOXES.uuid, box(b"st3d", ZERO, bytes([stereo])) + sv3d)
+
+
+def write_lossless(path: Path, pictures: list[Image8]) -> Path:
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264rgb", rate=25, options={"qp": "0"})
+        video.height, video.width, video.pix_fmt = *pictures[0].shape[:2], "bgr24"
+        for picture in pictures:
+            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(video.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("stereo, axis, span", [(1, 0, 360), (2, 1, 180)])
+def test_each_eye_is_what_it_is_alone(
+    tmp_path: Path, forest: Image8, courtyard: Image8, stereo: int, axis: int, span: int
+) -> None:
+    """Down and back, told by the boxes; alone by the option."""
+    models = {kind: str(released("x2") / f"{kind}.onnx") for kind in ("down", "up")}
+    eyes = [[np.ascontiguousarray(image[a : a + 62, 40:100]) for a in (100, 101)] for image in (courtyard, forest)]
+
+    def there_and_back(name: str, pictures: list[Image8], boxes: Boxes, more: list[str]) -> tuple[list, list]:
+        clip, lr, hr = (tmp_path / f"{name}{suffix}" for suffix in (".mp4", "-lr.mkv", "-hr.mp4"))
+        write_boxes(write_lossless(clip, pictures), boxes)
+        for command, source, target, model in (("downscale-video", clip, lr, "down"), ("upscale-video", lr, hr, "up")):
+            words = [command, str(source), str(target), "--model", models[model], "--threads", "1", *more]
+            result = CliRunner().invoke(main, [*words, *(["--crf", "0"] if model == "up" else [])])
+            assert result.exit_code == 0, result.output
+        assert read_boxes(hr) == boxes
+        return frames(lr), frames(hr)
+
+    pairs = [np.concatenate(both, axis) for both in zip(*eyes, strict=True)]
+    lr, hr = there_and_back("pair", pairs, half(stereo), [])
+    alone = [there_and_back(str(n), eye, Boxes(), ["--span", str(span)]) for n, eye in enumerate(eyes)]
+    for frame in range(2):
+        assert np.array_equal(lr[frame], np.concatenate([one[0][frame] for one in alone], axis))
+        apart = np.abs(hr[frame].astype(int) - np.concatenate([one[1][frame] for one in alone], axis))
+        assert hr[frame].shape == pairs[0].shape
+        beside = slice(apart.shape[axis] // 2 - 4, apart.shape[axis] // 2 + 4)  # 4:2:0 blurs colours across the border
+        assert not np.delete(apart, beside, axis).any()
+
+
+def test_what_boxes_say() -> None:
+    assert BOXES.layout() == half(1).layout() == Layout("top-bottom")
+    assert half(2).layout() == half(4).layout() == Layout("side-by-side", 180)
+    crop = XML.replace(
+        b"<GSpherical:Full", b"<GSpherical:StereoMode>left-right</GSpherical:StereoMode><GSpherical:Full"
+    )
+    crop += b"<GSpherical:CroppedAreaImageWidthPixels> 32 </GSpherical:CroppedAreaImageWidthPixels>"
+    assert Boxes(box(b"uuid", BOXES.uuid[8:24], crop)).layout() == Layout("side-by-side", 90)
+    assert Boxes().layout() is None and Boxes().projection == "" and BOXES.projection == "equirectangular"
+    mesh = box(b"sv3d", box(b"svhd", ZERO, b"\0"), box(b"proj", box(b"prhd", ZERO, bytes(12)), box(b"mshp", bytes(12))))
+    assert Boxes(b"", mesh).projection == "mesh" and not Boxes(b"", mesh).layout().wraps  # type: ignore[union-attr]
 
 
 def test_files_that_are_none(tmp_path: Path, forest: Image8) -> None:

@@ -19,6 +19,7 @@ from engines.commands.types import PATH, SIZE, SOURCE, THREADS, TILE
 from engines.kinds import open_model
 from engines.panorama.coding import CHROMA
 from engines.panorama.graph import Direction
+from engines.panorama.layout import STEREO
 from engines.panorama.rescale_file import Options, rescale_file
 from engines.panorama.rescaler import Rescaler
 from engines.panorama.selection import Job, select
@@ -31,6 +32,14 @@ _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 EXACT = click.option("--exact", is_flag=True, help="Tiles with the full halo: no 8-bit value differs, at some cost.")
+STEREO_OPTION = click.option(
+    "--stereo", type=click.Choice(list(STEREO)), help="Where the two eyes lie; default: what the file says."
+)
+SPAN = click.option(
+    "--span",
+    type=click.FloatRange(0, 360, min_open=True),
+    help="Degrees across of an eye, 180 for VR180; default: what the file says, else 360, around the circle.",
+)
 _SUMMARY = (
     click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
     click.option("-q", "--quiet", is_flag=True, help="No progress and no summary; errors and warnings stay."),
@@ -71,6 +80,8 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--format", "kind", type=kinds, default="png", show_default=True, help="Of results in a folder."),
         click.option("--bits", type=click.Choice(["8", "16"]), help="Bits a channel; default: as the original."),
         click.option("--overwrite", is_flag=True, help="Replace results that are there already."),
+        SPAN,
+        STEREO_OPTION,
         EXACT,
         click.option("--tile", type=TILE, default="auto", show_default=True, help=tile),
         *_SUMMARY,

@@ -9,7 +9,16 @@ from typing import Any
 
 import click
 
-from engines.commands.images import EXACT, FOREIGN, SUBSAMPLING, report, runtime_options, summary_options
+from engines.commands.images import (
+    EXACT,
+    FOREIGN,
+    SPAN,
+    STEREO_OPTION,
+    SUBSAMPLING,
+    report,
+    runtime_options,
+    summary_options,
+)
 from engines.commands.types import PATH, TILE
 from engines.kinds import open_model
 from engines.panorama.coding import CHROMA
@@ -31,6 +40,8 @@ TILES = click.option("--tile", type=TILE, default="auto", show_default=True, hel
 @TARGET
 @OVERWRITE
 @TILES
+@STEREO_OPTION
+@SPAN
 @EXACT
 @click.option(
     "--codec", type=click.Choice(CODECS), default="ffv1", show_default=True, help="ffv1 and x264 are lossless."
@@ -49,6 +60,8 @@ def downscale_video(source: Path, target: Path, subsampling: str | None, **optio
 @TARGET
 @OVERWRITE
 @TILES
+@STEREO_OPTION
+@SPAN
 @EXACT
 @FOREIGN
 @click.option("--crf", type=click.IntRange(0, 51), default=16, show_default=True, help="Quality of H.264; 0 is best.")

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import click
 
-from engines.commands.images import EXACT, FOREIGN, runtime_options
+from engines.commands.images import EXACT, FOREIGN, SPAN, STEREO_OPTION, runtime_options
 from engines.commands.types import PATH, SIZE
 from engines.kinds import open_model
 from engines.panorama.camera import View
+from engines.panorama.layout import Stereo
 from engines.panorama.rescaler import Rescaler
 from engines.panorama.viewport import SIDE, Viewports
 from engines.support.errors import UserError
 from engines.support.images import write_png
+
+EYES = ["left", "right"]  # also of a pair whose first half is the right eye: the first is "left"
 
 
 @click.command()
@@ -27,6 +30,9 @@ from engines.support.images import write_png
 @click.option("--size", type=SIZE, default="1920x1080", show_default=True, help="Of the picture.")
 @click.option("--tile", type=click.IntRange(1, 4096), default=SIDE, show_default=True, help="LR pixels of a tile.")
 @click.option("--overwrite", is_flag=True, help="Replace a picture that is there already.")
+@click.option("--eye", type=click.Choice(EYES), default="left", show_default=True, help="Of a stereo pair.")
+@STEREO_OPTION
+@SPAN
 @EXACT
 @FOREIGN
 @runtime_options
@@ -40,6 +46,9 @@ def view(
     size: tuple[int, int],
     tile: int,
     overwrite: bool,
+    eye: str,
+    stereo: Stereo | None,
+    span: float | None,
     exact: bool,
     foreign: bool,
     model: Path,
@@ -53,7 +62,8 @@ def view(
     if target.exists() and not overwrite:
         raise UserError(f"{target}: is there already; give --overwrite to replace it")
     with open_model(model, "up", threads, provider) as session:
-        with Viewports.open(Rescaler(session, "up", exact), source, foreign, side=tile) as panorama:
+        rescaler, which = Rescaler(session, "up", exact), EYES.index(eye)
+        with Viewports.open(rescaler, source, foreign, side=tile, eye=which, stereo=stereo, span=span) as panorama:
             started = time.perf_counter()
             picture = panorama.render(camera)
             seconds = time.perf_counter() - started

@@ -44,10 +44,13 @@ class View:
         """The rows of the picture in blocks that are worked on at a time."""
         return [slice(row, min(row + _ROWS, self.height)) for row in range(0, self.height, _ROWS)]
 
-    def positions(self, rows: slice, height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def positions(
+        self, rows: slice, height: int, width: int, span: float = 360.0
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Where the picture's `rows` lie in a panorama of `height` x `width`: x and y, float64 (rows, view's width).
 
         The centre of pixel (row 0, column 0) is at (0, 0); x lies in [-0.5, width - 0.5], y in [-0.5, height - 0.5].
+        span: degrees across of the panorama; of less than 360, x of what it does not show lies outside of it.
         """
         focal = 0.5 * self.width / math.tan(math.radians(self.fov) / 2)
         across = (np.arange(self.width) + 0.5 - 0.5 * self.width) / focal
@@ -60,7 +63,10 @@ class View:
         longitude = np.arctan2(right, forward) + yaw
         latitude = np.arctan2(upward, np.hypot(right, forward))
         turns = longitude / (2 * math.pi) + 0.5
-        return (turns - np.floor(turns)) * width - 0.5, (0.5 - latitude / math.pi) * height - 0.5
+        across_all = turns - np.floor(turns)
+        if span < 360:
+            across_all = (across_all - 0.5) * (360 / span) + 0.5
+        return across_all * width - 0.5, (0.5 - latitude / math.pi) * height - 0.5
 
 
 @dataclass(frozen=True)
@@ -76,10 +82,11 @@ class Corners:
     across: NDArray[np.float32]
 
 
-def corners(x: NDArray[np.float64], y: NDArray[np.float64], height: int, width: int) -> Corners:
+def corners(x: NDArray[np.float64], y: NDArray[np.float64], height: int, width: int, wraps: bool = True) -> Corners:
     """The pixels for bilinear interpolation at `View.positions`.
 
-    Columns continue around the circle. Beyond a pole lies the same row, half a circle away.
+    Columns continue around the circle. Beyond a pole lies the same row, half a circle away. Of a panorama that does not
+    go around the circle the outer pixels repeat.
     """
     left, upper = np.floor(x), np.floor(y)
     columns = left.astype(np.int64)[None] + np.arange(2).reshape(2, *[1] * x.ndim)
@@ -87,9 +94,10 @@ def corners(x: NDArray[np.float64], y: NDArray[np.float64], height: int, width: 
     beyond = (rows < 0) | (rows >= height)
     opposite = np.where(beyond, width // 2, 0)[:, None] + columns[None]
     inside = np.clip(rows, 0, height - 1)
+    beside = opposite % width if wraps else np.broadcast_to(columns.clip(0, width - 1)[None], opposite.shape)
     return Corners(
         np.broadcast_to(inside[:, None], opposite.shape),
-        opposite % width,
+        beside,
         (y - upper).astype(np.float32),
         (x - left).astype(np.float32),
     )

@@ -6,14 +6,15 @@ Nothing is interpreted beyond what rescaling must change; everything else is pas
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from xml.sax.saxutils import escape, unescape
 
 from PIL import Image
 
 from engines.panorama.record import Record
+from engines.panorama.xmp import EMPTY, GPANO, decode, encode, join, other_eye, prefix_of, with_other_eye
 
-GPANO = "http://ns.google.com/photos/1.0/panorama/"
 OURS = "urn:dinn360:record"
 _ORIENTATION, _EXIF_IFD, _EXIF_WIDTH, _EXIF_HEIGHT = 0x0112, 0x8769, 0xA002, 0xA003
 _WIDTHS = {"FullPanoWidthPixels", "CroppedAreaImageWidthPixels", "CroppedAreaLeftPixels"}
@@ -21,10 +22,7 @@ _WIDTHS |= {"LargestValidInteriorRectLeft", "LargestValidInteriorRectWidth"}
 _HEIGHTS = {"FullPanoHeightPixels", "CroppedAreaImageHeightPixels", "CroppedAreaTopPixels"}
 _HEIGHTS |= {"LargestValidInteriorRectTop", "LargestValidInteriorRectHeight"}
 _RECORD = re.compile(rf'<rdf:Description[^<>]*xmlns:dinn360="{OURS}"[^<>]*dinn360:record="([^"<>]*)"[^<>]*/>')
-_EMPTY_XMP = (
-    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
-    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
-)
+Size = tuple[int, int]  # height and width
 _QUOTE = {'"': "&quot;"}
 
 
@@ -36,34 +34,44 @@ class Metadata:
     xmp: bytes | None = None
     icc: bytes | None = None
 
-    def rescaled(self, old: tuple[int, int], new: tuple[int, int], factor: float) -> Metadata:
-        """The blocks for an image of size `new` (height, width) made from one of size `old`, by `factor`.
+    def rescaled(self, sizes: Sequence[tuple[Size, Size]], factor: float) -> Metadata:
+        """The blocks for an image made from another one by `factor`.
 
-        A size that is the image's own becomes the new one; other lengths in pixels are multiplied and rounded.
+        sizes: (height, width) before and after of the image, then of its eyes. A length that is one of these becomes
+        what it became; other lengths in pixels are multiplied and rounded.
         """
         return replace(
             self,
-            exif=self.exif and _rescale_exif(self.exif, old, new),
-            xmp=self.xmp and _rescale_gpano(self.xmp, old, new, factor),
+            exif=self.exif and _rescale_exif(self.exif, sizes[0][1]),
+            xmp=self.xmp and _rescale_gpano(self.xmp, sizes, factor),
         )
+
+    @property
+    def other_eye(self) -> bytes | None:
+        """The image file of the second eye, which a VR photo carries in its XMP packet (GImage)."""
+        return other_eye(self.xmp)
+
+    def with_other_eye(self, image: bytes, mime: str) -> Metadata:
+        """The same with another image file for the second eye."""
+        return replace(self, xmp=with_other_eye(self.xmp or b"", image, mime))
 
     def with_record(self, record: Record | None) -> Metadata:
         """The blocks with `record` in the XMP packet, in the place of an older one; None only takes that away."""
-        text = _decode_xmp(self.xmp) if self.xmp else ""
+        text = decode(self.xmp) if self.xmp else ""
         if not text and record is None:
             return self
         text = _RECORD.sub("", text)
         if record is not None:
             value = escape(record.to_text(), _QUOTE)
             node = f'<rdf:Description rdf:about="" xmlns:dinn360="{OURS}" dinn360:record="{value}"/>'
-            text = text if "</rdf:RDF>" in text else _EMPTY_XMP
+            text = text if "</rdf:RDF>" in text else EMPTY
             text = text.replace("</rdf:RDF>", node + "</rdf:RDF>", 1)
-        return replace(self, xmp=text.encode("utf-8", "surrogateescape"))
+        return replace(self, xmp=encode(text))
 
     @property
     def record(self) -> Record | None:
         """The record in the XMP packet."""
-        found = _RECORD.search(_decode_xmp(self.xmp)) if self.xmp else None
+        found = _RECORD.search(decode(self.xmp)) if self.xmp else None
         return Record.from_text(unescape(found[1], {"&quot;": '"'})) if found else None
 
 
@@ -74,7 +82,8 @@ def read_metadata(image: Image.Image) -> Metadata:
     if image.format == "TIFF":
         exif = image.getexif().tobytes() if len(image.getexif()) else None
     if isinstance(xmp, str):
-        xmp = xmp.encode("utf-8", "surrogateescape")
+        xmp = encode(xmp)
+    xmp = join(xmp, getattr(image, "applist", ()))
     return Metadata(exif or None, xmp or None, icc if icc and icc[16:20] == b"RGB " else None)
 
 
@@ -88,7 +97,7 @@ def orientation(image: Image.Image) -> int:
         return 1
 
 
-def _rescale_exif(blob: bytes, old: tuple[int, int], new: tuple[int, int]) -> bytes | None:
+def _rescale_exif(blob: bytes, new: Size) -> bytes | None:
     """EXIF of an image that stands upright and has the size `new`; None when the block cannot be read."""
     exif = Image.Exif()
     try:
@@ -106,22 +115,19 @@ def _rescale_exif(blob: bytes, old: tuple[int, int], new: tuple[int, int]) -> by
         return None
 
 
-def _rescale_gpano(packet: bytes, old: tuple[int, int], new: tuple[int, int], factor: float) -> bytes:
-    text = _decode_xmp(packet)
-    prefix = re.search(rf"""xmlns:([\w.-]+)\s*=\s*["']{re.escape(GPANO)}["']""", text)
+def _rescale_gpano(packet: bytes, sizes: Sequence[tuple[Size, Size]], factor: float) -> bytes:
+    text = decode(packet)
+    prefix = prefix_of(text, GPANO)
     if prefix is None:
         return packet
+    became = [{old[axis]: new[axis] for old, new in reversed(sizes)} for axis in (0, 1)]
 
     def replaced(match: re.Match[str]) -> str:
-        name, value = match[2], int(match[4])
-        own, result = (old[1], new[1]) if name in _WIDTHS else (old[0], new[0])
-        return f"{match[1]}{name}{match[3]}{result if value == own else round(value * factor)}"
+        name, length = match[2], int(match[4])
+        known = became[1 if name in _WIDTHS else 0]
+        return f"{match[1]}{name}{match[3]}{known.get(length, round(length * factor))}"
 
     names = "|".join(sorted(_WIDTHS | _HEIGHTS))
     # both ways in which RDF writes a property: name="4096" and <name>4096</name>
-    pattern = rf"""(\b{re.escape(prefix[1])}:)({names})(\s*=\s*["']\s*|\s*>\s*)(\d{{1,9}})"""
-    return re.sub(pattern, replaced, text).encode("utf-8", "surrogateescape")
-
-
-def _decode_xmp(packet: bytes) -> str:
-    return packet.decode("utf-8", "surrogateescape")
+    pattern = rf"""(\b{re.escape(prefix)}:)({names})(\s*=\s*["']\s*|\s*>\s*)(\d{{1,9}})"""
+    return encode(re.sub(pattern, replaced, text))

@@ -23,7 +23,8 @@ class Record:
     scale: the factor. model: SHA-256 of the checkpoint (graph metadata `checkpoint_sha256`; empty: unknown).
     width, height, bits: of the original. pixels: SHA-256 of the LR image's colour samples (see `digest`) before the
     file's format; whatever edits or resizes the image changes it. coding: how a file with losses was coded
-    (`Coding` as text), so that a second compression shows; empty for a lossless one.
+    (`Coding` as text), so that a second compression shows; empty for a lossless one. layout: of its eyes (`Layout` as
+    text), empty for a plain panorama.
     """
 
     scale: int
@@ -33,14 +34,12 @@ class Record:
     bits: int
     pixels: str
     coding: str = ""
-
-    def fits(self, height: int, width: int) -> bool:
-        """Whether an LR image of this size can be that of the original."""
-        return (-(-self.height // self.scale), -(-self.width // self.scale)) == (height, width)
+    layout: str = ""
 
     def to_text(self) -> str:
-        """One line of JSON, ASCII only; of a lossless file as readers without `coding` expect it."""
-        values = {name: value for name, value in asdict(self).items() if name != "coding" or value}
+        """One line of JSON, ASCII only; without what is empty, as readers of plain lossless files expect it."""
+        optional = ("coding", "layout")
+        values = {name: value for name, value in asdict(self).items() if name not in optional or value}
         return json.dumps({"format": FORMAT, **values}, sort_keys=True)
 
     @classmethod
@@ -55,9 +54,8 @@ class Record:
             return None
         numbers = (record.scale, record.width, record.height, record.bits)
         sane = all(type(number) is int and number > 0 for number in numbers) and record.bits in (8, 16)
-        return (
-            record if sane and all(isinstance(t, str) for t in (record.model, record.pixels, record.coding)) else None
-        )
+        texts = (record.model, record.pixels, record.coding, record.layout)
+        return record if sane and all(isinstance(text, str) for text in texts) else None
 
 
 class Digest:

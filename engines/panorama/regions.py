@@ -33,7 +33,7 @@ class Grid:
     """The tiles of a panorama of `height` x `width`, `rows` and `columns` their edges, each on a multiple of `align`.
 
     halo: what a region computes beyond its tiles, a multiple of `align`. Where the width is no multiple of `align`
-    there is one column of tiles.
+    there is one column of tiles, unless the picture does not go around the circle (`wraps`).
     """
 
     height: int
@@ -42,13 +42,14 @@ class Grid:
     columns: tuple[int, ...]
     halo: int
     align: int
+    wraps: bool = True
 
     @classmethod
-    def cut(cls, height: int, width: int, side: int, halo: int, align: int) -> Grid:
+    def cut(cls, height: int, width: int, side: int, halo: int, align: int, wraps: bool = True) -> Grid:
         """Tiles of about `side` x `side`."""
         side = max(_up(side, align), align)
-        columns = _edges(width, side, align) if width % align == 0 else (0, width)
-        return cls(height, width, _edges(height, side, align), columns, _up(halo, align), align)
+        columns = _edges(width, side, align) if width % align == 0 or not wraps else (0, width)
+        return cls(height, width, _edges(height, side, align), columns, _up(halo, align), align, wraps)
 
     @property
     def across(self) -> int:
@@ -97,6 +98,8 @@ class Grid:
             self.columns[column % self.across + 1] - self.columns[column % self.across]
             for column in range(region.left, region.right)
         )
+        if not self.wraps:
+            return Span(start, stop, start - self.halo, _up(stop, self.align) + self.halo)
         if stop - start + 2 * self.halo >= self.width:
             return Span(start, stop, start, start + self.width) if start else Span(0, stop, 0, self.width)
         return Span(start, stop, start - self.halo, stop + self.halo)
@@ -134,9 +137,10 @@ def _runs(grid: Grid, tiles: set[Tile]) -> Iterable[Region]:
             yield Region(row, row + 1, 0, grid.across)
             continue
         for left in sorted(wanted):
-            if (left - 1) % grid.across not in wanted:
+            around = grid.wraps or left > 0
+            if not (around and (left - 1) % grid.across in wanted):
                 right = left
-                while right % grid.across in wanted:
+                while right % grid.across in wanted and (grid.wraps or right < grid.across):
                     right += 1
                 yield Region(row, row + 1, left, right)
 
@@ -155,7 +159,7 @@ def _joined(grid: Grid, one: Region, other: Region) -> Region:
     """The smallest rectangle around both, on the shorter way around the circle."""
     top, bottom = min(one.top, other.top), max(one.bottom, other.bottom)
     ways = []
-    for turn in (-grid.across, 0, grid.across):
+    for turn in (-grid.across, 0, grid.across) if grid.wraps else (0,):
         left, right = min(one.left, other.left + turn), max(one.right, other.right + turn)
         ways.append((right - left, left, right))
     length, left, right = min(ways)

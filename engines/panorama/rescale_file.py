@@ -6,15 +6,19 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from engines.panorama.coding import DEFAULTS, Coding, plan_coding, problems_of
+from engines.panorama.layout import Layout, Stereo, check_words, choose, layout_in, recorded
+from engines.panorama.metadata import Metadata
+from engines.panorama.other_eye import with_other_eye_rescaled
 from engines.panorama.record import Digest, Record, check_model
 from engines.panorama.rescaler import Rescaler, Tile
 from engines.panorama.sinks import check_format, format_of, open_sink
 from engines.panorama.sources import Source, open_source
+from engines.panorama.stereo import rescale_eyes
 from engines.support.errors import UserError
 from engines.support.files import atomic_path
 
@@ -31,6 +35,8 @@ class Options:
     size: (height, width) of the restored original; None: what the file says, else scale times its own.
     quality: of JPEG (None: 95), AVIF (None: 90) and WebP (None: lossless). chroma: of a downscaled lossy file, "4:4:4"
         or "4:2:0"; None: what suits the model.
+    stereo, span: where two eyes lie, and degrees across of an eye (`Layout`); None: what the file says, else one
+        panorama all around.
     """
 
     tile: Tile = "auto"
@@ -41,6 +47,20 @@ class Options:
     size: tuple[int, int] | None = None
     quality: int | None = None
     chroma: str | None = None
+    stereo: Stereo | None = None
+    span: float | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be done with a picture.
+
+    record: of an LR picture that this model made, else None. layout: of its eyes. size: (height, width) of the result.
+    """
+
+    record: Record | None
+    layout: Layout
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -65,7 +85,8 @@ def rescale_file(
 ) -> Result:
     """Downscales or upscales the image `source` to `target`, whole or not at all; an older `target` is replaced.
 
-    EXIF, XMP and colour profile are kept, pixel sizes in them rescaled. A downscaled file carries a `Record`.
+    EXIF, XMP and colour profile are kept, pixel sizes in them rescaled. A downscaled file carries a `Record`. Each eye
+    of a stereo pair is rescaled by itself, also that which a VR photo carries in its XMP packet.
     `warnings.warn` tells of losses, and of an LR image that downscaling did not make like this.
 
     Raises:
@@ -78,64 +99,94 @@ def rescale_file(
         raise UserError(f"{target}: is the source itself; name another target")
     opened = open_source(source)
     try:
-        record, size = examine(rescaler, opened, options)
-        if record is None and not options.foreign and opened.width != 2 * opened.height:
-            size_text = f"{opened.width} x {opened.height}"
-            warnings.warn(f"{source}: expected a 2:1 equirectangular panorama, found {size_text}", stacklevel=2)
-        bits = options.bits or (record.bits if record else opened.bits)
-        check_format(target, size, opened.channels, bits)
-        tiles = _write(rescaler, opened, target, size, bits, coding, options, progress)
-        height, width = size if rescaler.direction == "up" else (opened.height, opened.width)
+        task = examine(rescaler, opened, options)
+        _check_shape(opened, task, options)
+        bits = options.bits or (task.record.bits if task.record else opened.bits)
+        check_format(target, task.size, opened.channels, bits)
+        tiles = _write(rescaler, opened, target, task, bits, coding, options, progress)
+        height, width = task.size if rescaler.direction == "up" else (opened.height, opened.width)
     finally:
         opened.close()
     return Result(source, target, height, width, tiles, time.perf_counter() - started)
 
 
-def examine(rescaler: Rescaler, source: Source, options: Options) -> tuple[Record | None, tuple[int, int]]:
-    """The record of an LR image that this model made, else None, and (height, width) of the result.
+def examine(rescaler: Rescaler, source: Source, options: Options) -> Task:
+    """What is to be done with a picture; warns of what its file says wrongly.
 
     Raises:
-        UserError: another model made the LR image, or the wanted size does not belong to it.
+        UserError: another model made the LR image, or the wanted size or layout does not belong to it.
     """
+    own = (source.height, source.width)
     record = None if rescaler.direction == "down" else _check_record(rescaler, source, options)
-    return record, _result_size(rescaler, source, record, options)
+    layout = recorded(record, own) if record else None
+    if layout is None:
+        layout, problem = choose(layout_in(source.metadata), options.stereo, options.span, own)
+        if problem:
+            warnings.warn(f"{source.path}: {problem}", stacklevel=2)
+    else:
+        check_words(layout, options.stereo, options.span, source.path)
+    return Task(record, layout, _result_size(rescaler, source, record, layout, options))
+
+
+def _check_shape(source: Source, task: Task, options: Options) -> None:
+    """Warns where an eye cannot be a whole panorama."""
+    height, width = task.layout.of_eye((source.height, source.width))
+    if task.record is None and not options.foreign and task.layout.wraps and width != 2 * height:
+        what = "panorama" if task.layout.eyes == 1 else f"panorama for each eye ({task.layout.stereo})"
+        warnings.warn(f"{source.path}: expected a 2:1 equirectangular {what}, found {width} x {height}", stacklevel=3)
 
 
 def _write(
     rescaler: Rescaler,
     source: Source,
     target: Path,
-    size: tuple[int, int],
+    task: Task,
     bits: int,
     coding: Coding,
     options: Options,
     progress: Progress | None,
 ) -> int:
     """Computes and writes; returns the number of tiles."""
-    tiles = rescaler.plan(source, options.tile, bits)
-    factor = rescaler.scale if rescaler.direction == "up" else 1 / rescaler.scale
-    metadata = source.metadata.rescaled((source.height, source.width), size, factor)
+    metadata = _metadata(rescaler, source, target, task, options)
     digest = Digest()
-    done = 0
+    tiles = 0
 
-    def advance() -> None:
-        nonlocal done
-        done += 1
+    def advance(done: int, of: int) -> None:
+        nonlocal tiles
+        tiles = of
         if progress is not None:
-            progress(done, tiles.tiles)
+            progress(done, of)
 
     with atomic_path(target) as temporary, temporary.open("wb") as file:
-        sink = open_sink(target, file, size, source.channels, bits, metadata, coding)
-        for rows in rescaler.rescale(source, tiles, bits, size, advance):
+        sink = open_sink(target, file, task.size, source.channels, bits, metadata, coding)
+        for rows in rescale_eyes(rescaler, source, task.layout, options.tile, bits, task.size, advance):
             sink.write(rows)
             digest.update(rows)
         record = None
         if rescaler.direction == "down":
             original = (source.width, source.height, source.bits)
             written = "" if coding.lossless else str(coding)
-            record = Record(rescaler.scale, rescaler.model, *original, digest.text(), written)
+            record = Record(rescaler.scale, rescaler.model, *original, digest.text(), written, task.layout.to_text())
         sink.finish(record)
-    return tiles.tiles
+    return tiles
+
+
+def _metadata(rescaler: Rescaler, source: Source, target: Path, task: Task, options: Options) -> Metadata:
+    """The result's metadata, with the other eye of a VR photo in them."""
+    metadata = source.metadata
+    if task.layout.eyes == 1:
+
+        def rescale(before: Path, after: Path) -> None:
+            known = options.foreign or rescaler.direction == "down"
+            same = replace(options, stereo="mono", span=task.layout.span, foreign=known)
+            rescale_file(rescaler, before, after, same)
+
+        metadata = with_other_eye_rescaled(metadata, source.path, target, rescale)
+    own = (source.height, source.width)
+    eyes = (task.layout.of_eye(own), task.layout.of_eye(task.size))
+    return metadata.rescaled(
+        [(own, task.size), eyes], rescaler.scale if rescaler.direction == "up" else 1 / rescaler.scale
+    )
 
 
 def _plan_coding(rescaler: Rescaler, target: Path, options: Options) -> Coding:
@@ -150,7 +201,7 @@ def _plan_coding(rescaler: Rescaler, target: Path, options: Options) -> Coding:
 
 def _check_record(rescaler: Rescaler, source: Source, options: Options) -> Record | None:
     """The record of an LR image that this model made, else None; says what is wrong with it."""
-    record = source.record
+    record, own = source.record, (source.height, source.width)
     if record is None:
         if not options.foreign:
             warnings.warn(
@@ -160,9 +211,9 @@ def _check_record(rescaler: Rescaler, source: Source, options: Options) -> Recor
             )
         return None
     if options.foreign:
-        return record if record.scale == rescaler.scale and record.fits(source.height, source.width) else None
+        return record if record.scale == rescaler.scale and recorded(record, own) else None
     check_model(record, rescaler.model, rescaler.scale, source.path)
-    if not record.fits(source.height, source.width):
+    if recorded(record, own) is None:
         warnings.warn(f"{source.path}: was resized after downscale: upscaled as any picture", stacklevel=2)
         return None
     if source.coding.lossless and source.digest() != record.pixels:
@@ -176,15 +227,19 @@ def _check_record(rescaler: Rescaler, source: Source, options: Options) -> Recor
     return record
 
 
-def _result_size(rescaler: Rescaler, source: Source, record: Record | None, options: Options) -> tuple[int, int]:
+def _result_size(
+    rescaler: Rescaler, source: Source, record: Record | None, layout: Layout, options: Options
+) -> tuple[int, int]:
     """(height, width) of the result."""
+    own, scale = (source.height, source.width), rescaler.scale
     if rescaler.direction == "down":
-        return rescaler.lr_size(source)
-    scale, own = rescaler.scale, (source.height, source.width)
+        return layout.reduced(own, scale)
     if options.size is None:
         return (record.height, record.width) if record else (scale * own[0], scale * own[1])
-    height, width = options.size
-    if (-(-height // scale), -(-width // scale)) != own:
-        least, most = (f"{scale * (own[1] - n) + n}x{scale * (own[0] - n) + n}" for n in (1, 0))
-        raise UserError(f"expected {least} to {most} (width x height), found {width}x{height}", "size")
+    if not layout.fits(*options.size) or layout.reduced(options.size, scale) != own:
+        eye = layout.of_eye(own)
+        sizes = [layout.of_picture((scale * (eye[0] - n) + n, scale * (eye[1] - n) + n)) for n in (1, 0)]
+        least, most = (f"{width}x{height}" for height, width in sizes)
+        found = f"{options.size[1]}x{options.size[0]}"
+        raise UserError(f"expected {least} to {most} (width x height), found {found}", "size")
     return options.size

@@ -55,6 +55,6 @@ def upscale_image(session: Session, lr: Image8, size: tuple[int, int] | None = N
 
 def _rescale(rescaler: Rescaler, image: Image8, size: tuple[int, int] | None) -> Image8:
     source = WholeSource(Path("image"), image, Metadata())
-    _, result = examine(rescaler, source, Options(size=size, foreign=True))
-    blocks = rescaler.rescale(source, rescaler.plan(source, "none"), 8, result, lambda: None)
+    task = examine(rescaler, source, Options(size=size, foreign=True))
+    blocks = rescaler.rescale(source, rescaler.plan(source, "none"), 8, task.size, lambda: None)
     return np.concatenate(list(blocks))

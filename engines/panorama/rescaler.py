@@ -58,11 +58,15 @@ class Rescaler:
             UserError: tiles are asked for, and the graph does not say how far it sees or takes no latitude.
         """
         height, width = self.lr_size(source)
-        if tile == "none" or (tile == "auto" and not (self._placed and "tile_halo" in self.session.metadata)):
+        whole = tile == "none" or (tile == "auto" and not (self._placed and "tile_halo" in self.session.metadata))
+        if whole and source.wraps:
             return plan(height, width, None, 0, 1)
+        if not source.wraps:
+            self._check_halo(source)
         halo, align, memory = self._tile_data(bits)
-        size = automatic(height, width, memory, halo, align) if tile == "auto" else tile
-        tiles = plan(height, width, size, halo, align)
+        around = width if source.wraps else width + 2 * halo
+        size = automatic(height, around, memory, halo, align) if tile == "auto" else None if tile == "none" else tile
+        tiles = plan(height, width, size, halo, align, source.wraps)
         if len(tiles.bands) > 1:
             self._check_placed()
         return tiles
@@ -83,7 +87,7 @@ class Rescaler:
             UserError: as `rescale`.
         """
         omitted = Plan(source.height, (band,), (columns,)).omitted(band)
-        result = self._run(self._band_rows(source, band), columns, source.width, omitted, 8)
+        result = self._run(source, self._band_rows(source, band), columns, omitted, 8)
         rows = [result[self._kept(band, index), _times(columns.kept, self.scale)] for index in range(len(band))]
         return np.concatenate(rows)
 
@@ -95,6 +99,13 @@ class Rescaler:
     def _check_placed(self) -> None:
         if not self._placed:
             raise UserError(f"{self.session.path}: this graph cannot be told where a tile lies; use --tile none")
+
+    def _check_halo(self, source: Source) -> None:
+        if "tile_halo" not in self.session.metadata:
+            raise UserError(
+                f"{source.path}: does not go around the circle, and {self.session.path} does not say how far it sees; "
+                "export it again"
+            )
 
     def _tile_data(self, bits: int) -> tuple[int, int, int]:
         align, memory = self._number("tile_align"), self._number("bytes_per_pixel")
@@ -128,7 +139,7 @@ class Rescaler:
                 for span in band
             ]
             for columns in tiles.columns:
-                result = self._run(inputs, columns, source.width, tiles.omitted(band), bits)
+                result = self._run(source, inputs, columns, tiles.omitted(band), bits)
                 for index, rows in enumerate(kept):
                     inner = self._kept(band, index)
                     out = slice(factor * columns.start, min(factor * columns.stop, size[1]))
@@ -158,16 +169,20 @@ class Rescaler:
         missing = last - first - len(rows)
         return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
 
-    def _run(self, rows: Samples, columns: Span, width: int, omitted: NDArray[np.int64], bits: int) -> Samples:
+    def _run(self, source: Source, rows: Samples, columns: Span, omitted: NDArray[np.int64], bits: int) -> Samples:
         """One tile through the graph: samples (h, w, C) of everything that it computes."""
         unit = self.scale if self.direction == "down" else 1
-        padded = -(-width // unit) * unit
-        index = np.arange(unit * columns.first, unit * columns.last) % padded % width
-        region = rows if columns.first == 0 and len(index) == width else rows[:, index]
-        return self._computed(region, columns.first, width, omitted, bits)
+        index = np.arange(unit * columns.first, unit * columns.last)
+        if source.wraps:
+            padded = -(-source.width // unit) * unit
+            index = index % padded % source.width
+        else:  # beyond its sides the picture's outer columns repeat, as its last row does
+            index = index.clip(0, source.width - 1)
+        region = rows if columns.first == 0 and len(index) == source.width else rows[:, index]
+        return self._computed(source, region, columns.first, omitted, bits)
 
-    def _computed(self, region: Samples, first: int, width: int, omitted: NDArray[np.int64], bits: int) -> Samples:
-        """A region, whose first column is `first` of `width`, through the graph: samples (h, w, C)."""
+    def _computed(self, source: Source, region: Samples, first: int, omitted: NDArray[np.int64], bits: int) -> Samples:
+        """A region of the source, whose first column is `first`, through the graph: samples (h, w, C)."""
         unit = self.scale if self.direction == "down" else 1
         name, result = ENDS[self.direction]
         arrays: dict[str, NDArray[Any]] = {name: self._tensor(region[..., :3], name)}

@@ -18,6 +18,7 @@ from engines.panorama.metadata import Metadata
 from engines.panorama.png import PngWriter
 from engines.panorama.record import KEYWORD, Record
 from engines.panorama.tiff import write_tiff
+from engines.panorama.xmp import segments as xmp_segments
 from engines.support.arrays import Samples
 from engines.support.errors import UserError
 
@@ -31,6 +32,7 @@ FORMATS = {
     ".tiff": "TIFF",
 }
 _LARGEST_TIFF = 0xF000_0000  # bytes of samples: offsets have 32 bits, and noise does not become smaller
+_LONGEST_PNG_TEXT = 60_000_000  # bytes; Pillow, as other readers, refuses a little more
 _LARGEST_SIDE = {"JPEG": 65535, "WEBP": 16383, "AVIF": 65536}
 
 
@@ -88,18 +90,22 @@ def open_sink(
         metadata: already that of the result. coding: its kind as `format_of`; of lossy ones with a quality.
     """
     if coding.kind == "PNG":
-        return _PngSink(file, size, channels, bits, metadata)
+        return _PngSink(path, file, size, channels, bits, metadata)
     return _WholeSink(path, file, size, channels, bits, metadata, coding)
 
 
 class _PngSink(Sink):
-    def __init__(self, file: IO[bytes], size: tuple[int, int], channels: int, bits: int, metadata: Metadata) -> None:
+    def __init__(
+        self, path: Path, file: IO[bytes], size: tuple[int, int], channels: int, bits: int, metadata: Metadata
+    ) -> None:
         chunks: list[tuple[bytes, bytes]] = []
         if metadata.icc:
             chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
         if metadata.exif:
             chunks.append((b"eXIf", metadata.exif.removeprefix(b"Exif\0\0")))
         xmp = metadata.with_record(None).xmp
+        if xmp and len(xmp) > _LONGEST_PNG_TEXT:
+            raise UserError(f"{path}: PNG holds 60 MB of XMP, found {len(xmp) // 10**6} MB; write WebP or TIFF")
         if xmp:
             chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp))
         self._writer = PngWriter(file, size, channels, bits, chunks)
@@ -142,6 +148,7 @@ class _WholeSink(Sink):
         options: dict[str, object] = {"icc_profile": metadata.icc, "exif": metadata.exif or b"", "xmp": metadata.xmp}
         if self._kind == "JPEG":
             options |= {"quality": self._coding.quality, "subsampling": self._coding.chroma}
+            options |= {"xmp": None, "extra": xmp_segments(metadata.xmp) if metadata.xmp else b""}
         elif self._kind == "WEBP":
             lossless = {"lossless": True, "exact": True}
             options |= lossless if self._coding.lossless else {"quality": self._coding.quality}

@@ -25,6 +25,7 @@ class Source(ABC):
     Attributes:
         height, width: pixels. channels: 3 (RGB) or 4 (RGB and alpha). bits: 8 or 16.
         metadata, record: what the file carries. coding: how it holds its samples.
+        wraps: whether its last column is beside its first. eye: 0, or 1 for the second of a pair (stereo.py).
     """
 
     path: Path
@@ -35,6 +36,8 @@ class Source(ABC):
     metadata: Metadata
     record: Record | None
     coding: Coding
+    wraps: bool = True
+    eye: int = 0
 
     @abstractmethod
     def rows(self, start: int, stop: int) -> Samples:

@@ -16,8 +16,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from engines.panorama.layout import AROUND, Layout, Stereo, number, span_of, stereo_named
+from engines.panorama.xmp import decode, value
 from engines.support.errors import UserError
 
+GSPHERICAL = "http://ns.google.com/videos/1.0/spherical/"
 TAG = "DINN360_SPHERICAL"  # of a Matroska file, in which the boxes travel as text
 _V1 = bytes.fromhex("ffcc8263f8554a938814587a02521fdd")
 _TO_ENTRIES = (b"mdia", b"minf", b"stbl", b"stsd")
@@ -34,6 +37,49 @@ class Boxes:
 
     def __bool__(self) -> bool:
         return bool(self.uuid or self.entry)
+
+    @property
+    def projection(self) -> str:
+        """equirectangular, cubemap or mesh; empty where nothing is said."""
+        kinds = {b"equi": "equirectangular", b"cbmp": "cubemap", b"mshp": "mesh"}
+        known = [kinds[kind] for kind, _ in self._projections() if kind in kinds]
+        if known or not self.uuid:
+            return known[0] if known else ""
+        return (value(decode(self.uuid[24:]), GSPHERICAL, "ProjectionType") or "").lower()
+
+    def layout(self) -> Layout | None:
+        """Where the eyes lie and how far around they go, V2 before V1; None where nothing is said.
+
+        Only an equirectangular picture goes around the circle.
+        """
+        if self.entry:
+            modes: dict[int, Stereo] = {1: "top-bottom", 2: "side-by-side", 4: "side-by-side"}
+            stereo: Stereo = "mono"
+            for kind, _, body, _ in _children(self.entry, 0, len(self.entry)):
+                if kind == b"st3d":
+                    stereo = modes.get(self.entry[body + 4], "mono")
+            span = AROUND
+            for kind, data in self._projections():
+                if kind == b"equi" and len(data) >= 20:
+                    left, right = struct.unpack_from(">2I", data, 12)
+                    span = span_of(2**32 - left - right, 2**32)
+                elif kind in (b"cbmp", b"mshp"):
+                    span = AROUND / 2
+            return Layout(stereo, span)
+        if self.uuid:
+            xml = decode(self.uuid[24:])
+            cropped, full = (
+                number(value(xml, GSPHERICAL, f"{name}WidthPixels")) for name in ("CroppedAreaImage", "FullPano")
+            )
+            return Layout(stereo_named(value(xml, GSPHERICAL, "StereoMode")), span_of(cropped, full))
+        return None
+
+    def _projections(self) -> Iterator[tuple[bytes, bytes]]:
+        """Kind and body of the boxes in `proj`."""
+        for kind, _, body, stop in _children(self.entry, 0, len(self.entry)):
+            proj = _inside(self.entry, (body, stop), b"proj") if kind == b"sv3d" else None
+            if proj is not None:
+                yield from ((kind, self.entry[start:end]) for kind, _, start, end in _children(self.entry, *proj))
 
     def to_text(self) -> str:
         """ASCII, for a tag."""

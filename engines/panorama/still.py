@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.panorama.rescaler import Direction, Rescaler
+from engines.panorama.sources import Source
 from engines.runtimes.base import Session
 from engines.support.arrays import Samples
 
@@ -28,9 +29,9 @@ class StillRescaler(Rescaler):
         self._size: tuple[int, ...] = ()
         self._last: dict[tuple[Any, ...], tuple[Samples, Samples]] = {}
 
-    def _computed(self, region: Samples, first: int, width: int, omitted: NDArray[np.int64], bits: int) -> Samples:
-        place = (first, *omitted.tolist())
-        size = (width, omitted[0] + omitted[1] + omitted[2] + len(region), bits)
+    def _computed(self, source: Source, region: Samples, first: int, omitted: NDArray[np.int64], bits: int) -> Samples:
+        place = (source.eye, first, *omitted.tolist())
+        size = (source.width, omitted[0] + omitted[1] + omitted[2] + len(region), bits)
         if size != self._size:
             self._size = size
             self._last.clear()
@@ -38,7 +39,7 @@ class StillRescaler(Rescaler):
         if before is not None and np.array_equal(before[0], region):
             self.reused += 1
             return before[1]
-        result = super()._computed(region, first, width, omitted, bits)
+        result = super()._computed(source, region, first, omitted, bits)
         self.computed += 1
         self._last[place] = (region.copy(), result)
         return result

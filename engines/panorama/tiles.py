@@ -4,7 +4,8 @@ Three things decide where a tile may lie:
 
 * Attention windows. Regions start on multiples of `align`, so that each window of a tile is a window of the panorama.
 * Longitude. A region's columns continue around the circle. Where the width is no multiple of `align`, the last window
-  holds columns of both ends, which no narrower region can imitate: tiles then span the full width.
+  holds columns of both ends, which no narrower region can imitate: tiles then span the full width. A picture that
+  does not go around the circle has a halo beyond its sides, too, so that the graph's own circle closes outside of it.
 * The poles. Convolutions see zeros beyond the first and the last row, so regions at the poles end exactly there. (The
   mirrored row, turned by 180 degrees, would be the sphere's own; measured, it gains at most 0.003 dB.) And displaced
   windows of a DST take the mean of the last rows together with the first rows: both polar caps are one tile, glued
@@ -28,7 +29,7 @@ MEMORY = 384 * 2**20
 class Span:
     """A stretch of rows or columns: `start` to `stop` are kept, `first` to `last` are computed.
 
-    first and last of columns may lie beyond the panorama: columns wrap.
+    first and last of columns may lie beyond the panorama: columns wrap, or the outer ones repeat.
     """
 
     start: int
@@ -70,19 +71,22 @@ class Plan:
         return np.array([first.first, self.height - last.last, *between], np.int64)
 
 
-def plan(height: int, width: int, tile: tuple[int, int] | None, halo: int, align: int) -> Plan:
+def plan(height: int, width: int, tile: tuple[int, int] | None, halo: int, align: int, wraps: bool = True) -> Plan:
     """Plans the tiles of an LR image of `height` x `width`.
 
     Args:
         tile: rows and columns that a tile keeps, rounded up to `align`; None: one tile.
         halo: further rows and columns that it computes on each side, rounded up to `align`.
         align: the grid on which regions start.
+        wraps: whether the last column is beside the first.
     """
-    if tile is None:
-        return Plan(height, ((Span(0, height, 0, height),),), (Span(0, width, 0, width),))
     halo = _up(halo, align)
+    if tile is None:
+        across = (Span(0, width, 0, width),) if wraps else _beside(width, _up(width, align), halo, align)
+        return Plan(height, ((Span(0, height, 0, height),),), across)
     rows, columns = (_up(max(length, 1), align) for length in tile)
-    return Plan(height, _bands(height, rows, halo, align), _columns(width, columns, halo, align))
+    across = (_columns if wraps else _beside)(width, columns, halo, align)
+    return Plan(height, _bands(height, rows, halo, align), across)
 
 
 def automatic(height: int, width: int, bytes_per_pixel: int, halo: int, align: int) -> tuple[int, int] | None:
@@ -114,6 +118,12 @@ def _columns(width: int, columns: int, halo: int, align: int) -> tuple[Span, ...
     if not pieces or max(b - a for a, b in pieces) + 2 * halo >= width:
         return (Span(0, width, 0, width),)
     return tuple(Span(a, b, a - halo, b + halo) for a, b in pieces)
+
+
+def _beside(width: int, columns: int, halo: int, align: int) -> tuple[Span, ...]:
+    """The columns of a picture that does not go around the circle."""
+    pieces = _split(0, _up(width, align), columns, align)
+    return tuple(Span(a, min(b, width), a - halo, b + halo) for a, b in pieces)
 
 
 def _split(start: int, stop: int, length: int, align: int) -> list[tuple[int, int]]:

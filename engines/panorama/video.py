@@ -20,11 +20,13 @@ import numpy as np
 
 from engines.panorama.coding import Coding, problems_of
 from engines.panorama.ffv1 import check_frames, named
+from engines.panorama.layout import Layout, Stereo, check_words, choose, recorded
 from engines.panorama.metadata import Metadata
 from engines.panorama.record import KEYWORD, Record, check_model
 from engines.panorama.rescaler import Rescaler, Tile
 from engines.panorama.sources import WholeSource
 from engines.panorama.spherical import TAG, Boxes, read_boxes, write_boxes
+from engines.panorama.stereo import rescale_eyes
 from engines.panorama.video_times import KEYWORD as TIMES
 from engines.panorama.video_times import Clock, Rounding, Times
 from engines.support.arrays import Image8
@@ -80,6 +82,8 @@ def rescale_video(
     chroma: str | None = None,
     tile: Tile = "auto",
     foreign: bool = False,
+    stereo: Stereo | None = None,
+    span: float | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> VideoResult:
     """Rescales every frame of `source`; the file `target` (.mkv, .mp4, .mov) appears whole or not at all.
@@ -90,6 +94,7 @@ def rescale_video(
         crf: quality of a video with losses, 0 (best) to 51 or 63; None: 16 of an upscaled one, else by codec.
         chroma: of a downscaled video with losses, "4:4:4" or "4:2:0"; None: what suits the model.
         foreign: upscale any video without a warning.
+        stereo, span: where two eyes lie in a frame, and degrees across of an eye; None: what the file says.
         progress: called with the frames done and the frames in all (0: unknown).
 
     Raises:
@@ -110,7 +115,15 @@ def rescale_video(
                 raise UserError(f"{source}: expected a video, found a file without a video stream")
             if reading.streams.video[0].codec_context is None:
                 raise UserError(f"{source}: expected a video of a codec that PyAV decodes here, found another")
-            size, record = _plan_size(rescaler, reading, source, foreign, stream)
+            spherical = spherical or Boxes.from_text(reading.metadata.get(TAG, ""))
+            plan = _plan_size(rescaler, reading, source, foreign, stream, _Told(spherical.layout(), stereo, span))
+            size, record = plan.size, plan.record
+            if spherical.projection not in ("", "equirectangular"):
+                warnings.warn(
+                    f"{source}: expected an equirectangular video, found a {spherical.projection} projection: "
+                    "rescaled as it lies, with wrong latitudes",
+                    stacklevel=2,
+                )
             if stream.chroma == "4:2:0" and (size[0] % 2 or size[1] % 2):
                 raise UserError(f"{target}: 4:2:0 has even sides only, found {size[1]} x {size[0]}; choose 4:4:4")
             if reading.streams.video[0].codec_context.name == "ffv1" and record_of(reading) is not None:
@@ -127,11 +140,10 @@ def rescale_video(
                 if record is not None:
                     writing.metadata[KEYWORD] = record.to_text()
                     writing.metadata[TIMES] = clock.times.to_text()
-                spherical = spherical or Boxes.from_text(reading.metadata.get(TAG, ""))
                 factor = rescaler.scale if rescaler.direction == "up" else 1 / rescaler.scale
                 if spherical and mkv:
                     writing.metadata[TAG] = spherical.resized(factor).to_text()
-                copy = _Copy(reading, writing, rescaler, size, stream, tile, clock)
+                copy = _Copy(reading, writing, rescaler, plan, stream, tile, clock)
                 frames = copy.run(progress)
             if not frames:
                 raise UserError(f"{source}: expected a video, found no frame in it")
@@ -159,19 +171,19 @@ class _Copy:
         reading: Any,
         writing: Any,
         rescaler: Rescaler,
-        size: tuple[int, int],
+        plan: _Plan,
         stream: _Stream,
         tile: Tile,
         clock: Clock,
     ) -> None:
         self._clock, self.rounding = clock, Rounding(clock.times, _MILLISECOND)
         self.damaged: list[int] = []  # frames that the decoder could not decode right, and knows it
-        self._reading, self._writing, self._rescaler, self._size, self._tile = reading, writing, rescaler, size, tile
+        self._reading, self._writing, self._rescaler, self._plan, self._tile = reading, writing, rescaler, plan, tile
         self._video = reading.streams.video[0]
         self.original = self._video.codec_context.height, self._video.codec_context.width
         self._format = stream.pixels
         self._out = writing.add_stream(stream.encoder, rate=clock.times.rate, options=stream.options)
-        self._out.height, self._out.width, self._out.pix_fmt = *size, self._format
+        self._out.height, self._out.width, self._out.pix_fmt = *plan.size, self._format
         self._out.codec_context.time_base = clock.times.tick
         if stream.chroma:
             self._out.codec_context.colorspace, self._out.codec_context.color_range = 1, 1  # BT.709, limited
@@ -206,9 +218,8 @@ class _Copy:
         tagged = int(frame.colorspace)
         space = tagged if tagged in (1, 4, 5, 7, 9) else (1 if frame.height >= _HD else 5)
         rgb: Image8 = frame.reformat(format="rgb24", src_colorspace=space).to_ndarray()
-        source = WholeSource(Path("frame"), rgb, Metadata())
-        tiles = self._rescaler.plan(source, self._tile)
-        rows = list(self._rescaler.rescale(source, tiles, 8, self._size, lambda: None))
+        source = WholeSource(Path(self._reading.name), rgb, Metadata())
+        rows = list(rescale_eyes(self._rescaler, source, self._plan.layout, self._tile, 8, self._plan.size))
         result = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.concatenate(rows)), format="rgb24")
         result = result.reformat(format=self._format, dst_colorspace=1)
         result.pts, result.time_base = self._clock.time_of(frame), self._clock.times.tick
@@ -286,31 +297,54 @@ def _muxer(target: Path) -> str:
     return {".mkv": "matroska", ".mp4": "mp4", ".mov": "mov"}[target.suffix.lower()]
 
 
-def _plan_size(
-    rescaler: Rescaler, reading: Any, source: Path, foreign: bool, stream: _Stream
-) -> tuple[tuple[int, int], Record | None]:
-    """(height, width) of the result, and the record that a downscaled video gets."""
+@dataclass(frozen=True)
+class _Told:
+    """What is known of a video's layout. file: by its boxes. stereo, span: by the caller."""
+
+    file: Layout | None
+    stereo: Stereo | None
+    span: float | None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """size: (height, width) of the result. record: that a downscaled video gets."""
+
+    size: tuple[int, int]
+    layout: Layout
+    record: Record | None = None
+
+
+def _plan_size(rescaler: Rescaler, reading: Any, source: Path, foreign: bool, stream: _Stream, told: _Told) -> _Plan:
     context = reading.streams.video[0].codec_context
     height, width, scale = context.height, context.width, rescaler.scale
-    if rescaler.direction == "down":
-        if width != 2 * height:
-            warnings.warn(f"{source}: expected 2:1 equirectangular frames, found {width} x {height}", stacklevel=3)
-        record = Record(scale, rescaler.model, width, height, 8, "", stream.text)
-        return (-(-height // scale), -(-width // scale)), record
-    size = (scale * height, scale * width)
-    found = record_of(reading)
+    found = record_of(reading) if rescaler.direction == "up" else None
     if found is not None and not foreign:
         check_model(found, rescaler.model, scale, source)
-    if found is not None and (-(-found.height // scale), -(-found.width // scale)) != (height, width):
+    layout = recorded(found, (height, width)) if found is not None else None
+    if layout is None:
         found = None
+        layout, problem = choose(told.file, told.stereo, told.span, (height, width))
+        if problem:
+            warnings.warn(f"{source}: {problem}", stacklevel=3)
+    else:
+        check_words(layout, told.stereo, told.span, source)
+    if rescaler.direction == "down":
+        eye = layout.of_eye((height, width))
+        if layout.wraps and eye[1] != 2 * eye[0]:
+            what = "frames" if layout.eyes == 1 else f"eyes ({layout.stereo})"
+            warnings.warn(f"{source}: expected 2:1 equirectangular {what}, found {eye[1]} x {eye[0]}", stacklevel=3)
+        record = Record(scale, rescaler.model, width, height, 8, "", stream.text, layout.to_text())
+        return _Plan(layout.reduced((height, width), scale), layout, record)
+    size = (scale * height, scale * width)
     problems = ["was not made by downscale-video: upscaled as any video, without hidden detail"]
     if found is not None:
         size = (found.height, found.width)
         problems = problems_of(_coding(context), found.coding, rescaler.survives)
     for problem in problems if not foreign else ():
         warnings.warn(f"{source}: {problem}", stacklevel=3)
-    even = tuple(length + length % 2 for length in size)  # 4:2:0 has no odd sides
-    return (min(even[0], scale * height), min(even[1], scale * width)), None
+    even = tuple(length + length % 2 for length in size)  # 4:2:0 has no odd sides; a pair's is even already
+    return _Plan((min(even[0], scale * height), min(even[1], scale * width)), layout)
 
 
 def _coding(context: Any) -> Coding:

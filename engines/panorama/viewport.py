@@ -4,6 +4,8 @@
         picture = panorama.render(View(yaw=30, pitch=-10, fov=100))
         panorama.look_ahead(View(yaw=35, pitch=-10, fov=100))   # decodes in the background what may come next
 
+Of a stereo pair it is one eye. What a panorama of less than 360 degrees does not show is black.
+
 A view's pixels are those of the same view of the decoded panorama, but for what a halo leaves out (see
 `Rescaler.halo`).
 """
@@ -11,20 +13,23 @@ A view's pixels are those of the same view of the decoded panorama, but for what
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.panorama.camera import WIDEST, Corners, View, blend, corners
+from engines.panorama.layout import AROUND, Stereo
 from engines.panorama.regions import Grid, Tile, regions
 from engines.panorama.rescale_file import Options, examine
 from engines.panorama.rescaler import Rescaler
 from engines.panorama.sources import Source, WholeSource, open_source
+from engines.panorama.stereo import eyes_of
 from engines.panorama.tile_cache import Pixels, TileCache
 from engines.panorama.tiles import MEMORY
 from engines.support.errors import UserError
@@ -46,7 +51,13 @@ class Viewports:
     """
 
     def __init__(
-        self, rescaler: Rescaler, source: Source, size: tuple[int, int], memory: int = CACHE, side: int = SIDE
+        self,
+        rescaler: Rescaler,
+        source: Source,
+        size: tuple[int, int],
+        memory: int = CACHE,
+        side: int = SIDE,
+        span: float = AROUND,
     ) -> None:
         """
         Args:
@@ -54,6 +65,7 @@ class Viewports:
             size: (height, width) of the decoded panorama, at most scale times the source's.
             memory: bytes of decoded tiles that are kept; the tiles of a view being rendered are held besides.
             side: LR rows and columns of a tile.
+            span: degrees across of the panorama.
 
         Raises:
             UserError: the graph does not say how it works in tiles.
@@ -65,7 +77,8 @@ class Viewports:
         self.height, self.width = size
         self.channels = source.channels
         self.decoded = 0
-        self._grid = Grid.cut(source.height, source.width, side, halo, align)
+        self._span, self._wraps = span, span >= AROUND
+        self._grid = Grid.cut(source.height, source.width, side, halo, align, source.wraps)
         self._rows, self._columns = (_Axis.of(edges, rescaler.scale) for edges in (self._grid.rows, self._grid.columns))
         self._most = MEMORY // per_pixel
         self._cache: TileCache[Tile] = TileCache(memory)
@@ -76,19 +89,37 @@ class Viewports:
 
     @classmethod
     def open(
-        cls, rescaler: Rescaler, path: Path, foreign: bool = False, memory: int = CACHE, side: int = SIDE
+        cls,
+        rescaler: Rescaler,
+        path: Path,
+        foreign: bool = False,
+        memory: int = CACHE,
+        side: int = SIDE,
+        eye: int = 0,
+        stereo: Stereo | None = None,
+        span: float | None = None,
     ) -> Viewports:
         """Opens an LR file; the decoded panorama has the size of the original where the file knows it.
 
-        foreign: any picture, without a warning.
+        foreign: any picture, without a warning. eye: of a stereo pair, 0 (left) or 1. stereo, span: as `Options`.
 
         Raises:
-            UserError: the file cannot be read or belongs to another model, or as `Viewports`.
+            UserError: the file cannot be read or belongs to another model, has one eye where the second is asked for,
+                or as `Viewports`.
         """
         with contextlib.closing(open_source(path)) as opened:  # a stream of rows, and a view goes back and forth
-            _, size = examine(rescaler, opened, Options(foreign=foreign))
-            source = WholeSource(path, opened.rows(0, opened.height), opened.metadata)
-        return cls(rescaler, source, size, memory, side)
+            task = examine(rescaler, opened, Options(foreign=foreign, stereo=stereo, span=span))
+            other = opened.metadata.other_eye if task.layout.eyes == 1 else None
+            if eye and other is not None:
+                with tempfile.TemporaryDirectory(prefix="dinn360-") as folder:
+                    right = Path(folder) / f"{path.stem}-right"
+                    right.write_bytes(other)
+                    return cls.open(rescaler, right, foreign, memory, side, 0, "mono", task.layout.span)
+            if eye >= task.layout.eyes:
+                raise UserError(f"expected a stereo pair, found {task.layout} in {path}", "eye")
+            whole = WholeSource(path, opened.rows(0, opened.height), opened.metadata)
+        source = eyes_of(whole, task.layout)[eye]
+        return cls(rescaler, source, task.layout.of_eye(task.size), memory, side, task.layout.span)
 
     @property
     def lr_pixels(self) -> int:
@@ -105,7 +136,7 @@ class Viewports:
         needed: set[Tile] = set()
         across = self._grid.across
         for rows in view.blocks():
-            at = corners(*view.positions(rows, self.height, self.width), self.height, self.width)
+            at, _ = self._corners(view, rows)
             index = self._rows.tile[at.rows] * across + self._columns.tile[at.columns]
             needed.update((int(tile) // across, int(tile) % across) for tile in np.unique(index))
         return needed
@@ -117,12 +148,22 @@ class Viewports:
             UserError: the LR file is damaged, or the graph cannot run.
         """
         tiles = self._cache.get(sorted(self.tiles(view)), self._decode)
+        picture = np.zeros((view.height, view.width, self.channels), np.uint8)
+        if not tiles:  # it looks where the panorama is not
+            return picture
         canvas = _Canvas(tiles, self._rows, self._columns)
-        picture = np.empty((view.height, view.width, self.channels), np.uint8)
         for rows in view.blocks():
-            at = corners(*view.positions(rows, self.height, self.width), self.height, self.width)
-            picture[rows] = np.rint(blend(canvas.pixels(at), at)).astype(np.uint8)
+            at, seen = self._corners(view, rows)
+            picture[rows][seen] = np.rint(blend(canvas.pixels(at), at)).astype(np.uint8)
         return picture
+
+    def _corners(self, view: View, rows: slice) -> tuple[Corners, NDArray[np.bool_] | EllipsisType]:
+        """The pixels of some rows of a view, and where in them: everywhere, or where there is panorama."""
+        x, y = view.positions(rows, self.height, self.width, self._span)
+        if self._wraps:
+            return corners(x, y, self.height, self.width), ...
+        seen = (x >= -0.5) & (x <= self.width - 0.5)
+        return corners(x[seen], y[seen], self.height, self.width, wraps=False), seen
 
     def look_ahead(self, view: View) -> None:
         """Decodes in the background what lies around a view. A later call takes the place of one that waits."""
