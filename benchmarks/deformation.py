@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from benchmarks import record
+from benchmarks.record import Cell, Table
 from dinn360.checkpoint import load_checkpoint
 from dinn360.data.crops import read_folder
 from dinn360.evaluation.evaluate import by_latitude
@@ -29,6 +31,15 @@ from engines.support.arrays import Image8
 
 Floats = NDArray[np.float64]
 BANDS = 12  # from pole to pole
+COLUMNS = {
+    "latitude": "{}",
+    "of the sphere": "{:.1%}",
+    "of the error": "{:.1%}",
+    "offset, rows": "{:.3f} px",
+    "offset, columns": "{:.3f} px",
+    "offsets off": "{:.3f} dB",
+    "on adds": "{:+.3f} dB",
+}
 
 
 def folded(bands: Floats) -> Floats:
@@ -69,8 +80,8 @@ def decibel(mean_squares: Floats) -> Floats:
     return result
 
 
-def table(network: RescalingNetwork, images: dict[str, Image8]) -> str:
-    """Markdown; decibels are means over the panoramas."""
+def table(title: str, network: RescalingNetwork, images: dict[str, Image8]) -> Table:
+    """A row for each band; decibels are means over the panoramas."""
     network = network.eval()
     network.freeze_inverses()
     on: list[tuple[Floats, float]] = []
@@ -84,17 +95,14 @@ def table(network: RescalingNetwork, images: dict[str, Image8]) -> str:
     bands_on, bands_off = (np.array([bands for bands, _ in found]) for found in (on, off))
     of_error = bands_on * share / (bands_on * share).sum(1, keepdims=True)
     columns = (share, of_error.mean(0), *np.mean(offsets, axis=0).T, decibel(bands_off), decibel(bands_on))
-    head = "| latitude | of the sphere | of the error | offset, rows | columns | offsets off | on adds |"
-    lines = [head, "|---|---|---|---|---|---|---|"]
-    for band, (area, part, rows, across, plain, deformed) in enumerate(zip(*columns, strict=True)):
+    cells: list[list[Cell]] = []
+    for band, (area, part, rows, across, plain, deformed) in enumerate(
+        zip(*map(np.ndarray.tolist, columns), strict=True)
+    ):
         bounds = f"{band * 180 // BANDS}° to {(band + 1) * 180 // BANDS}°"
-        cells = (
-            f"{area:.1%} | {part:.1%} | {rows:.3f} px | {across:.3f} px | {plain:.3f} dB | {deformed - plain:+.3f} dB"
-        )
-        lines.append(f"| {bounds} | {cells} |")
-    plain, deformed = (np.mean([psnr for _, psnr in found]) for found in (off, on))
-    lines.append(f"| all | 100 % | 100 % | | | {plain:.3f} dB | {deformed - plain:+.3f} dB |")
-    return "\n".join(lines)
+        cells.append([bounds, area, part, rows, across, plain, deformed - plain])
+    plain, deformed = (float(np.mean([psnr for _, psnr in found])) for found in (off, on))
+    return Table(title, COLUMNS, [*cells, ["all", 1.0, 1.0, None, None, plain, deformed - plain]])
 
 
 def shares(height: int = 1200) -> Floats:
@@ -109,10 +117,13 @@ def main() -> None:
     parser.add_argument("--ckpt", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder of panoramas")
     parser.add_argument("--threads", type=int, default=1)
+    record.add_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     network = load_checkpoint(options.ckpt).build()
-    print(table(network, read_folder(options.data, 8 * network.config.scale, "panoramas")))
+    images = read_folder(options.data, 8 * network.config.scale, "panoramas")
+    title = f"{options.ckpt.name}, panoramas: {len(images)}"
+    record.report([table(title, network, images)], [], options.save)
 
 
 if __name__ == "__main__":

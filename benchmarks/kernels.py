@@ -2,6 +2,7 @@
 
 python -m benchmarks.kernels            build the kernels and print the tables
 python -m benchmarks.kernels --write    and write them to plugins/REPORT.md
+python -m benchmarks.kernels --save kernels    and to benchmarks/results/kernels.json
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks import record
+from benchmarks.record import Cell, Table
 from engines.support.files import atomic_path
 from plugins.build import BuildError
 from plugins.cuda import library
@@ -41,38 +44,46 @@ def compiler_version() -> str:
     return found[1] if found else "of unknown version"
 
 
-def table(title: str, kernels: Sequence[Kernel], cell: Callable[[Kernel], str]) -> str:
-    """One measure in Markdown: a row for each kernel, a column for each architecture."""
+def table(title: str, kernels: Sequence[Kernel], cell: Callable[[Kernel], Cell]) -> Table:
+    """One measure: a row for each kernel, a column for each architecture."""
     cells = {(kernel.name, kernel.architecture): cell(kernel) for kernel in kernels}
     columns = sorted({kernel.architecture for kernel in kernels}, key=int)
-    lines = [f"## {title}", "", f"| kernel | {' | '.join(columns)} |", "|" + "---|" * (len(columns) + 1)]
-    for name in dict.fromkeys(kernel.name for kernel in kernels):
-        lines.append(f"| `{name}` | {' | '.join(cells.get((name, column), '') for column in columns)} |")
-    return "\n".join([*lines, ""])
+    rows: list[list[Cell]] = [
+        [f"`{name}`", *(cells.get((name, column)) for column in columns)]
+        for name in dict.fromkeys(kernel.name for kernel in kernels)
+    ]
+    return Table(title, {"kernel": "{}", **dict.fromkeys(columns, "{}")}, rows)
+
+
+def tables(kernels: Sequence[Kernel]) -> list[Table]:
+    """All measures."""
+    multiplying = [kernel for kernel in kernels if any(k.tensor for k in kernels if k.name == kernel.name)]
+    return [
+        table("Registers of a thread", kernels, lambda kernel: kernel.registers),
+        table("Shared memory of a block, bytes, static", kernels, lambda kernel: kernel.shared),
+        table(
+            "Tensor-core instructions in the whole kernel",
+            multiplying,
+            lambda k: f"{k.tensor} of {k.instructions} ({k.share:.1%})",
+        ),
+        table(
+            "Tensor-core instructions in the innermost loop that has them",
+            multiplying,
+            lambda k: f"{k.loop_tensor} of {k.loop_instructions} ({k.loop_share:.1%})",
+        ),
+    ]
+
+
+def spills(kernels: Sequence[Kernel]) -> str:
+    """One line."""
+    found = [f"`{k.name}`, {k.architecture}: {k.stack} bytes a thread" for k in kernels if k.stack]
+    return f"Spilled registers and arrays in local memory: {'; '.join(found) or 'none'}."
 
 
 def report(kernels: Sequence[Kernel]) -> str:
     """The whole page."""
-    multiplying = [kernel for kernel in kernels if any(k.tensor for k in kernels if k.name == kernel.name)]
-    spills = [f"`{k.name}`, {k.architecture}: {k.stack} bytes a thread" for k in kernels if k.stack]
-    return "\n".join(
-        [
-            HEAD.format(version=compiler_version()),
-            f"Spilled registers and arrays in local memory: {'; '.join(spills) or 'none'}.\n",
-            table("Registers of a thread", kernels, lambda kernel: str(kernel.registers)),
-            table("Shared memory of a block, bytes, static", kernels, lambda kernel: str(kernel.shared)),
-            table(
-                "Tensor-core instructions in the whole kernel",
-                multiplying,
-                lambda k: f"{k.tensor} of {k.instructions} ({k.share:.1%})",
-            ),
-            table(
-                "Tensor-core instructions in the innermost loop that has them",
-                multiplying,
-                lambda k: f"{k.loop_tensor} of {k.loop_instructions} ({k.loop_share:.1%})",
-            ),
-        ]
-    )
+    sections = [f"## {table.title}\n\n{table.markdown()}\n" for table in tables(kernels)]
+    return "\n".join([HEAD.format(version=compiler_version()), f"{spills(kernels)}\n", *sections])
 
 
 def instructions(kernels: Sequence[Kernel]) -> str:
@@ -89,15 +100,15 @@ def instructions(kernels: Sequence[Kernel]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help=f"write {REPORT.parent.name}/{REPORT.name}")
+    record.add_option(parser)
     arguments = parser.parse_args()
     try:
         kernels = read(library.built())
-        text = report(kernels)
     except (BuildError, MissingToolError) as error:
         sys.exit(str(error))
-    print(text)
+    record.report(tables(kernels), [f"nvcc {compiler_version()}", spills(kernels)], arguments.save)
     if arguments.write:
-        for page, content in ((REPORT, text), (INSTRUCTIONS, instructions(kernels))):
+        for page, content in ((REPORT, report(kernels)), (INSTRUCTIONS, instructions(kernels))):
             with atomic_path(page) as path:
                 path.write_text(content)
 

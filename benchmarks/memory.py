@@ -17,6 +17,8 @@ import click
 import numpy as np
 from PIL import Image
 
+from benchmarks import record
+from benchmarks.record import Cell, Table
 from engines.commands import Group
 from engines.commands.types import SIZE
 from engines.onnx_file import read_onnx
@@ -44,8 +46,9 @@ def write_panorama(path: Path, width: int, height: int) -> None:
 @click.option("--model", type=click.Path(path_type=Path), required=True, help="down.onnx or up.onnx.")
 @click.option("--size", type=SIZE, default="16384x8192", show_default=True, help="Of the panorama that goes in.")
 @click.option("--tile", default="auto", show_default=True)
+@record.SAVE
 @click.option("--work", type=click.Path(path_type=Path), help="Folder for the files; default: a temporary one.")
-def main(model: Path, size: tuple[int, int], tile: str, work: Path | None) -> None:
+def main(model: Path, size: tuple[int, int], tile: str, work: Path | None, save: str | None) -> None:
     """Print the peak resident memory and the time of one run."""
     direction = read_onnx(model).metadata.get("direction")
     if direction not in ("down", "up"):
@@ -62,7 +65,9 @@ def main(model: Path, size: tuple[int, int], tile: str, work: Path | None) -> No
         Image.MAX_IMAGE_PIXELS = None  # it is ours, and only its head is read
         with Image.open(target) as image:
             result = f"{image.width}x{image.height}"
-    click.echo(f"{command} {size[1]}x{size[0]} to {result}: peak {peak:.2f} GiB resident, {seconds:.0f} s")
+    columns = {"": "{}", "from": "{}", "to": "{}", "tile": "{}", "peak, resident": "{:.2f} GiB", "time": "{:.0f} s"}
+    row: list[Cell] = [command, f"{size[1]}x{size[0]}", result, tile, peak, seconds]
+    record.report([Table(f"{model.name}, one process", columns, [row])], [], save)
 
 
 if __name__ == "__main__":

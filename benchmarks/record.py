@@ -1,7 +1,7 @@
 """What a benchmark found, as tables of numbers: printed as Markdown, stored as JSON with the machine that it ran on.
 
-A benchmark calls `add_option(parser)` and, at its end, `report(...)`. With `--save NAME` the tables go to
-benchmarks/results/NAME.json, from where `python -m benchmarks.tables` puts them into README.md and docs/.
+A benchmark takes `--save` (`SAVE`, `add_option`) and calls, at its end, `report(...)`. With `--save NAME` the tables go
+to benchmarks/results/NAME.json, from where `python -m benchmarks.tables` puts them into README.md, docs/ and so on.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import click
 
 from engines.support.files import write_text
 
@@ -59,8 +61,13 @@ def _written(value: Cell, form: str) -> str:
     return value if isinstance(value, str) else form.format(value)
 
 
+_SAVE = "Also store the tables as benchmarks/results/NAME.json."
+SAVE = click.option("--save", metavar="NAME", help=_SAVE)  # of a benchmark that is a click command
+
+
 def add_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--save", metavar="NAME", help="also store the tables as benchmarks/results/NAME.json")
+    """The same of a benchmark with argparse."""
+    parser.add_argument("--save", metavar="NAME", help=_SAVE)
 
 
 def report(tables: list[Table], notes: list[str], save: str | None) -> None:
@@ -97,7 +104,7 @@ def load(path: Path) -> tuple[dict[str, Any], list[Table]]:
 def command() -> str:
     """The command line of this process, as a user would type it."""
     module = Path(sys.argv[0]).stem
-    arguments = [str(argument) for argument in sys.argv[1:]]
+    arguments = [argument for argument in sys.argv[1:] if not argument.startswith("--save=")]
     if "--save" in arguments:
         at = arguments.index("--save")
         del arguments[at : at + 2]

@@ -24,9 +24,9 @@ PLACE = re.compile(r"(<!-- results: (?P<name>[\w.-]+) (?P<index>\d+) -->\n).*?(<
 
 
 def documents() -> Iterator[Path]:
-    """README.md and every Markdown file of docs/ and checkpoints/."""
+    """README.md and every Markdown file of docs/, checkpoints/ and plugins/."""
     yield ROOT / "README.md"
-    for folder in ("docs", "checkpoints"):
+    for folder in ("docs", "checkpoints", "plugins"):
         yield from sorted((ROOT / folder).glob("*.md"))
 
 

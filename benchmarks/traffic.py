@@ -2,6 +2,7 @@
 
 python -m benchmarks.traffic            print the tables
 python -m benchmarks.traffic --write    and write them to plugins/TRAFFIC.md
+python -m benchmarks.traffic --save traffic    and to benchmarks/results/traffic.json
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from engines.support.files import atomic_path
+from benchmarks import record
+from benchmarks.record import Cell, Table
+from engines.support.files import write_text
 from plugins.testing.emulator.library import Report, deform_conv, dst_attention
 from plugins.testing.native import HWC8, LINEAR, Array
 
@@ -21,6 +24,7 @@ HEIGHT, WIDTH = 64, 128
 PIXELS = HEIGHT * WIDTH
 SECTOR = 32
 WINDOW = 8
+CHANNELS = {"DeformConv2d": (16, 24, 32, 64), "DSTAttention": (32, 64)}
 TABLE = Path(__file__).resolve().parents[1] / "plugins" / "TRAFFIC.md"
 
 HEAD = """# Bytes that the kernels move
@@ -97,7 +101,7 @@ def figures(report: Report) -> tuple[float, float, float, float]:
     return plain, block, launch, report.shared_conflicts / ideal if ideal else 0.0
 
 
-def rows(operator: str, channels_list: Sequence[int]) -> Iterator[str]:
+def rows(operator: str, channels_list: Sequence[int]) -> Iterator[list[Cell]]:
     """The table's rows for one operator."""
     for channels in channels_list:
         for type_ in (np.float16, np.float32):
@@ -113,52 +117,33 @@ def rows(operator: str, channels_list: Sequence[int]) -> Iterator[str]:
                     bound = 4 * channels * size
                     unrolled = bound + (2 * channels + 4 * channels // 16 * WINDOW**2) * size
                 plain, block, launch, conflicts = figures(report)
-                counted = f"{plain:.0f} | {block:.0f} | {launch:.0f}"
-                ratios = f"{launch / bound:.2f}× | {unrolled / launch:.1f}× | {conflicts:.1%}"
-                name = np.dtype(type_).name
-                yield f"| {channels} | {name} | {layout} | {bound} | {unrolled} | {counted} | {ratios} |"
+                ratios = (launch / bound, unrolled / launch, conflicts)
+                yield [channels, np.dtype(type_).name, layout, bound, unrolled, plain, block, launch, *ratios]
 
 
-def table(operator: str, other: str, channels_list: Sequence[int]) -> str:
-    """One operator's table in Markdown."""
-    head = (
-        "C",
-        "type",
-        "layout",
-        "bound",
-        other,
-        "no cache",
-        "per block",
-        "per launch",
-        "of the bound",
-        "less",
-        "conflicts",
-    )
-    lines = [f"## {operator}", "", f"| {' | '.join(head)} |", "|" + "---|" * len(head), *rows(operator, channels_list)]
-    return "\n".join(lines)
+def table(operator: str, other: str, channels_list: Sequence[int]) -> Table:
+    """One operator's table. other: the name of the usual formulation."""
+    whole = dict.fromkeys(("C", "type", "layout", "bound", other), "{}")
+    counted = dict.fromkeys(("no cache", "per block", "per launch"), "{:.0f}")
+    ratios = {"of the bound": "{:.2f}×", "less": "{:.1f}×", "conflicts": "{:.1%}"}
+    return Table(operator, whole | counted | ratios, list(rows(operator, channels_list)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.parent.name}/{TABLE.name}")
+    record.add_option(parser)
     arguments = parser.parse_args()
-    text = "\n".join(
-        [
-            HEAD.format(width=WIDTH, height=HEIGHT),
-            table("DeformConv2d", "im2col", (16, 24, 32, 64)),
-            "",
-            "*of the bound*: per launch / bound; *less*: im2col / per launch.",
-            "",
-            table("DSTAttention", "unfused", (32, 64)),
-            "",
-            "*of the bound*: per launch / bound; *less*: unfused / per launch.",
-            "",
-        ]
-    )
-    print(text)
+    others = {"DeformConv2d": "im2col", "DSTAttention": "unfused"}
+    tables = [table(operator, other, CHANNELS[operator]) for operator, other in others.items()]
+    record.report(tables, ["*of the bound*: per launch / bound; *less*: im2col (unfused) / per launch"], arguments.save)
     if arguments.write:
-        with atomic_path(TABLE) as path:
-            path.write_text(text)
+        sections = [
+            f"## {table.title}\n\n{table.markdown()}\n\n"
+            f"*of the bound*: per launch / bound; *less*: {others[table.title]} / per launch.\n"
+            for table in tables
+        ]
+        write_text(TABLE, "\n".join([HEAD.format(width=WIDTH, height=HEIGHT), *sections]))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import click
 import numpy as np
 from PIL import Image
 
-from benchmarks.record import Cell, Table, report
+from benchmarks.record import SAVE, Cell, Table, report
 from engines.commands import Group
 from engines.commands.types import SIZE
 from engines.panorama.camera import View
@@ -42,7 +42,7 @@ COLUMNS = {
 @click.option("--fov", type=float, default=100.0, show_default=True)
 @click.option("--tile", type=int, default=SIDE, show_default=True)
 @click.option("--threads", type=int, default=2, show_default=True)
-@click.option("--save", metavar="NAME", help="Also store the table as benchmarks/results/NAME.json.")
+@SAVE
 def main(
     model: Path, lr: tuple[int, int], size: tuple[int, int], fov: float, tile: int, threads: int, save: str | None
 ) -> None:
