@@ -17,7 +17,7 @@ from plugins.onnxruntime.library import NAME as CPU_LIBRARY
 
 _ONNX = ("", "ai.onnx", "ai.onnx.ml")  # domains that every runtime knows
 # Metadata that has a line of its own, or is too long for one.
-_SHOWN = ("producer", "producer_version", "config", "checkpoint_sha256", "precision", "islands", "ops")
+_SHOWN = ("producer", "producer_version", "config", "checkpoint_sha256", "precision", "fp32_ops", "islands", "ops")
 
 
 def describe_onnx(path: Path) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def describe_onnx(path: Path) -> dict[str, Any]:
         "opset": graph.opsets.get("", 0),
         "ops": graph.metadata.get("ops", ""),
         "precision": graph.precision,
-        "islands": list(graph.islands),
+        "fp32_ops": list(graph.fp32_ops),
         "inputs": [str_tensor(tensor) for tensor in graph.inputs],
         "optional": [str_tensor(tensor) for tensor, _ in graph.defaults],
         "outputs": [str_tensor(tensor) for tensor in graph.outputs],
@@ -66,11 +66,11 @@ def engine_layers(path: Path) -> str:
     manifest = read_manifest(path)
     package = import_tensorrt(manifest.runtime, str(path))
     manifest.check_runtime(path, package.version)
-    device = cuda.find_device(f"{path}: --layers")
+    device = cuda.find_device(f"{path}: telling its layers")
     manifest.check_gpu(path, device.name, device.capability)
     runtime = package.api.Runtime(package.log)
     engine = package.deserialize(runtime, path)
-    layout = package.member("LayerInformationFormat", "JSON", "--layers")
+    layout = package.member("LayerInformationFormat", "JSON", "layers")
     return str(engine.create_engine_inspector().get_engine_information(layout))
 
 
@@ -91,7 +91,7 @@ def onnx_text(facts: dict[str, Any]) -> str:
     library = CPU_LIBRARY if facts["ops"] == "cpu" else PLUGIN_LIBRARY  # graphs for CPU cores run nowhere else
     rows = [
         ("file", f"{facts['file']}, {_megabytes(facts['bytes'])}, opset {facts['opset']}"),
-        ("precision", _with_islands(facts["precision"], facts["islands"])),
+        ("precision", _precision(facts["precision"], facts["fp32_ops"])),
         ("ops", facts["ops"] or "not said"),
         *(("input", tensor) for tensor in facts["inputs"]),
         *(("optional", tensor) for tensor in facts["optional"]),
@@ -121,7 +121,7 @@ def engine_text(facts: dict[str, Any], manifest: Manifest) -> str:
             "compatible",
             f"hardware {manifest.hardware_compatibility}, later versions {_yes(manifest.version_compatible)}",
         ),
-        ("precision", _with_islands(manifest.precision, manifest.islands) + f", TF32 {_yes(manifest.tf32)}"),
+        ("precision", _precision(manifest.precision, manifest.fp32_ops) + f", TF32 {_yes(manifest.tf32)}"),
         ("profile", str(manifest.profile)),
         ("tile", f"{manifest.tile[1]}x{manifest.tile[0]} HR pixels"),
         *(("input", f"{io.name} {io.dtype} {io.shape}") for io in manifest.inputs),
@@ -163,8 +163,8 @@ def _metadata_rows(metadata: dict[str, str]) -> list[tuple[str, str]]:
     return [("checkpoint", metadata.get("checkpoint_sha256", "not said")), *rows]
 
 
-def _with_islands(precision: str, islands: Sequence[str]) -> str:
-    return f"{precision}, with {', '.join(islands)} in fp32" if islands else precision
+def _precision(precision: str, fp32_ops: Sequence[str]) -> str:
+    return f"{precision}, with {', '.join(fp32_ops)} in fp32" if fp32_ops else precision
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -83,15 +83,19 @@ class OnnxFile:
         return "fp16" if any(tensor.dtype == "float16" for tensor in tensors) else "fp32"
 
     @property
-    def islands(self) -> tuple[str, ...]:
-        """What the exporter kept in fp32 in an fp16 graph, from its label. Raises UserError for a label not ours."""
-        text = self.metadata.get("islands", "[]")
+    def fp32_ops(self) -> tuple[str, ...]:
+        """Roles of the operators that the exporter kept in fp32 in an fp16 graph, from its label.
+
+        Graphs from before 0.2.0 call the label `islands`. Raises UserError for a label not ours.
+        """
+        key = "islands" if "fp32_ops" not in self.metadata else "fp32_ops"
+        text = self.metadata.get(key, "[]")
         try:
             names = json.loads(text)
         except (ValueError, RecursionError):
             names = None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise UserError(f"{self.path}: metadata entry islands: expected a JSON list of names, found {short(text)}")
+            raise UserError(f"{self.path}: metadata entry {key}: expected a JSON list of names, found {short(text)}")
         return tuple(names)
 
 

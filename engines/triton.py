@@ -184,14 +184,13 @@ def _check(model: Model, models: Sequence[Model], out: Path, serving: Serving, o
     if twins:
         raise UserError(f"{model.source}, {twins[0]}: expected one file for each model, found two {model.name}")
     if (out / model.name).exists() and not overwrite:
-        raise UserError(f"--out {out}: expected no {model.name} yet, found one; --overwrite replaces it")
+        raise UserError(f"expected, because {out} holds {model.name} already", "overwrite")
     if model.backend == "onnxruntime" and model.plugins:
         if serving.library is None:
-            raise UserError(
-                f"{model.source}: has plugin operators; name their library with --library, or use --ops standard"
-            )
+            reason = f"{model.source}: has plugin operators; expected their library, or a graph of standard operators"
+            raise UserError(reason, "library")
         if not serving.library.is_file():
-            raise UserError(f"--library {serving.library}: expected the operator library, found no such file")
+            raise UserError(f"{serving.library}: expected the operator library, found no such file", "library")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,6 +1,7 @@
 """The storeys: each imports only from those below, and a device gets by without torch and onnx."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -215,6 +216,72 @@ def test_networks_know_nothing_of_engines() -> None:
 def test_circles_are_seen() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == {"b", "c"}
     assert parts("engines")["batch"] >= {"session", "panorama", "support"}
+
+
+OPTION = re.compile(r"(?<![\w-])--[a-z]")
+SPEAK_TO_PROGRAMS = {  # whose options they write
+    "engines/building/trtexec.py",
+    "engines/polygraphy/recipe.py",
+    "plugins/build.py",
+    "plugins/cpu/training/library.py",  # what it is called for by `python -m plugins build`
+    "plugins/onnxruntime/library.py",
+    "plugins/tensorrt/headers.py",
+    "plugins/testing/cuda_binaries.py",
+}
+NAMES_OPTIONS_YET = {"export"}
+
+
+def options_named(source: str, everywhere: bool) -> list[str]:
+    """Texts of a library that name a command line's option: in what it raises and warns of, or anywhere in its code.
+
+    A whole command ("python -m plugins build --cuda") is something else: it can be typed.
+    """
+    tree = ast.parse(source)
+    told = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Raise)
+        or (isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("UserError", "warn"))
+    ]
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    texts = {
+        id(node): node.value
+        for root in ([tree] if everywhere else told)
+        for node in ast.walk(root)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
+    }
+    return [text for text in texts.values() if OPTION.search(text) and "python -m " not in text]
+
+
+def test_libraries_name_no_options() -> None:
+    """They say what is wrong about which parameter; a command puts its own option's name before it."""
+    found = {}
+    for path in (path for storey in set(BELOW) - NAMES_OPTIONS_YET for path in sources(storey)):
+        name = str(path.relative_to(ROOT))
+        if not COMMAND_LINE & set(path.parts):
+            found[name] = options_named(path.read_text(), everywhere=name not in SPEAK_TO_PROGRAMS)
+    assert {name: texts for name, texts in found.items() if texts} == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "everywhere", "expected"),
+    [
+        ('raise UserError(f"--size: found {x}")', False, ["--size: found "]),
+        ('HINT = "use --tile none"', True, ["use --tile none"]),
+        ('HINT = "use --tile none"', False, []),
+        ('warnings.warn("try --exact")', False, ["try --exact"]),
+        ('raise UserError("none here: python -m plugins build --cuda")', True, []),
+        ('def f():\n    """What --size gives."""\n    raise UserError("a--b, a -- b")', True, []),
+    ],
+)
+def test_the_rule_of_options_itself(source: str, everywhere: bool, expected: list[str]) -> None:
+    assert options_named(source, everywhere) == expected
 
 
 def module_names(command_line: bool) -> list[str]:

@@ -143,7 +143,10 @@ def test_ray_gives_the_same_files(folder: Path, make_graph: GraphMaker, tmp_path
 def test_without_ray_one_line_says_so(folder: Path, make_graph: GraphMaker, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     done = batch(folder, tmp_path / "out", "--model", make_graph(), "--ray")
-    assert done.exit_code == 2 and '--ray: needs the package ray: pip install "dinn360[ray]"' in done.output
+    assert (
+        done.exit_code == 2
+        and "--ray: needs the package ray, which is not installed: pip install 'dinn360[ray]'" in done.output
+    )
 
 
 @pytest.mark.parametrize(

@@ -195,9 +195,9 @@ def test_what_the_builder_refuses(tmp_path: Path) -> None:
 
 def test_plugins_and_targets(tmp_path: Path) -> None:
     graph = plugin_graph(tmp_path / "plugin.onnx")
-    assert "expected a graph of --ops primitive for TensorRT-RTX" in refusal(graph)
+    assert "expected a graph of primitive operators for TensorRT-RTX" in refusal(graph)
     assert "found DeformConv2d (node the_node)" in refusal(graph)
-    assert "node the_node (DeformConv2d) needs a plugin: name its library with --plugins libdinn360_trt.so" in refusal(
+    assert "node the_node (DeformConv2d): expected a plugin library (libdinn360_trt.so), found none" in refusal(
         graph, "jetson-agx-orin"
     )
     standard = plugin_graph(tmp_path / "standard.onnx", "DeformConv", "")
@@ -207,12 +207,12 @@ def test_plugins_and_targets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"plugins": Path("libdinn360_trt.so")}, "--plugins: expected a graph of --ops plugin"),
-        ({"serialize_plugins": True}, "--serialize-plugins: expected a graph of --ops plugin"),
-        ({"timing_cache": Path("t.cache")}, "--timing-cache: TensorRT-RTX measures nothing at build time"),
-        ({"hardware": "ampere-plus"}, "--hardware-compatible: a TensorRT-RTX engine serves the cards named by"),
-        ({"capabilities": ("9.0",)}, "--compute-capability: expected some of 7.5, 8.0, .* found 9.0"),
-        ({"capabilities": ("7.5",)}, "--compute-capability 7.5: TensorRT-RTX has no fp32 matrix products there"),
+        ({"plugins": Path("libdinn360_trt.so")}, "plugins: expected a graph of plugin operators"),
+        ({"serialize_plugins": True}, "serialize_plugins: expected a graph of plugin operators"),
+        ({"timing_cache": Path("t.cache")}, "timing_cache: TensorRT-RTX measures nothing at build time"),
+        ({"hardware": "ampere-plus"}, "hardware: a TensorRT-RTX engine serves the cards named by"),
+        ({"capabilities": ("9.0",)}, "capabilities: expected some of 7.5, 8.0, .* found 9.0"),
+        ({"capabilities": ("7.5",)}, "capabilities: 7.5: TensorRT-RTX has no fp32 matrix products there"),
     ],
 )
 def test_options_that_do_not_fit(down: Path, changes: dict[str, Any], message: str) -> None:
@@ -222,7 +222,7 @@ def test_options_that_do_not_fit(down: Path, changes: dict[str, Any], message: s
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="tensorrt is installed")
 def test_tensorrt_that_is_not_installed(down: Path) -> None:
     assert refusal(down, "jetson-agx-orin").startswith(
-        "--target jetson-agx-orin needs the package tensorrt, which is not installed (on a Jetson it comes with JetPack"
+        "the target jetson-agx-orin needs the package tensorrt, which is not installed (on a Jetson it comes with"
     )
 
 
@@ -268,7 +268,7 @@ def test_the_command_line(down: Path) -> None:
     assert code == 0 and json.loads(output)["target"] == "rtx"
     if no_gpu():
         code, output = run("inspect", down.with_suffix(".engine"), "--layers")
-        assert code == 2 and "--layers needs an NVIDIA GPU and its driver" in output
+        assert code == 2 and "telling its layers needs an NVIDIA GPU and its driver" in output
     down.with_suffix(".engine").write_bytes(b"another")
     code, output = run("inspect", down.with_suffix(".engine"))
     assert code == 2 and "expected the engine of down.engine.json" in output
@@ -303,7 +303,8 @@ def test_a_graph_is_inspected(tmp_path: Path) -> None:
     assert code == 2 and "expected a file that ends in .onnx, .engine, .plan, found '.pth'" in output
 
 
-def test_precision_is_read_from_the_file_and_islands_from_its_label(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["fp32_ops", "islands"])  # the second is what graphs from before 0.2.0 say
+def test_precision_is_read_from_the_file_and_fp32_ops_from_its_label(key: str, tmp_path: Path) -> None:
     weight = helper.make_tensor("w", TensorProto.FLOAT16, [1], np.ones(1, np.float16))
     nodes = [
         helper.make_node("Cast", ["hr"], ["half"], to=TensorProto.FLOAT16),
@@ -311,8 +312,8 @@ def test_precision_is_read_from_the_file_and_islands_from_its_label(tmp_path: Pa
         helper.make_node("Cast", ["product"], ["lr"], to=TensorProto.FLOAT),
     ]
     parts = nodes, free_values("hr"), free_values("lr"), [weight]
-    graph = save(*parts, {**SMALL, "precision": "fp16", "islands": '["haar", "low path"]'}, tmp_path / "down.onnx")
+    graph = save(*parts, {**SMALL, "precision": "fp16", key: '["haar", "low path"]'}, tmp_path / "down.onnx")
     assert "precision   fp16, with haar, low path in fp32" in run("inspect", graph)[1]
-    save(*parts, {**SMALL, "islands": "haar"}, graph)
+    save(*parts, {**SMALL, key: "haar"}, graph)
     code, output = run("inspect", graph)
-    assert code == 2 and "metadata entry islands: expected a JSON list of names, found 'haar'" in output
+    assert code == 2 and f"metadata entry {key}: expected a JSON list of names, found 'haar'" in output

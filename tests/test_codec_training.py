@@ -26,7 +26,7 @@ from dinn360.networks.untied import Untied
 from dinn360.session import TorchSession
 from dinn360.tiling import tiling
 from dinn360.training.config import TrainConfig
-from dinn360.training.journal import read_csv
+from dinn360.training.logger import read_csv
 from dinn360.training.run_file import resolve
 from dinn360.training.train import Trainer
 from engines.panorama.coding import Survives
@@ -140,7 +140,7 @@ def test_an_untied_network_is_exported(tmp_path: Path, forest: Image8) -> None:
     ("quality", "words"), [("95:50", "95:50"), ("50", "'50'"), ("0:90", "0:90"), ("50:101", "101"), ("a:b", "a:b")]
 )
 def test_wrong_qualities(quality: str, words: str) -> None:
-    with pytest.raises(UserError, match="--quality: expected two whole numbers of 1 to 100") as caught:
+    with pytest.raises(UserError, match="quality: expected two whole numbers of 1 to 100") as caught:
         TrainConfig(quality=quality)
     assert words in str(caught.value)
 

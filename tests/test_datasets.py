@@ -57,7 +57,7 @@ def test_sun360_flickr360_and_video_frames(tmp_path: Path) -> None:
     assert chosen(tmp_path, "sun360") == ["sun_test/HR/1.png", "sun_test/HR/7.png"]
     (tmp_path / "list.py").write_text(OSRT)
     assert chosen(tmp_path, "sun360", None, tmp_path / "list.py") == ["sun_test/HR/1.png"]
-    with pytest.raises(UserError, match="--split: the layout sun360 has no splits"):
+    with pytest.raises(UserError, match="split: the layout sun360 has no splits"):
         select(tmp_path, Selection("sun360", "train"))
 
     grow(tmp_path, "flickr360/train/HR/a.png", "flickr360/valid/HR/b.png", "flickr360/train/LR/a.png")

@@ -54,7 +54,7 @@ def test_an_engine_of_the_released_network(precision: str, direction: str, tmp_p
     manifest.check_file(out)
     manifest.check_checkpoint(out, sha256_of(CKPT), CKPT)
     assert manifest.precision == precision and manifest.metadata["direction"] == direction
-    assert bool(manifest.islands) == (precision == "fp16")
+    assert bool(manifest.fp32_ops) == (precision == "fp16")
     assert [io.name for io in manifest.optional] == ([] if direction == "down" else ["omitted"])
     found = {name.split()[1]: count for name, count in manifest.layers.items() if name.startswith("convolution ")}
     assert found == convolutions(graph), "strongly typed: every convolution runs in the type that the graph gives it"

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from training_runs import SHORT, config_file, panorama_folder
 
 from dinn360.cli import main
-from dinn360.training.journal import read_csv
+from dinn360.training.logger import read_csv
 from dinn360.training.state import load_state
 from engines.support.errors import UserError
 from engines.support.files import folder_for

@@ -146,11 +146,11 @@ def test_a_mistake_ends_in_one_line(tmp_path: Path) -> None:
         "--model", model, "--out", tmp_path / "full"
     )
     cpu = save_graph(tmp_path / "cpu.onnx", "down", {**SMALL, "ops": "cpu"})
-    assert "expected a graph that TensorRT runs, found one of --ops cpu" in refusal(
+    assert "expected a graph that TensorRT runs, found one for CPU cores" in refusal(
         "--model", cpu, "--out", tmp_path / "r"
     )
     line = refusal("--model", model, "--out", tmp_path / "r", "--plugins", model)
-    assert "expected a graph of --ops plugin for a library of TensorRT" in line
+    assert "expected a graph of plugin operators for a library of TensorRT" in line
     assert "--size: expected at least 128x64" in refusal("--model", model, "--out", tmp_path / "q", "--size", "64x64")
 
 

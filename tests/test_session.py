@@ -161,7 +161,7 @@ def test_an_operator_that_the_library_has_not(tmp_path: Path) -> None:
     graph = helper.make_graph([helper.make_node("DeformConv", ["lr"], ["hr"], domain="dinn360")], "g", *tensors)
     opsets = [helper.make_opsetid("", 19), helper.make_opsetid("dinn360", 1)]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
-    with pytest.raises(UserError, match="dinn360:DeformConv.* use --ops standard"):
+    with pytest.raises(UserError, match="dinn360:DeformConv.* export it with standard operators"):
         open_session(path)
 
 

@@ -21,7 +21,7 @@ from dinn360.commands.train import ABLATIONS
 from dinn360.data.crops import Batch
 from dinn360.networks import preset
 from dinn360.training.config import TrainConfig
-from dinn360.training.journal import read_csv
+from dinn360.training.logger import read_csv
 from dinn360.training.run_file import DataConfig, RunConfig, RunFile, resolve
 from dinn360.training.state import sole_writer
 from dinn360.training.train import Trainer
@@ -108,7 +108,7 @@ def test_no_data_is_a_mistake(tmp_path: Path) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_missing_gpu_is_named(tmp_path: Path, data: Path) -> None:
     found = mistake("--data", data, "--out", tmp_path / "run", "--device", "cuda")
-    assert "--device cuda: expected a GPU" in found and "found 0" in found
+    assert "--device: cuda: expected a GPU" in found and "found 0" in found
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_options_override_the_file_which_overrides_the_defaults(tmp_path: Path) 
     assert found.train == TrainConfig(steps=9, lr=1.0)
     assert found.model == dataclasses.replace(preset("base", 4), dst=False)
     assert found.data == DataConfig(Path("a")) and found.run == RunConfig()
-    with pytest.raises(UserError, match="^--steps: expected at least 1, found 0"):
+    with pytest.raises(UserError, match="^train.steps: expected at least 1, found 0"):
         resolve(path, {"train": {"steps": 0}})
 
 
@@ -230,6 +230,6 @@ def test_one_process_at_a_time_trains_in_a_folder(tmp_path: Path, data: Path) ->
     with sole_writer(out):
         code, message = run("--out", out, "--resume", "--steps", 9)
     assert code == 2 and message.splitlines()[-1].endswith(
-        f"--out {out}: expected a folder of its own, found another process training there"
+        f"--out: {out}: expected a folder of its own, found another process training there"
     )
     assert run("--out", out, "--resume", "--steps", 9)[0] == 0

@@ -20,7 +20,7 @@ from training_runs import SHORT, config_file, panorama_folder, wait_for
 from dinn360.checkpoint import load_checkpoint
 from dinn360.cli import main
 from dinn360.data.crops import Crops
-from dinn360.training.journal import read_csv
+from dinn360.training.logger import read_csv
 from dinn360.training.processes import Processes, join
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
@@ -61,7 +61,7 @@ def test_shares_are_the_batch(forest: Image8) -> None:
     assert torch.equal(torch.cat([part.x for part in parts]), whole.x)
     assert whole.frame.top is not None
     assert torch.equal(torch.cat([part.frame.top for part in parts if part.frame.top is not None]), whole.frame.top)
-    with pytest.raises(UserError, match="--batch: expected a multiple of the 4 processes, found 6"):
+    with pytest.raises(UserError, match="batch: expected a multiple of the 4 processes, found 6"):
         crops.part(0, 4)
 
 
@@ -118,5 +118,5 @@ def test_a_process_alone_needs_no_others() -> None:
         assert processes == Processes(torch.device("cpu"), 0, 1) and processes.first
         assert processes.largest(7) == 7
         processes.wait()
-    with pytest.raises(UserError, match="--device: expected one of auto, cpu, cuda, found 'tpu'"), join("tpu"):
+    with pytest.raises(UserError, match="device: expected one of auto, cpu, cuda, found 'tpu'"), join("tpu"):
         pass

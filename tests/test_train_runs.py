@@ -21,11 +21,11 @@ from training_runs import SHORT, BrokenOffError, config_file, make, panorama_fol
 
 from dinn360.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dinn360.cli import main
-from dinn360.data.ahead import Ahead
 from dinn360.data.crops import Batch
+from dinn360.data.prefetcher import Prefetcher
 from dinn360.evaluation.validate import Validation
 from dinn360.training.config import TrainConfig
-from dinn360.training.journal import STEP_COLUMNS, CsvLog, read_csv
+from dinn360.training.logger import STEP_COLUMNS, CsvLog, read_csv
 from dinn360.training.state import load_state, save_state
 from dinn360.training.train import Trainer
 from engines.support.arrays import Image8
@@ -95,7 +95,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(tmp_path: Path, forest: Im
     again.resume()
     assert again.step == 3
     (tmp_path / "state.previous.pth").write_bytes(b"")
-    with pytest.raises(UserError, match="--resume: .*state.pth: no such"):
+    with pytest.raises(UserError, match="resume: .*state.pth: no such"):
         make(tmp_path, forest).resume()
 
 
@@ -104,7 +104,7 @@ def test_a_run_of_another_network_is_not_resumed(tmp_path: Path, forest: Image8)
     with pytest.raises(UserError, match="another model config"):
         make(tmp_path, forest, dst=False).resume()
     other = "adam" if SHORT.optimiser == "muon" else "muon"
-    with pytest.raises(UserError, match=f"--optimiser: .*with {SHORT.optimiser}.*, found {other}"):
+    with pytest.raises(UserError, match=f"optimiser: .*with {SHORT.optimiser}.*, found {other}"):
         make(tmp_path, forest, replace(SHORT, optimiser=other)).resume()
 
 
@@ -228,7 +228,7 @@ def test_batches_are_made_ahead_and_their_errors_arrive() -> None:
             raise BrokenOffError
         return step  # type: ignore[return-value]
 
-    with Ahead(make_batch) as batches:
+    with Prefetcher(make_batch) as batches:
         assert [batches(step) for step in range(3)] == [0, 1, 2]
         with pytest.raises(BrokenOffError):
             batches(3)
@@ -270,7 +270,7 @@ def test_without_tensorboard_one_line_says_so(tmp_path: Path, forest: Image8, mo
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     trainer = make(tmp_path, forest)
     trainer.tensorboard = True
-    with pytest.raises(UserError, match=r"--tensorboard: needs the package tensorboard.*pip install"):
+    with pytest.raises(UserError, match=r"tensorboard: needs the package tensorboard.*pip install"):
         trainer.run()
 
 

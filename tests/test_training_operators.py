@@ -320,7 +320,7 @@ def test_without_the_library_training_goes_on_composed(monkeypatch: pytest.Monke
     line = cpu_kernels.choose_kernels("auto")
     assert line == f"deformable convolutions: composed of PyTorch's operators ({missing})"
     assert in_use() is deform_conv.composed
-    with pytest.raises(UserError, match=f"--kernels native: {missing}"):
+    with pytest.raises(UserError, match=f"kernels: native: {missing}"):
         cpu_kernels.choose_kernels("native")
 
 

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from engines.building.build import BuildOptions, build_engine
 from engines.building.trtexec import adopt_engine, trtexec_command
 from engines.cli import main
-from engines.engine_file.manifest import read_manifest
+from engines.engine_file.manifest import read_manifest, sidecar
 from engines.engine_file.profile import Profile, profile_for, sizes_for
 from engines.onnx_file import read_onnx
 from engines.support.errors import UserError
@@ -58,9 +58,9 @@ def test_trtexec_refusals(tmp_path: Path) -> None:
     orin = find_target("jetson-agx-orin")
     chosen = options(target=orin, sizes=sizes_for(orin))
     for version in ("8.6", "ten", "10"):
-        with pytest.raises(UserError, match="--tensorrt: expected a version of TensorRT 10 or newer, such as 10.3.0"):
+        with pytest.raises(UserError, match="version: expected a version of TensorRT 10 or newer, such as 10.3.0"):
             trtexec_command(down, Path("x"), chosen, version)
-    with pytest.raises(UserError, match="--print-trtexec: expected a TensorRT target, found rtx, which builds here"):
+    with pytest.raises(UserError, match="target: expected one of TensorRT for trtexec, found rtx, which builds here"):
         trtexec_command(down, Path("x"), options(), "10.3")
 
 
@@ -80,6 +80,8 @@ def test_an_engine_of_trtexec_gets_its_sidecar(tmp_path: Path) -> None:
         "10.3.0",
         ("8.7",),
     )
+    sidecar(engine).write_text(sidecar(engine).read_text().replace('"fp32_ops"', '"islands"'))  # as before 0.2.0
+    assert read_manifest(engine) == manifest
     manifest.check_runtime(engine, "10.3.0.26")
     for version in ("10.4.0", "11.4.0"):
         with pytest.raises(UserError, match=f"expected TensorRT 10.3.0 and no other, found {version}"):
@@ -117,8 +119,8 @@ def sized(size: Size | None, **changes: Any) -> BuildOptions:
 def test_deform_conv_is_refused_for_a_range_of_sizes(tmp_path: Path) -> None:
     """TensorRT's own plugin would compute its workspace of sizes that are not there."""
     graph = deform_conv_graph(tmp_path / "down.onnx")
-    refused = r"node the_node \(DeformConv\): .* a range of sizes; use a graph of --ops plugin or primitive, or give .*"
-    refused += r"--size, found hr 1x3x64x128 to 1x3x3840x7680"
+    refused = r"node the_node \(DeformConv\): .* a range of sizes; use a graph of plugin or primitive operators, or .*"
+    refused += r"one size, found hr 1x3x64x128 to 1x3x3840x7680"
     with pytest.raises(UserError, match=refused):
         trtexec_command(graph, Path("x"), sized(None), "10.3")
     with pytest.raises(UserError, match=refused):
@@ -143,7 +145,7 @@ def test_deform_conv_by_a_trtexec_that_leaves_sizes_open_is_refused(tmp_path: Pa
     """From 10.11 on the plugin multiplies -1 where the network leaves a size open, whatever the profile says."""
     graph = deform_conv_graph(tmp_path / "down.onnx")
     for version in ("10.11", "10.13.3", "11.1"):
-        with pytest.raises(UserError, match=r"from TensorRT 10\.11 on .* use a graph of --ops plugin or primitive"):
+        with pytest.raises(UserError, match=r"from TensorRT 10\.11 on .* use a graph of plugin or primitive operators"):
             trtexec_command(graph, Path("x"), sized((1920, 3840)), version)
 
 
@@ -166,7 +168,7 @@ def test_a_serialised_library_needs_a_version_compatible_engine(tmp_path: Path) 
     """TensorRT writes no library into any other engine, and says nothing."""
     graph = plugin_graph(tmp_path / "down.onnx")
     chosen = sized(None, plugins=Path("libdinn360_trt.so"), serialize_plugins=True)
-    message = "--serialize-plugins: expected --version-compatible beside it"
+    message = "serialize_plugins: expected a version-compatible engine"
     with pytest.raises(UserError, match=message):
         trtexec_command(graph, Path("x"), chosen, "10.3")
     with pytest.raises(UserError, match=message):
@@ -178,7 +180,7 @@ def test_a_serialised_library_needs_a_version_compatible_engine(tmp_path: Path) 
 def test_same_compute_capability_came_with_10_9(tmp_path: Path) -> None:
     graph = save_graph(tmp_path / "down.onnx", "down", SMALL)
     chosen = sized(None, hardware="same-compute-capability")
-    with pytest.raises(UserError, match="--hardware-compatible same-.*: expected TensorRT 10.9 or newer, found 10.3.0"):
+    with pytest.raises(UserError, match="hardware: same-.*: expected TensorRT 10.9 or newer, found 10.3.0"):
         trtexec_command(graph, Path("x"), chosen, "10.3.0")
     for version in ("10.9", "10.16", "11.1"):
         line = trtexec_command(graph, Path("x"), chosen, version)

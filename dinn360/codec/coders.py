@@ -43,9 +43,10 @@ class Coder:
 
     def __post_init__(self) -> None:
         if self.name not in CODECS:
-            raise UserError(f"--codec: expected some of {', '.join(CODECS)}, found {self.name!r}")
+            raise UserError(f"expected some of {', '.join(CODECS)}, found {self.name!r}", "codec")
         if self.halved and self.name in ONLY_FULL or not self.halved and self.name in ONLY_HALVED:
-            raise UserError(f"--codec {self.name}: expected {'4:4:4' if self.halved else '4:2:0'}, found {self.chroma}")
+            reason = f"{self.name}: expected {'4:4:4' if self.halved else '4:2:0'}, found {self.chroma}"
+            raise UserError(reason, "codec")
 
     @property
     def chroma(self) -> str:
@@ -93,7 +94,7 @@ def parse_coder(text: str) -> list[Coder]:
     """`jpeg` (every chroma that it has), `jpeg-420` or `avif-444`. UserError for another text."""
     name, _, chroma = text.strip().partition("-")
     if chroma not in ("", "420", "444"):
-        raise UserError(f"--codec: expected a codec, alone or with -420 or -444, found {text.strip()!r}")
+        raise UserError(f"expected a codec, alone or with -420 or -444, found {text.strip()!r}", "codec")
     if chroma:
         return [Coder(name, chroma == "420")]
     halves = [True] if name in ONLY_HALVED else [False] if name in ONLY_FULL else [True, False]
@@ -151,7 +152,7 @@ def _pillow(name: str) -> None:
             raise UserError("JPEG XL needs the package pillow-jxl-plugin, which is not installed") from None
     Image.init()
     if name.upper() not in Image.SAVE:
-        raise UserError(f"--codec {name}: this Pillow was built without it")
+        raise UserError(f"{name}: this Pillow was built without it", "codec")
 
 
 def _pyav() -> Any:

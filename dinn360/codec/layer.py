@@ -136,7 +136,7 @@ def _result(future: Future[tuple[Image8, int]]) -> tuple[Image8, int]:
     try:
         return future.result()
     except BrokenProcessPool:
-        raise UserError("--codec: the processes of the real codec died") from None
+        raise UserError("the processes of the real codec died", "codec") from None
 
 
 def _beside(y: Tensor, coder: Coder, image: Image8, size: int) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import click
 import torch
 
 from dinn360.checkpoint import load_checkpoint
-from dinn360.commands.settings import setting_options
+from dinn360.commands.settings import option, setting_options
 from dinn360.commands.train import read_crops
 from dinn360.configs import configs_are_checked
 from dinn360.evaluation.evaluate import evaluate
@@ -59,7 +59,7 @@ def ablate(
     """
     keep_freed_memory()
     model = {name: value for name, value in (("preset", preset), ("scale", scale)) if value is not None}
-    settings = resolve(config, {"model": model, "data": data, "train": train, "run": run})
+    settings = resolve(config, {"model": model, "data": data, "train": train, "run": run}, option)
     if not isinstance(settings.model, ModelConfig | FlatConfig):
         raise UserError(f"--preset: expected a DINN360 network, as edge, found {settings.model.preset}")
     if settings.run.init:
@@ -89,7 +89,7 @@ def ablate(
                 raise UserError(f"torchrun: expected one process for a study, found {processes.world}")
             path = train_variant(variant, crops, validation, out, settings.run, processes)
         if path is None:
-            raise UserError(f"--out {out}: stopped; the same command goes on")
+            raise UserError(f"{out}: stopped; the same command goes on", "out")
         networks.append(Network(load_checkpoint(path).build(), variant.folder))
     results = evaluate(networks, validation.images, settings.model.scale)
     outcomes = [Outcome(variant, result) for variant, result in zip(runs, results, strict=True)]

@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args, get_origin
 
 import click
 
-from dinn360.training.run_file import option
 from dinn360.training.settings import Rule, hint
 from engines.commands.types import PATH
 
@@ -34,6 +33,11 @@ def setting_options(section: str, cls: type, helps: Mapping[str, str] | None = N
         return run
 
     return decorate
+
+
+def option(section: str, key: str) -> str:
+    """The option of the command line that sets a key of a section."""
+    return "--data" if (section, key) == ("data", "train") else f"--{key.replace('_', '-')}"
 
 
 def _option(section: str, cls: type, f: dataclasses.Field[Any], words: str) -> Any:

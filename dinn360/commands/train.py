@@ -10,7 +10,7 @@ import click
 import torch
 
 from dinn360.checkpoint import load_checkpoint
-from dinn360.commands.settings import setting_options
+from dinn360.commands.settings import option, setting_options
 from dinn360.data.crops import Crops, read_folder
 from dinn360.evaluation.validate import Validation
 from dinn360.evaluation.validate_codec import CodecValidation
@@ -80,13 +80,14 @@ def train(
     resume = resume or (restarted() and has_state(out))
     if resume and config is None and (out / NAME).exists():
         config = out / NAME
-    started: State | None = None
+    started: tuple[Path, State] | None = None
     if branch is not None and branch_steps is not None and not resume:
         config = branch / NAME if config is None else config
-        started = load_state(branch, "--branch")
-        steps = typed(f"--branch {branch}: step", int, started.get("step")) + branch_steps
+        state = load_state(branch, "branch")
+        steps = typed(f"--branch: {branch}: step", int, state.get("step")) + branch_steps
+        started = branch, state
         train = {**train, "steps": steps, "decay": branch_steps / steps}
-    settings = resolve(config, {"model": {**chosen, **model}, "data": data, "train": train, "run": run})
+    settings = resolve(config, {"model": {**chosen, **model}, "data": data, "train": train, "run": run}, option)
     if settings.run.threads:
         torch.set_num_threads(settings.run.threads)
     with join(settings.run.device) as processes:
@@ -96,13 +97,13 @@ def train(
         click.get_current_context().exit(128 + stopped)
 
 
-def _run(settings: RunFile, out: Path, resume: bool, started: State | None, processes: Processes) -> int:
+def _run(settings: RunFile, out: Path, resume: bool, started: tuple[Path, State] | None, processes: Processes) -> int:
     """Trains to the end, and returns 0, or until a signal comes, and returns its number.
 
-    started: the state of the run that this one branches off.
+    started: the folder and the state of the run that this one branches off.
     """
     if not resume and has_state(out):
-        raise UserError(f"--out {out}: holds a run already; continue it with --resume or name another folder")
+        raise UserError(f"{out}: holds a run already; continue it with --resume or name another folder", "out")
     trainer = _trainer(settings, out, processes)
     kernels = choose_kernels(settings.run.kernels)
     if processes.first:
@@ -110,7 +111,8 @@ def _run(settings: RunFile, out: Path, resume: bool, started: State | None, proc
     if resume:
         trainer.resume()
     elif started is not None:
-        trainer.restore(started)
+        folder, state = started
+        trainer.restore(state, folder, "branch")
     elif settings.run.init:
         trainer.start_from(load_checkpoint(settings.run.init))
     if processes.first:

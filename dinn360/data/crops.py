@@ -90,7 +90,7 @@ class Crops:
     def part(self, rank: int, world: int) -> Crops:
         """The same batches, of which process `rank` of `world` makes its share. UserError when shares are not equal."""
         if self.batch % world:
-            raise UserError(f"--batch: expected a multiple of the {world} processes, found {self.batch}")
+            raise UserError(f"expected a multiple of the {world} processes, found {self.batch}", "batch")
         part, share = copy.copy(self), self.batch // world
         part.numbers = range(rank * share, (rank + 1) * share)
         return part

@@ -64,7 +64,7 @@ def select(folder: Path, selection: Selection | None = None) -> list[Path]:
     """
     selection = selection or Selection()
     if selection.layout not in LAYOUTS:
-        raise UserError(f"--layout: expected one of {', '.join(LAYOUTS)}, found {selection.layout!r}")
+        raise UserError(f"expected one of {', '.join(LAYOUTS)}, found {selection.layout!r}", "layout")
     if not folder.is_dir():
         raise UserError(f"{folder}: expected a folder of panoramas, found {'a file' if folder.exists() else 'nothing'}")
     layout = LAYOUTS[selection.layout]
@@ -75,7 +75,7 @@ def select(folder: Path, selection: Selection | None = None) -> list[Path]:
         found = _frames(place, layout.step) if layout.clips else sorted(p for p in place.rglob("*") if _is_image(p))
         paths += [path for path in found if path.stem not in skip]
     if selection.names:
-        wanted = set(_lines(selection.names, "--names"))
+        wanted = set(_lines(selection.names, "names"))
         paths = [path for path in paths if path.name in wanted or path.stem in wanted]
     if not paths:
         shown = ", ".join(str(place) for _, place in groups)
@@ -102,7 +102,7 @@ def _hr_folders(folder: Path, selection: Selection) -> list[tuple[str | None, Pa
     roots = [folder, *(folder / top for top in layout.top if (folder / top).is_dir())]
     if not layout.splits:
         if selection.split:
-            raise UserError(f"--split: the layout {selection.layout} has no splits, found {selection.split!r}")
+            raise UserError(f"the layout {selection.layout} has no splits, found {selection.split!r}", "split")
         for root in reversed(roots):  # the deeper one knows better
             hr = _inside(root, layout.hr)
             if hr is not None:
@@ -111,7 +111,7 @@ def _hr_folders(folder: Path, selection: Selection) -> list[tuple[str | None, Pa
     found: list[tuple[str | None, Path]] = []
     for split in [selection.split] if selection.split else SPLITS:
         if split not in SPLITS:
-            raise UserError(f"--split: expected one of {', '.join(SPLITS)}, found {split!r}")
+            raise UserError(f"expected one of {', '.join(SPLITS)}, found {split!r}", "split")
         for place in (root / name for root in roots for name in SPLITS[split]):
             hr = _inside(place, layout.hr)
             if hr is not None:
@@ -143,30 +143,30 @@ def read_exclusions(path: Path, split: str | None) -> set[str]:
         UserError: the file cannot be read or holds no such dictionary.
     """
     if path.suffix != ".py":
-        return {line.split(":")[0].strip() for line in _lines(path, "--exclude")}
+        return {line.split(":")[0].strip() for line in _lines(path, "exclude")}
     name = {"train": "train_dict", "val": "validation_dict", "test": "test_dict", None: "suntest_dict"}[split]
     try:
-        tree = ast.parse("\n".join(_lines(path, "--exclude", comments=False)))
+        tree = ast.parse("\n".join(_lines(path, "exclude", comments=False)))
     except SyntaxError as error:
-        message = f"--exclude {path}: expected Python as in OSRT's list, found an error in line {error.lineno}"
-        raise UserError(message) from None
+        message = f"{path}: expected Python as in OSRT's list, found an error in line {error.lineno}"
+        raise UserError(message, "exclude") from None
     except (ValueError, RecursionError, MemoryError):  # NUL characters; nested too deeply for the parser
-        message = f"--exclude {path}: expected Python as in OSRT's list, found something else"
-        raise UserError(message) from None
+        message = f"{path}: expected Python as in OSRT's list, found something else"
+        raise UserError(message, "exclude") from None
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name:
             try:
                 return set(ast.literal_eval(node.value))
             except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
                 break
-    raise UserError(f"--exclude {path}: expected a dictionary {name} of literals, found none")
+    raise UserError(f"{path}: expected a dictionary {name} of literals, found none", "exclude")
 
 
-def _lines(path: Path, option: str, comments: bool = True) -> list[str]:
+def _lines(path: Path, about: str, comments: bool = True) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{option} {path}: expected a readable text file: {error}") from None
+        raise UserError(f"{path}: expected a readable text file: {error}", about) from None
     if not comments:
         return lines
     return [line for line in (raw.split("#")[0].strip() for raw in lines) if line]

@@ -57,7 +57,7 @@ class Interpolation(System):
 
     def __init__(self, name: str, scale: int) -> None:
         if name not in BASELINES:
-            raise UserError(f"--baselines: expected some of {', '.join(BASELINES)}, found {name!r}")
+            raise UserError(f"expected some of {', '.join(BASELINES)}, found {name!r}", "baselines")
         self.name, self.scale = name, scale
         self.antialias = not name.endswith(ALIASED)
         self.method: Method = next(m for m in METHODS if m == name.removesuffix(ALIASED))
@@ -112,7 +112,7 @@ class Rescaler(System):
         self.down, self.up = open_session(down), open_session(up)
         for session in (self.down, self.up):
             if scale_of(session) != scale:
-                raise UserError(f"--rescaler: {session.path}: expected a graph of scale {scale}, found another scale")
+                raise UserError(f"{session.path}: expected a graph of scale {scale}, found another scale", "rescaler")
         self.name = f"{down.name} + {up.name}"
 
     def shrink(self, image: Image8) -> Image8:
@@ -134,8 +134,9 @@ class Upscaler(System):
         self.session: Session = open_session(path)
         if len(self.session.inputs) != 1 or len(self.session.outputs) != 1:
             raise UserError(
-                f"--upscaler {path}: expected one input and one output, found {len(self.session.inputs)} and "
-                f"{len(self.session.outputs)}"
+                f"{path}: expected one input and one output, found {len(self.session.inputs)} and "
+                f"{len(self.session.outputs)}",
+                "upscaler",
             )
         self.down, self.scale, self.value_range = Interpolation(down, scale), scale, value_range
         self.name = f"{down} & {path.stem}"
@@ -149,7 +150,7 @@ class Upscaler(System):
         y = self.session.run(**{source.name: x})[result.name]
         wanted = (1, 3, lr.shape[0] * self.scale, lr.shape[1] * self.scale)
         if y.shape != wanted:
-            raise UserError(f"--upscaler {self.session.path}: expected an output of {wanted}, found {y.shape}")
+            raise UserError(f"{self.session.path}: expected an output of {wanted}, found {y.shape}", "upscaler")
         hr = to_image(y.astype(np.float32) / np.float32(self.value_range))
         return np.ascontiguousarray(hr[: size[0], : size[1]])
 

@@ -22,20 +22,20 @@ from plugins.libraries import MissingLibraryError
 KERNELS = ("auto", "native", "composed")
 
 
-def choose_kernels(choice: str) -> str:
+def choose_kernels(kernels: str) -> str:
     """Takes one of KERNELS for the deformable convolutions of this process; returns one line that tells what will run.
 
     auto: the C++ kernels where their library is, else the composed definition. Raises UserError when `native` cannot.
     """
     composed = "deformable convolutions: composed of PyTorch's operators"
     register_kernel("deform_conv2d", "cpu", None)
-    if choice == "composed":
+    if kernels == "composed":
         return composed
     try:
         library.load()
     except MissingLibraryError as error:
-        if choice == "native":
-            raise UserError(f"--kernels native: {error}") from None
+        if kernels == "native":
+            raise UserError(f"native: {error}", "kernels") from None
         return f"{composed} ({error})"
     register_kernel("deform_conv2d", "cpu", deform_conv2d)
     return "deformable convolutions: C++ kernels for CPU cores"

@@ -20,7 +20,7 @@ from dinn360.info import describe
 from dinn360.networks import FlatConfig, ModelConfig, NetworkConfig
 from dinn360.ops.cpu import choose_kernels
 from dinn360.training.config import TrainConfig
-from dinn360.training.journal import read_csv
+from dinn360.training.logger import read_csv
 from dinn360.training.processes import Processes
 from dinn360.training.run_file import RunConfig
 from dinn360.training.state import has_state, sole_writer
@@ -80,7 +80,7 @@ def train_variant(
     with folder_for(folder), sole_writer(folder):
         if has_state(folder):
             if path.exists() and load_checkpoint(path).provenance["training"] != asdict(training):
-                raise UserError(f"--out {folder}: expected a run with these settings, found one with others")
+                raise UserError(f"{folder}: expected a run with these settings, found one with others", "out")
             trainer.resume()
         return None if trainer.run() else path
 

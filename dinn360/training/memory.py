@@ -27,7 +27,7 @@ def check_memory(config: TrainConfig, processes: int = 1) -> None:
     if need > there:
         crops = f"{config.batch} crops of {config.crop} x {config.crop}"
         found = f"{there / 2**30:,.0f} GiB of memory"
-        raise UserError(f"--batch, --crop: {crops} take {need / 2**30:,.0f} GiB at least, found {found}")
+        raise UserError(f"{crops} take {need / 2**30:,.0f} GiB at least, found {found}", "batch")
 
 
 def keep_freed_memory() -> bool:

@@ -116,12 +116,12 @@ def _meet(backend: str, rank: int, world: int) -> None:
 
 def _place(device: str, local: int) -> torch.device:
     if device not in DEVICES:
-        raise UserError(f"--device: expected one of {', '.join(DEVICES)}, found {device!r}")
+        raise UserError(f"expected one of {', '.join(DEVICES)}, found {device!r}", "device")
     if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if local >= torch.cuda.device_count():
         raise UserError(
-            f"--device {device}: expected a GPU for process {local}, found {torch.cuda.device_count()} GPUs"
+            f"{device}: expected a GPU for process {local}, found {torch.cuda.device_count()} GPUs", "device"
         )
     place = torch.device("cuda", local)
     torch.cuda.set_device(place)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from dinn360.networks.errors import ConfigError
 from dinn360.ops.cpu import KERNELS
 from dinn360.training.config import TrainConfig
 from dinn360.training.processes import DEVICES
-from dinn360.training.settings import THREADS, checked, flag, one_of, setting
+from dinn360.training.settings import THREADS, checked, one_of, setting
 from engines.support.errors import UserError
 from engines.support.files import os_reason, write_text
 from engines.support.reading import short
@@ -82,8 +82,15 @@ class RunFile:
         write_text(path, _HEADER + tomli_w.dumps(tables))
 
 
-def resolve(path: Path | None, options: Tables) -> RunFile:
+def key_name(section: str, key: str) -> str:
+    """What Python calls a setting: "train.steps"."""
+    return f"{section}.{key}"
+
+
+def resolve(path: Path | None, options: Tables, name: Callable[[str, str], str] = key_name) -> RunFile:
     """The defaults, overridden by the file at `path`, overridden by `options` (by section; without those not given).
+
+    name: what whoever gave `options` calls the setting of a section and key; a command line says "--steps".
 
     Raises:
         UserError: one line that names the file and the key, or the option, what was expected and what was found.
@@ -92,10 +99,11 @@ def resolve(path: Path | None, options: Tables) -> RunFile:
     for section in tables:
         if section not in SECTIONS:
             raise UserError(f"{path}: {section}: expected one of the sections {', '.join(SECTIONS)}, found this one")
-    layers = _Layers(path, tables, options)
+    layers = _Layers(path, tables, options, name)
     data = layers.values("data", DataConfig)
     if "train" not in data:
-        raise UserError("--data: expected a folder of panoramas, here or as data.train of a config file")
+        where = name("data", "train")
+        raise UserError(f"{where}: expected a folder of panoramas, here or as data.train of a config file")
     model = _model(layers)
     train = TrainConfig(**layers.values("train", TrainConfig))
     if train.crop % model.scale:
@@ -105,11 +113,6 @@ def resolve(path: Path | None, options: Tables) -> RunFile:
 
 
 SECTIONS: dict[str, type] = {"model": NetworkConfig, "data": DataConfig, "train": TrainConfig, "run": RunConfig}
-
-
-def option(section: str, key: str) -> str:
-    """The option of the command line that sets a key of the file."""
-    return "--data" if (section, key) == ("data", "train") else flag(key)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -125,8 +128,8 @@ def read(path: Path) -> dict[str, Any]:
 class _Layers:
     """A file's tables below the options of a command line."""
 
-    def __init__(self, path: Path | None, tables: Tables, options: Tables) -> None:
-        self.path, self.tables, self.options = path, tables, options
+    def __init__(self, path: Path | None, tables: Tables, options: Tables, name: Callable[[str, str], str]) -> None:
+        self.path, self.tables, self.options, self.name = path, tables, options, name
 
     def given(self, section: str) -> dict[str, Any]:
         """What either says about the section, as it is."""
@@ -152,9 +155,9 @@ class _Layers:
         raise UserError(f"{self.where(section, key)}: expected one of {expected}, found {short(values[key])}")
 
     def where(self, section: str, key: str) -> str:
-        """Where the value comes from: "run.toml: train.steps" or "--steps"."""
+        """Where the value comes from: "run.toml: train.steps", or what `name` says."""
         given = key in self.options.get(section, {}) or key not in self.tables.get(section, {})
-        return option(section, key) if given else f"{self.path}: {section}.{key}"
+        return self.name(section, key) if given else f"{self.path}: {section}.{key}"
 
 
 def _model(layers: _Layers) -> NetworkConfig:

@@ -29,11 +29,6 @@ def setting(default: Any, help: str, rule: Rule | None = None) -> Any:
     return field(default=default, metadata={"help": help, "rule": rule})
 
 
-def flag(name: str) -> str:
-    """The option of a command line that sets the field `name`."""
-    return "--" + name.replace("_", "-")
-
-
 def hint(cls: Any, name: str) -> Any:
     """The type of a field, without None where it is optional."""
     found = get_type_hints(cls)[name]
@@ -48,7 +43,7 @@ def checked(where: str, cls: Any, name: str, value: Any) -> Any:
     A whole number is taken for a float, a text for a path, a list of tables for a tuple of dataclasses.
 
     Raises:
-        UserError: `where` (which names the file and the key, or the option), what was expected and what was found.
+        UserError: `where` (which names the file and the key, or the parameter), what was expected and what was found.
     """
     fields = {f.name: f for f in dataclasses.fields(cls)}
     if name not in fields:
@@ -63,8 +58,8 @@ def checked(where: str, cls: Any, name: str, value: Any) -> Any:
 
 
 def check(instance: Any) -> None:
-    """Every field of a dataclass of settings, None aside. Raises UserError, which names the field's option."""
+    """Every field of a dataclass of settings, None aside. Raises UserError, which names the field."""
     for f in dataclasses.fields(instance):
         value = getattr(instance, f.name)
         if value is not None:
-            checked(flag(f.name), type(instance), f.name, value)
+            checked(f.name, type(instance), f.name, value)

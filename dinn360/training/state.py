@@ -32,13 +32,13 @@ def sole_writer(folder: Path) -> Iterator[None]:
     try:
         lock = (folder / LOCK).open("w")
     except OSError as error:
-        raise UserError(f"--out {folder}: cannot write: {os_reason(error)}") from None
+        raise UserError(f"{folder}: cannot write: {os_reason(error)}", "out") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"--out {folder}: expected a folder of its own, found another process training there"
+                f"{folder}: expected a folder of its own, found another process training there", "out"
             ) from None
         try:
             yield
@@ -60,10 +60,10 @@ def save_state(folder: Path, state: State) -> None:
             os.replace(folder / LATEST, folder / PREVIOUS)
 
 
-def load_state(folder: Path, option: str = "--resume") -> State:
+def load_state(folder: Path, about: str = "resume") -> State:
     """The latest state, on the CPU, or the previous one where that is missing or damaged.
 
-    option: what asked for it, for messages.
+    about: the parameter that asked for it, for messages.
 
     Raises:
         UserError: neither can be read; the message is about the latest.
@@ -77,7 +77,7 @@ def load_state(folder: Path, option: str = "--resume") -> State:
             failures.append(f"{path}: expected a {FORMAT} file")
         except UserError as error:
             failures.append(str(error))
-    raise UserError(f"{option}: {failures[0]}")
+    raise UserError(failures[0], about)
 
 
 def has_state(folder: Path) -> bool:

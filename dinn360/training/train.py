@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from dinn360.checkpoint import Checkpoint, save_checkpoint
 from dinn360.codec.layer import Channel
 from dinn360.configs import config_from_dict, configs_are_checked
-from dinn360.data.ahead import Ahead
 from dinn360.data.crops import Batch, Crops
+from dinn360.data.prefetcher import Prefetcher
 from dinn360.evaluation.validate import Figures, Validation, as_dict
 from dinn360.networks import NetworkConfig, RescalingNetwork, build_network
 from dinn360.networks.untied import Untied
 from dinn360.training.config import TrainConfig
 from dinn360.training.interrupt import Interrupt
-from dinn360.training.journal import Journal
+from dinn360.training.logger import Logger
 from dinn360.training.losses import Coding, algorithm_1
 from dinn360.training.optimiser import Optimiser
 from dinn360.training.processes import Processes
@@ -33,7 +33,7 @@ from engines.support.reading import short, typed
 
 
 class Trainer:
-    """A run in a folder: state.pth (resume), best.pth and last.pth (checkpoints), and what `Journal` writes.
+    """A run in a folder: state.pth (resume), best.pth and last.pth (checkpoints), and what `Logger` writes.
 
     crops: of the whole batch; each of the `processes` makes its share. validation: None to go without. out: exists.
     tensorboard: also log to out/tensorboard.
@@ -76,7 +76,7 @@ class Trainer:
         if not any(p.any() for head in network.sampling_heads() for p in head.parameters()):
             same |= {f.name: model.deform for f in fields(model) if f.name == "deform"}
         if type(checkpoint.config) is not type(model) or replace(checkpoint.config, **same) != model:
-            raise UserError("--init: the checkpoint is of another architecture; choose its --preset and --scale")
+            raise UserError("the checkpoint is of another architecture; choose its preset and scale", "init")
         weights = network.state_dict()
         if parting and isinstance(self.network, Untied):
             self.network.load_tied(weights)
@@ -93,21 +93,21 @@ class Trainer:
         config, processes = self.config, self.processes
         with (
             Interrupt() as interrupt,
-            Ahead(self.batch) as batches,
-            Journal(self.out, self.step, config.steps, processes.first, self.tensorboard, self.figures) as journal,
+            Prefetcher(self.batch) as batches,
+            Logger(self.out, self.step, config.steps, processes.first, self.tensorboard, self.figures) as logger,
         ):
             while self.step < config.steps:
                 started = time.perf_counter()
                 losses = self.take_step(batches(self.step))
                 seconds = time.perf_counter() - started
-                journal.step({"step": self.step, **losses, "skipped": self.skipped, "seconds": seconds}, self.best)
+                logger.step({"step": self.step, **losses, "skipped": self.skipped, "seconds": seconds}, self.best)
 
                 stopped = processes.largest(interrupt.signal)
                 finished = self.step == config.steps
                 if finished or self.step % config.validate_every == 0:
                     if stopped:
                         self.save()  # whoever sent the signal may not wait for a validation
-                    self._validate(journal)
+                    self._validate(logger)
                 if finished or stopped or self.step % config.save_every == 0:
                     self.save()
                 if stopped and not finished:
@@ -178,7 +178,7 @@ class Trainer:
         current: dict[str, Tensor] = self.network.state_dict()
         torch._foreach_lerp_([self.average[n] for n in current], list(current.values()), 1 - decay)
 
-    def _validate(self, journal: Journal) -> None:
+    def _validate(self, logger: Logger) -> None:
         """The averaged weights on the validation set and into last.pth and, where they are the best, best.pth."""
         if self.processes.first:
             figures: dict[str, float] = {}
@@ -188,8 +188,8 @@ class Trainer:
                 network.set_deformation(self._deforms())
                 mean, sample = self.validation.with_sample(network)
                 figures = as_dict(mean)
-                journal.validated(self.step, figures, sample, self.model.scale)
-            journal.draw_curve()
+                logger.validated(self.step, figures, sample, self.model.scale)
+            logger.draw_curve()
             checkpoint = self.checkpoint(figures)
             save_checkpoint(self.out / "last.pth", checkpoint)
             if figures.get(self.figures.best_by, float("inf")) > self.best:
@@ -229,24 +229,28 @@ class Trainer:
 
     def resume(self) -> None:
         """Continues from the last whole state in the folder. UserError when there is none, or of another network."""
-        self.restore(load_state(self.out))
+        self.restore(load_state(self.out), self.out)
 
-    def restore(self, state: State) -> None:
-        """Continues from a state: of this run, or of one that it branches off. UserError for another network's."""
+    def restore(self, state: State, folder: Path, about: str = "resume") -> None:
+        """Continues from the state in `folder`: of this run, or of one that it branches off.
+
+        Raises:
+            UserError: it is of another network; the message is about the parameter `about`, which named the folder.
+        """
         try:
-            self._take(state)
+            self._take(state, folder, about)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             reason = short(f"{type(error).__name__}: {error}", 200)
             expected = "expected the state of a run like this"
-            raise UserError(f"--resume: {self.out}: {expected}, found another ({reason})") from None
+            raise UserError(f"{folder}: {expected}, found another ({reason})", about) from None
 
-    def _take(self, state: State) -> None:
+    def _take(self, state: State, folder: Path, about: str) -> None:
         if config_from_dict(state["model"]) != self.model:  # a field that is younger than the state has its default
-            raise UserError(f"--resume: {self.out}: the run was started with another model config")
+            raise UserError(f"{folder}: the run was started with another model config", about)
         started = state["config"].get("optimiser")
         if started != self.config.optimiser:
-            raise UserError(f"--optimiser: {self.out} was started with {started}, found {self.config.optimiser}")
-        step, skipped = (typed(f"--resume: {self.out}: {name}", int, state[name]) for name in ("step", "skipped"))
+            raise UserError(f"{folder} was started with {started}, found {self.config.optimiser}", "optimiser")
+        step, skipped = (typed(f"{folder}: {name}", int, state[name]) for name in ("step", "skipped"))
         best = state["best"]
         if not isinstance(best, float):
             raise TypeError(f"best {short(best)}")

@@ -36,11 +36,13 @@ def run(setup: Setup, jobs: Sequence[Job], workers: int, address: str) -> Iterat
         import ray
         import ray.data
     except ImportError as error:
-        raise UserError('--ray: needs the package ray: pip install "dinn360[ray]"') from error
+        raise UserError(
+            "needs the package ray, which is not installed: pip install 'dinn360[ray]'", "address"
+        ) from error
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"--ray {address}: cannot reach the cluster: {error}") from error
+        raise UserError(f"{address}: cannot reach the cluster: {error}", "address") from error
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False

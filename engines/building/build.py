@@ -30,6 +30,7 @@ Verbosity = Literal["none", "layer-names", "detailed"]
 Hardware = Literal["none", "ampere-plus", "same-compute-capability"]
 _VERBOSITY = {"none": "NONE", "layer-names": "LAYER_NAMES_ONLY", "detailed": "DETAILED"}
 _HARDWARE = {"ampere-plus": "AMPERE_PLUS", "same-compute-capability": "SAME_COMPUTE_CAPABILITY"}
+_PLUGIN_HINT = f"expected a plugin library ({PLUGIN_LIBRARY})"
 _TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}  # TensorRT's names where numpy's differ
 
 
@@ -77,7 +78,7 @@ def build_engine(onnx: Path, out: Path, options: BuildOptions, progress: BuildPr
     capabilities = check_graph(graph, options)
     profile = profile_for(graph, options.sizes)
     check_deform_convs(graph, profile, factor_of(graph))
-    package = import_tensorrt(options.target.runtime, f"--target {options.target.key}")
+    package = import_tensorrt(options.target.runtime, f"the target {options.target.key}")
     device = None if package.runtime == "tensorrt_rtx" else _build_device(options.target)
     if options.plugins is not None:
         package.load_plugins(options.plugins)
@@ -130,32 +131,31 @@ def check_graph(graph: OnnxFile, options: BuildOptions) -> tuple[str, ...]:
     if rtx and (plugins or deformable):
         node = (plugins or deformable)[0]
         raise UserError(
-            f"{graph.path}: expected a graph of --ops primitive for TensorRT-RTX, which has no plugins and no "
+            f"{graph.path}: expected a graph of primitive operators for TensorRT-RTX, which has no plugins and no "
             f"DeformConv; found {node.op_type} (node {node.name})"
         )
     if plugins and options.plugins is None:
-        raise UserError(f"{graph.path}: {_plugin_hint(plugins[0])}")
-    for option, given in (("--serialize-plugins", options.serialize_plugins), ("--plugins", options.plugins)):
+        node = plugins[0]
+        raise UserError(f"{graph.path}: node {node.name} ({node.op_type}): {_PLUGIN_HINT}, found none", "plugins")
+    for name, given in (("serialize_plugins", options.serialize_plugins), ("plugins", options.plugins)):
         if given and not plugins:
-            raise UserError(f"{option}: expected a graph of --ops plugin, found none of its nodes in {graph.path}")
+            raise UserError(f"expected a graph of plugin operators, found none of them in {graph.path}", name)
     if options.serialize_plugins and not options.version_compatible:
-        raise UserError(
-            "--serialize-plugins: expected --version-compatible beside it; TensorRT puts libraries into no other engine"
-        )
+        reason = "expected a version-compatible engine; TensorRT puts libraries into no other"
+        raise UserError(reason, "serialize_plugins")
     if rtx and options.timing_cache is not None:
-        raise UserError("--timing-cache: TensorRT-RTX measures nothing at build time; it keeps a runtime cache instead")
+        reason = "TensorRT-RTX measures nothing at build time; it keeps a runtime cache instead"
+        raise UserError(reason, "timing_cache")
     if rtx and options.hardware != "none":
-        raise UserError("--hardware-compatible: a TensorRT-RTX engine serves the cards named by --compute-capability")
+        raise UserError("a TensorRT-RTX engine serves the cards named by their compute capabilities", "hardware")
     possible = target.capabilities_for(graph.precision)
     for capability in options.capabilities:
         if capability not in target.compute_capabilities:
             known = ", ".join(target.compute_capabilities)
-            raise UserError(f"--compute-capability: expected some of {known} ({target.key}), found {capability}")
+            raise UserError(f"expected some of {known} ({target.key}), found {capability}", "capabilities")
         if capability not in possible:
-            raise UserError(
-                f"--compute-capability {capability}: TensorRT-RTX has no fp32 matrix products there; "
-                "export the graph with --precision fp16"
-            )
+            reason = f"{capability}: TensorRT-RTX has no fp32 matrix products there; export the graph in fp16"
+            raise UserError(reason, "capabilities")
     return options.capabilities or possible
 
 
@@ -186,7 +186,7 @@ def describe(
         hardware_compatibility=options.hardware,
         version_compatible=options.version_compatible,
         precision=graph.precision,
-        islands=graph.islands,
+        fp32_ops=graph.fp32_ops,
         tf32=options.tf32,
         tile=options.sizes.maximum,
         profile=profile,
@@ -204,10 +204,6 @@ def plugin_nodes(graph: OnnxFile) -> list[OnnxNode]:
     return [node for node in graph.nodes if node.domain == PLUGIN_DOMAIN]
 
 
-def _plugin_hint(node: OnnxNode) -> str:
-    return f"node {node.name} ({node.op_type}) needs a plugin: name its library with --plugins {PLUGIN_LIBRARY}"
-
-
 def _plugin_library(graph: OnnxFile, options: BuildOptions) -> PluginLibrary | None:
     if options.plugins is None:
         return None
@@ -218,12 +214,13 @@ def _plugin_library(graph: OnnxFile, options: BuildOptions) -> PluginLibrary | N
 
 def _build_device(target: Target) -> cuda.Device:
     """The GPU that TensorRT builds on, which has to be one of the target's."""
-    device = cuda.find_device(f"--target {target.key}: building with TensorRT")
+    device = cuda.find_device(f"building for {target.key} with TensorRT")
     if device.capability not in target.compute_capabilities:
         wanted = ", ".join(target.compute_capabilities)
         raise UserError(
-            f"--target {target.key}: expected a GPU of compute capability {wanted}, found {device.capability} "
-            f"({device.name}); TensorRT builds for the GPU that it runs on"
+            f"{target.key}: expected a GPU of compute capability {wanted}, found {device.capability} "
+            f"({device.name}); TensorRT builds for the GPU that it runs on",
+            "target",
         )
     return device
 
@@ -301,7 +298,7 @@ def _parser_error(package: TensorRT, parser: Any, graph: OnnxFile) -> str:
     error = parser.get_error(0)
     node = next((node for node in graph.nodes if node.name == error.node_name()), None)
     place = f"node {error.node_name()} ({error.node_operator()})"
-    hint = f"; {_plugin_hint(node)}" if node is not None and node.domain == PLUGIN_DOMAIN else ""
+    hint = f"; {_PLUGIN_HINT}" if node is not None and node.domain == PLUGIN_DOMAIN else ""
     return f"{place}: {error.desc()}{hint}"
 
 
@@ -311,26 +308,28 @@ def _configure(package: TensorRT, config: Any, options: BuildOptions, capabiliti
         config.num_compute_capabilities = len(capabilities)
         for index, capability in enumerate(capabilities):
             name = f"SM{capability.replace('.', '')}"
-            config.set_compute_capability(member("ComputeCapability", name, "--compute-capability"), index)
-    config.profiling_verbosity = member("ProfilingVerbosity", _VERBOSITY[options.verbosity], "--verbosity")
-    _set_flag(package, config, "TF32", options.tf32, "--tf32")
+            config.set_compute_capability(member("ComputeCapability", name, "capabilities"), index)
+    config.profiling_verbosity = member("ProfilingVerbosity", _VERBOSITY[options.verbosity], "verbosity")
+    _set_flag(package, config, "TF32", options.tf32, "tf32")
     if options.version_compatible:
-        _set_flag(package, config, "VERSION_COMPATIBLE", True, "--version-compatible")
+        _set_flag(package, config, "VERSION_COMPATIBLE", True, "version_compatible")
         # A plan with a runtime inside is a program: loading it would execute code from a file.
-        _set_flag(package, config, "EXCLUDE_LEAN_RUNTIME", True, "--version-compatible")
+        _set_flag(package, config, "EXCLUDE_LEAN_RUNTIME", True, "version_compatible")
     if options.hardware != "none":
-        level = member("HardwareCompatibilityLevel", _HARDWARE[options.hardware], "--hardware-compatible")
+        level = member("HardwareCompatibilityLevel", _HARDWARE[options.hardware], "hardware")
         config.hardware_compatibility_level = level
     if options.workspace_mib is not None:
-        config.set_memory_pool_limit(member("MemoryPoolType", "WORKSPACE", "--workspace"), options.workspace_mib << 20)
+        config.set_memory_pool_limit(
+            member("MemoryPoolType", "WORKSPACE", "workspace_mib"), options.workspace_mib << 20
+        )
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
     if options.serialize_plugins:
         config.plugins_to_serialize = [str(options.plugins)]
 
 
-def _set_flag(package: TensorRT, config: Any, name: str, value: bool, option: str) -> None:
-    flag = package.member("BuilderFlag", name, option)
+def _set_flag(package: TensorRT, config: Any, name: str, value: bool, about: str) -> None:
+    flag = package.member("BuilderFlag", name, about)
     if value:
         config.set_flag(flag)
     else:
@@ -353,10 +352,11 @@ def _load_timing_cache(package: TensorRT, config: Any, path: Path | None) -> Any
     except FileNotFoundError:
         content = b""
     except OSError as error:
-        raise UserError(f"--timing-cache {path}: cannot read: {os_reason(error)}") from error
+        raise UserError(f"{path}: cannot read: {os_reason(error)}", "timing_cache") from error
     cache = config.create_timing_cache(content)
     if cache is None or not config.set_timing_cache(cache, False):
-        raise UserError(f"--timing-cache {path}: expected one of {package.name} and this GPU, found another; remove it")
+        reason = f"{path}: expected one of {package.name} and this GPU, found another; remove it"
+        raise UserError(reason, "timing_cache")
     return cache
 
 

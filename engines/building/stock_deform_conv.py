@@ -17,7 +17,7 @@ from engines.support.errors import UserError
 LIMIT = 2**31  # bytes that the 32-bit product holds
 SHARE = 4  # HR pixels for each pixel of a deformable convolution, at least: ours stand behind a Haar step
 BY_DESCRIPTION = (10, 11)  # the first version that takes the sizes from the network's own description
-INSTEAD = "use a graph of --ops plugin or primitive"
+INSTEAD = "use a graph of plugin or primitive operators"
 
 
 def check_deform_convs(graph: OnnxFile, profile: Profile, factor: int, tensorrt: tuple[int, ...] | None = None) -> None:
@@ -37,14 +37,14 @@ def check_deform_convs(graph: OnnxFile, profile: Profile, factor: int, tensorrt:
     which = f"{graph.path}: node {nodes[0].name} (DeformConv)"
     if not profile.fixed:
         raise UserError(
-            f"{which}: TensorRT's own plugin computes its workspace wrongly for a range of sizes; {INSTEAD}, or give "
-            f"one size with --size, found {profile}"
+            f"{which}: TensorRT's own plugin computes its workspace wrongly for a range of sizes; {INSTEAD}, or build "
+            f"for one size, found {profile}"
         )
     closed = all(isinstance(size, int) for tensor in graph.inputs for size in tensor.shape)
     if tensorrt is not None and tensorrt >= BY_DESCRIPTION and not closed:
         raise UserError(
             f"{which}: from TensorRT 10.11 on its own plugin computes its workspace wrongly for a graph of open sizes, "
-            f"and trtexec leaves them open; {INSTEAD}, or build without --print-trtexec"
+            f"and trtexec leaves them open; {INSTEAD}, or let this package build it"
         )
     pixels = math.prod(_sides(graph, profile)) * factor**2 // SHARE
     for node in nodes:
@@ -52,7 +52,7 @@ def check_deform_convs(graph: OnnxFile, profile: Profile, factor: int, tensorrt:
         if size >= LIMIT:
             raise UserError(
                 f"{graph.path}: node {node.name} (DeformConv): its workspace would be up to {size} bytes, and "
-                f"TensorRT's own plugin counts to {LIMIT - 1}; {INSTEAD}, a smaller --size, or --precision fp16"
+                f"TensorRT's own plugin counts to {LIMIT - 1}; {INSTEAD}, a smaller size, or fp16"
             )
 
 

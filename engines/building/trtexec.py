@@ -29,10 +29,12 @@ def trtexec_command(onnx: Path, out: Path, options: BuildOptions, version: str) 
             too old or not a version.
     """
     if options.target.runtime != "tensorrt":
-        raise UserError(f"--print-trtexec: expected a TensorRT target, found {options.target.key}, which builds here")
+        raise UserError(
+            f"expected one of TensorRT for trtexec, found {options.target.key}, which builds here", "target"
+        )
     number = _number(version)
     if options.hardware == "same-compute-capability" and number < SAME_COMPUTE_CAPABILITY:
-        raise UserError(f"--hardware-compatible {options.hardware}: expected TensorRT 10.9 or newer, found {version}")
+        raise UserError(f"{options.hardware}: expected TensorRT 10.9 or newer, found {version}", "hardware")
     graph = read_onnx(onnx)
     check_graph(graph, options)
     profile = profile_for(graph, options.sizes)
@@ -85,5 +87,5 @@ def adopt_engine(onnx: Path, engine: Path, options: BuildOptions, version: str) 
 
 def _number(version: str) -> tuple[int, ...]:
     if not re.fullmatch(r"\d+(\.\d+)+", version) or int(version.split(".")[0]) < 10:
-        raise UserError(f"--tensorrt: expected a version of TensorRT 10 or newer, such as 10.3.0, found {version!r}")
+        raise UserError(f"expected a version of TensorRT 10 or newer, such as 10.3.0, found {version!r}", "version")
     return tuple(map(int, version.split(".")))

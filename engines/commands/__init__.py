@@ -46,7 +46,7 @@ class Group(click.Group):
             except click.UsageError as error:
                 message = " ".join(error.format_message().split())
             except UserError as error:
-                message = self._told(ctx, error)
+                message = told(self.get_command(ctx, ctx.invoked_subcommand or ""), error)
             except ModuleNotFoundError as error:
                 if (advised := advice(error)) is None:
                     raise
@@ -63,15 +63,15 @@ class Group(click.Group):
             click.echo(f"error: {message}", err=True)
             ctx.exit(2)
 
-    def _told(self, ctx: click.Context, error: UserError) -> str:
-        """The error's message, with the option or argument of the command that it is about before it."""
-        command = self.get_command(ctx, ctx.invoked_subcommand or "") if error.about else None
-        for parameter in command.params if command else ():
-            if parameter.name == error.about:
-                is_option = isinstance(parameter, click.Option)
-                name = max(parameter.opts, key=len) if is_option else parameter.human_readable_name
-                return f"{name}: {error.reason}"
-        return str(error)
+
+def told(command: click.Command | None, error: UserError) -> str:
+    """The error's message, with the option or argument of the command that it is about before it."""
+    for parameter in command.params if command and error.about else ():
+        if error.about in (parameter.name, *(word.lstrip("-").replace("-", "_") for word in parameter.opts)):
+            is_option = isinstance(parameter, click.Option)
+            name = max(parameter.opts, key=len) if is_option else parameter.human_readable_name
+            return f"{name}: {error.reason}"
+    return str(error)
 
 
 class LazyGroup(Group):

@@ -29,7 +29,11 @@ from engines.support.progress import progress
 @runtime_options
 @click.option("--workers", type=WORKERS, default=1, show_default=True, help="Processes, or actors of Ray.")
 @click.option(
-    "--ray", is_flag=False, flag_value="local", help="Use Ray Data; address of a cluster, default: this machine."
+    "--ray",
+    "address",
+    is_flag=False,
+    flag_value="local",
+    help="Use Ray Data; address of a cluster, default: this machine.",
 )
 @click.option(
     "--retries", type=click.IntRange(0, 100), default=2, show_default=True, help="Further attempts at a failed file."
@@ -41,7 +45,7 @@ def batch(
     provider: str | None,
     bits: str | None,
     workers: int,
-    ray: str | None,
+    address: str | None,
     retries: int,
     **options: Any,
 ) -> None:
@@ -55,7 +59,7 @@ def batch(
         raise UserError(f"{request.target}: expected a folder")
     if model.is_dir():
         raise UserError(f"expected a graph or an engine, which says the direction, found the folder {model}", "model")
-    make_folder(request.target, "TARGET")
+    make_folder(request.target, "")
     jobs = [Job(job.source.resolve(), job.target.resolve()) for job in jobs]
     with open_session(model, threads, provider) as session:  # a bad model is told here, once
         direction = direction_of(session)
@@ -65,10 +69,10 @@ def batch(
     setup = Setup(model.resolve(), direction, options_of(bits, **options), share, provider, retries)
     with Manifest(request.target, jobs, request.overwrite) as manifest:
         if manifest.waiting:
-            if ray is None:
+            if address is None:
                 outcomes = local.run(setup, manifest.waiting, workers)
             else:
-                outcomes = cluster.run(setup, manifest.waiting, workers, ray)
+                outcomes = cluster.run(setup, manifest.waiting, workers, address)
             with progress(total=len(manifest.waiting), unit="file", quiet=request.quiet) as bar:
                 for outcome in outcomes:
                     manifest.add(outcome)

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 @click.option("--plugins", type=PATH, help="Plugin library libdinn360_trt.so, for graphs of --ops plugin.")
 @click.option("--serialize-plugins", is_flag=True, help="Put the plugin library into the engine.")
 @click.option("--timing-cache", type=PATH, help="Keep kernel timings in this file from build to build.")
-@click.option("--workspace", type=click.IntRange(1, 2**20), help="Most scratch memory of a layer, in MiB.")
+@click.option(
+    "--workspace", "workspace_mib", type=click.IntRange(1, 2**20), help="Most scratch memory of a layer, in MiB."
+)
 @click.option(
     "--verbosity",
     type=click.Choice(["none", "layer-names", "detailed"]),
@@ -64,7 +66,7 @@ def build(
     plugins: Path | None,
     serialize_plugins: bool,
     timing_cache: Path | None,
-    workspace: int | None,
+    workspace_mib: int | None,
     verbosity: Verbosity,
     version_compatible: bool,
     hardware: Hardware,
@@ -90,7 +92,7 @@ def build(
         plugins=plugins,
         serialize_plugins=serialize_plugins,
         timing_cache=timing_cache,
-        workspace_mib=workspace,
+        workspace_mib=workspace_mib,
         verbosity=verbosity,
         version_compatible=version_compatible,
         hardware=hardware,

@@ -15,6 +15,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from engines.commands import told
 from engines.commands.types import PATH, SIZE, SOURCE, THREADS, TILE
 from engines.kinds import open_model
 from engines.panorama.coding import CHROMA
@@ -106,7 +107,10 @@ def runtime_options(command: Callable[..., None]) -> Callable[..., None]:
 
 LOSSY = click.option("--lossy", is_flag=True, help="Insist on a quality that loses what upscaling would restore.")
 SUBSAMPLING = click.option(
-    "--subsampling", type=click.Choice(list(CHROMA)), help="Chroma of JPEG and AVIF; default: what suits the model."
+    "--subsampling",
+    "chroma",
+    type=click.Choice(list(CHROMA)),
+    help="Chroma of JPEG and AVIF; default: what suits the model.",
 )
 FOREIGN = click.option("--foreign", is_flag=True, help="Upscale images that downscale did not make, without a word.")
 ORIGINAL = click.option("--size", type=SIZE, help="Size of the original; default: what the image says.")
@@ -181,11 +185,11 @@ def upscale(
 
 
 def options_of(
-    bits: str | None, size: tuple[int, int] | None = None, subsampling: str | None = None, **options: Any
+    bits: str | None, size: tuple[int, int] | None = None, chroma: str | None = None, **options: Any
 ) -> Options:
     """The options of a command line as `Options`."""
-    chroma = CHROMA[subsampling] if subsampling else None
-    return Options(bits=8 if bits == "8" else 16 if bits else None, size=size, chroma=chroma, **options)
+    ratio = CHROMA[chroma] if chroma else None
+    return Options(bits=8 if bits == "8" else 16 if bits else None, size=size, chroma=ratio, **options)
 
 
 def run(
@@ -207,7 +211,7 @@ def run(
         rescaler = Rescaler(session, direction, options.exact)
         for job in waiting:
             if folder:
-                make_folder(job.target.parent, str(request.target))
+                make_folder(job.target.parent, "")
             _one(job, rescaler, options, bar, tally, alone=len(jobs) == 1)
     report(tally.text(), tally.json(), request.quiet, request.as_json)
     if tally.failed:
@@ -241,9 +245,10 @@ def _one(job: Job, rescaler: Rescaler, options: Options, bar: tqdm, tally: Tally
         cause = error.__cause__
         if alone or (isinstance(cause, OSError) and cause.errno in _DISK_IS_FULL):
             raise
-        tally.failed.append(str(error))
+        message = told(click.get_current_context().command, error)
+        tally.failed.append(message)
         bar.clear()
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {message}", err=True)
     else:
         tally.done += 1
         tally.megapixels += result.megapixels

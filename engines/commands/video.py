@@ -50,9 +50,9 @@ TILES = click.option("--tile", type=TILE, default="auto", show_default=True, hel
 @SUBSAMPLING
 @runtime_options
 @summary_options
-def downscale_video(source: Path, target: Path, subsampling: str | None, **options: Any) -> None:
+def downscale_video(source: Path, target: Path, chroma: str | None, **options: Any) -> None:
     """Downscale the frames of SOURCE to TARGET (.mkv; .mp4 and .mov with other codecs than ffv1); audio is kept."""
-    _run(source, target, "down", chroma=CHROMA[subsampling] if subsampling else None, **options)
+    _run(source, target, "down", chroma=CHROMA[chroma] if chroma else None, **options)
 
 
 @click.command("upscale-video")

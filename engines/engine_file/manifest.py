@@ -87,7 +87,7 @@ class Manifest:
         hardware_compatibility: "none", "ampere-plus" or "same-compute-capability".
         version_compatible: whether later versions of the runtime load it.
         precision: "fp32" or "fp16".
-        islands: what stays fp32 in an fp16 graph.
+        fp32_ops: roles of the operators that stay fp32 in an fp16 graph.
         tf32: whether fp32 convolutions may use TF32.
         tile: (height, width) in HR pixels, the largest piece that it takes.
         profile: shapes that it takes.
@@ -110,7 +110,7 @@ class Manifest:
     hardware_compatibility: Annotated[str, _COMPATIBILITY]
     version_compatible: bool
     precision: str
-    islands: tuple[str, ...]
+    fp32_ops: tuple[str, ...]
     tf32: bool
     tile: Annotated[Size, _SIZE]
     profile: Profile
@@ -164,7 +164,8 @@ class Manifest:
         if missing:
             raise UserError(
                 f"{engine}: expected the plugins {', '.join(missing)} of {library.file}, found none loaded; "
-                f"put {library.file} beside the engine or name it with --plugins"
+                f"put {library.file} beside the engine or name it",
+                "plugins",
             )
 
     def check_checkpoint(self, engine: Path, digest: str, source: Path) -> None:
@@ -204,10 +205,12 @@ def read_manifest(engine: Path) -> Manifest:
     except FileNotFoundError:
         raise UserError(
             f"{engine}: expected its sidecar {path.name} beside it, found none; "
-            "python -m engines build writes it (--engine for one that trtexec has built)"
+            "python -m engines build writes it, python -m engines build --engine for one that trtexec has built"
         ) from None
     if (content.pop("format", None), content.pop("version", None)) != (FORMAT, VERSION):
         raise UserError(f"{path}: expected an engine's sidecar ({FORMAT} {VERSION}), found another format")
+    if "islands" in content:  # its name before 0.2.0
+        content.setdefault("fp32_ops", content.pop("islands"))
     if "profile" in content:
         content["profile"] = profiles.from_json(f"{path}: profile", content["profile"])
     manifest = from_table(str(path), Manifest, content)

@@ -48,14 +48,14 @@ class TensorRT:
     def major(self) -> int:
         return int(self.version.split(".")[0])
 
-    def member(self, enum: str, name: str, option: str) -> Any:
-        """The member `name` of the enumeration `enum`; UserError, which names the option, where there is none.
+    def member(self, enum: str, name: str, about: str) -> Any:
+        """The member `name` of the enumeration `enum`; UserError about the parameter `about` where there is none.
 
         Values are never written down here: bit 1 of the network flags means one thing in TensorRT 10 and another in 11.
         """
         found = getattr(getattr(self.api, enum, None), name, None)
         if found is None:
-            raise UserError(f"{option}: {self.name} has no {enum}.{name}")
+            raise UserError(f"{self.name} has no {enum}.{name}", about)
         return found
 
     def creators(self) -> set[str]:
@@ -73,16 +73,16 @@ class TensorRT:
             UserError: there is no such file, or it is no plugin library of this TensorRT.
         """
         if not path.is_file():
-            raise UserError(f"--plugins {path}: expected a plugin library ({PLUGIN_LIBRARY}), found no such file")
+            raise UserError(f"{path}: expected a plugin library ({PLUGIN_LIBRARY}), found no such file", "plugins")
         if PLUGINS <= self.creators():
             return
         self.log.clear()
         try:
             handle = self.api.get_plugin_registry().load_library(str(path.resolve()))
         except (RuntimeError, TypeError) as error:
-            raise UserError(f"--plugins {path}: {self.name} cannot load it: {error}") from error
+            raise UserError(f"{path}: {self.name} cannot load it: {error}", "plugins") from error
         if handle is None:
-            raise UserError(f"--plugins {path}: {self.name} cannot load it: {self.log.reason()}")
+            raise UserError(f"{path}: {self.name} cannot load it: {self.log.reason()}", "plugins")
 
     def deserialize(self, runtime: Any, path: Path) -> Any:
         """The engine of a file, by a Runtime of this package. Needs a GPU. Raises UserError with its reason."""

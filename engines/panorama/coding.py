@@ -90,10 +90,10 @@ def plan_coding(
     """
     if kind not in LOSSY or (kind == "WEBP" and quality is None and chroma is None):
         if chroma == "4:2:0":
-            raise UserError(f"{target}: --subsampling 420: expected a lossy format (JPEG, AVIF), found {kind}")
+            raise UserError(f"{target}: expected a lossy format (JPEG, AVIF) for 4:2:0, found {kind}", "chroma")
         return Coding(kind)
     if kind == "WEBP" and chroma == "4:4:4":
-        raise UserError(f"{target}: lossy WebP knows only 4:2:0; write JPEG or AVIF, or leave --quality away")
+        raise UserError(f"{target}: lossy WebP knows only 4:2:0; write JPEG or AVIF, or lossless WebP")
     if survives is not None:
         suited = "4:2:0" if kind == "WEBP" else survives.chroma[0]
         coding = Coding(kind, False, chroma or suited, quality or min(survives.highest, 90))
@@ -110,7 +110,8 @@ def plan_coding(
     if coding.quality < _LOWEST[kind] and not insist:
         raise UserError(
             f"{target}: {kind} of quality {coding.quality} destroys what the LR image of this model hides; "
-            f"expected --quality {_LOWEST[kind]} or more, a lossless format, or --lossy to insist"
+            f"expected {_LOWEST[kind]} or more, or a lossless format, unless it is to be lossy all the same",
+            "quality",
         )
     warnings.warn(
         f"{target}: {coding} costs part of what the LR image hides, the more the lower its quality; "

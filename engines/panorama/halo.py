@@ -38,5 +38,5 @@ def choose_halo(session: Session, exact: bool) -> int:
 def _number(session: Session, key: str) -> int:
     text = session.metadata.get(key, "")
     if not text.isdecimal() or not int(text):
-        raise UserError(f"{session.path}: has no tile data ({key}); export it again or use --tile none")
+        raise UserError(f"{session.path}: has no tile data ({key}); export it again or give none", "tile")
     return int(text)

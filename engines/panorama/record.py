@@ -85,5 +85,5 @@ def check_model(record: Record, model: str, scale: int, source: object) -> None:
     if record.model and model and record.model != model:
         raise UserError(
             f"{source}: was downscaled by the model {record.model[:12]}, found the model {model[:12]}; "
-            "upscale it with its own model, or with --foreign as any other picture"
+            "upscale it with its own model, or as a foreign picture"
         )

@@ -98,7 +98,7 @@ class Rescaler:
 
     def _check_placed(self) -> None:
         if not self._placed:
-            raise UserError(f"{self.session.path}: this graph cannot be told where a tile lies; use --tile none")
+            raise UserError(f"{self.session.path}: this graph cannot be told where a tile lies; give none", "tile")
 
     def _check_halo(self, source: Source) -> None:
         if "tile_halo" not in self.session.metadata:
@@ -114,7 +114,7 @@ class Rescaler:
     def _number(self, key: str) -> int:
         number = number_in(self.session.metadata, key)
         if number is None:
-            raise UserError(f"{self.session.path}: has no tile data ({key}); export it again or use --tile none")
+            raise UserError(f"{self.session.path}: has no tile data ({key}); export it again or give none", "tile")
         return number
 
     def rescale(

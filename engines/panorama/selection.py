@@ -96,4 +96,4 @@ def _check_names(jobs: list[Job]) -> None:
         if other != job.source:
             raise UserError(f"{other} and {job.source} would both become {job.target}; rename one or run them apart")
         if job.target.exists() and job.target.samefile(job.source):
-            raise UserError(f"{job.target}: is the source itself; name another folder or --format")
+            raise UserError(f"{job.target}: is the source itself; name another folder or format")

@@ -64,7 +64,7 @@ def check_format(path: Path, size: tuple[int, int], channels: int, bits: int) ->
     """
     kind = format_of(path)
     if bits == 16 and kind in ("JPEG", "WEBP", "AVIF"):
-        raise UserError(f"{path}: {kind} holds 8 bits a channel, found 16; write PNG or TIFF, or give --bits 8")
+        raise UserError(f"{path}: {kind} holds 8 bits a channel, found 16; write PNG or TIFF, or give 8", "bits")
     if kind == "TIFF" and size[0] * size[1] * channels * bits // 8 > _LARGEST_TIFF:
         raise UserError(f"{path}: TIFF holds less than 4 GB, found {size[1]} x {size[0]}; write PNG")
     if channels == 4 and kind == "JPEG":

@@ -155,7 +155,7 @@ def rescale_video(
                 moved = f"{float(1000 * copy.rounding.largest):.2f} ms"
                 warnings.warn(f"{target}: .mkv counts milliseconds: frames move by up to {moved}", stacklevel=2)
     except av.codec.codec.UnknownCodecError as error:
-        raise UserError(f"{target}: this PyAV has no encoder {error}; choose another --codec") from error
+        raise UserError(f"{target}: this PyAV has no encoder {error}; choose another", "codec") from error
     except av.error.FFmpegError as error:
         reason = os_reason(error) if isinstance(error, OSError) else str(error)
         raise UserError(f"{source}: cannot be read or written as video: {reason}") from error
@@ -256,14 +256,14 @@ def _plan_stream(rescaler: Rescaler, target: Path, codec: str, crf: int | None, 
     if rescaler.direction == "up":
         return _Stream("libx264", "yuv420p", {"crf": str(16 if crf is None else crf)}, "4:2:0")
     if codec in LOSSLESS:
-        for option, value in (("--crf", crf), ("--subsampling", chroma)):
+        for name, value in (("crf", crf), ("chroma", chroma)):
             if value is not None:
-                raise UserError(f"{option}: expected --codec {', '.join(LOSSY)}, found {codec}, which is lossless")
+                raise UserError(f"expected the codec {', '.join(LOSSY)}, found {codec}, which is lossless", name)
         return _Stream(*LOSSLESS[codec])
     survives = rescaler.survives
     chroma = chroma or (survives.chroma[0] if survives and codec != "av1" else "4:2:0" if survives else "4:4:4")
     if codec == "av1" and chroma == "4:4:4":
-        raise UserError(f"{target}: --codec av1 knows only 4:2:0 here; choose h264 or hevc for 4:4:4")
+        raise UserError(f"{target}: av1 knows only 4:2:0 here; choose h264 or hevc for 4:4:4", "codec")
     if survives is None and chroma == "4:2:0":
         raise UserError(
             f"{target}: 4:2:0 destroys what the LR video of this model hides for upscaling; choose ffv1, x264, or h264 "
@@ -273,11 +273,11 @@ def _plan_stream(rescaler: Rescaler, target: Path, codec: str, crf: int | None, 
     encoder, crfs, options = LOSSY[codec]
     crf = crfs[chroma == "4:2:0"] if crf is None else crf
     if crf > 51 and codec != "av1":
-        raise UserError(f"--crf: expected 0 to 51 with --codec {codec}, found {crf}")
+        raise UserError(f"expected 0 to 51 with {codec}, found {crf}", "crf")
     text = f"{codec} {chroma} of CRF {crf}"
     if survives is None:
         warnings.warn(
-            f"{target}: {text} costs part of what the LR video hides; --codec ffv1 and x264 cost nothing", stacklevel=3
+            f"{target}: {text} costs part of what the LR video hides; ffv1 and x264 cost nothing", stacklevel=3
         )
     elif chroma not in survives.chroma:
         warnings.warn(f"{target}: {text}, the model was trained for {survives}: detail will be missing", stacklevel=3)
@@ -290,7 +290,7 @@ def _check_target(target: Path, codec: str) -> None:
     if found is None:
         raise UserError(f"{target}: expected a name that ends in {', '.join(CONTAINERS)}, found {target.suffix!r}")
     if codec not in found:
-        raise UserError(f"{target}: {target.suffix} does not hold {codec}; write .mkv or choose --codec x264")
+        raise UserError(f"{target}: {target.suffix} does not hold {codec}; write .mkv or choose x264", "codec")
 
 
 def _muxer(target: Path) -> str:

@@ -58,7 +58,7 @@ def write_recipe(model: Path, out: Path, panoramas: Sequence[Path], size: Size, 
     """
     graph = read_onnx(model)
     if graph.metadata.get("ops") == "cpu":
-        raise UserError(f"{model}: expected a graph that TensorRT runs, found one of --ops cpu")
+        raise UserError(f"{model}: expected a graph that TensorRT runs, found one for CPU cores")
     if not panoramas:
         raise UserError("panoramas: expected at least one image, found none")
     profile = profile_for(graph, sizes_for(next(iter(load_targets().values())), only=size))
@@ -129,7 +129,7 @@ def _libraries(graph: OnnxFile, model: Path, out: Path, given: Libraries) -> _Ca
     nodes = plugin_nodes(graph)
     for name, path in (("TensorRT", given.tensorrt), ("ONNX Runtime", given.onnxruntime)):
         if path is not None and not nodes:
-            raise UserError(f"{path}: expected a graph of --ops plugin for a library of {name}, found {model}")
+            raise UserError(f"{path}: expected a graph of plugin operators for a library of {name}, found {model}")
         if path is not None and not path.is_file():
             raise UserError(f"{path}: expected a library for {name}, found no such file")
     if not nodes:

@@ -111,7 +111,7 @@ def _spec(path: Path, tensor: Any) -> TensorSpec:
 def _explain_load_error(path: Path, error: object) -> str:
     reason = _reason(error)  # without the path, which may look like domain:Operator(version) too
     if operator := operator_library.missing_operator(reason):
-        return f"{path}: expected operators that the library has, found {operator}; use --ops standard"
+        return f"{path}: expected operators that the library has, found {operator}; export it with standard operators"
     return f"{path}: expected an ONNX graph that ONNX Runtime can load, found: {reason}"
 
 

@@ -47,6 +47,6 @@ def find(graph: Path, operator: str, gpu: bool = False) -> Path:
         return library.find(cuda=gpu)
     except MissingLibraryError as error:
         raise UserError(
-            f"{graph}: exported with --ops plugin or cpu, whose operator {operator} needs the operator library: "
-            f"{error}, {VARIABLE} names another, and --ops standard does without"
+            f"{graph}: its operator {operator} needs the operator library: {error}, {VARIABLE} names another, "
+            "and a graph of standard operators does without"
         ) from error

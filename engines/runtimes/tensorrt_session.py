@@ -153,7 +153,7 @@ class TensorRTSession(Session):
     def _check_profile(self, arrays: Mapping[str, Any]) -> None:
         shape = arrays[self.profile.input].shape
         if not self.profile.admits(shape):
-            hint = "build it with another --max, or run smaller tiles"
+            hint = "build it for larger images, or run smaller tiles"
             raise UserError(f"{self.path}: expected {self.profile}, found {text(shape)}; {hint}")
 
     def _take_shapes(self, stream: cuda.Stream, arrays: Mapping[str, Any]) -> bool:
@@ -250,7 +250,7 @@ def _load_plugins(package: TensorRT, path: Path, manifest: Manifest, plugins: Pa
     if library.serialized:
         raise UserError(
             f"{path}: carries the plugin library inside, and a session runs no code out of an engine file; "
-            "build it without --serialize-plugins"
+            "build it with the library beside it"
         )
     beside = path.with_name(library.file)
     if plugins is not None or beside.is_file():

@@ -11,6 +11,7 @@ class UserError(Exception):
     Attributes:
         about: the parameter whose value is wrong, as the function calls it that was given it; empty: none. A command
             line puts its own option of that name before the message ("--size: …"), Python the name itself ("size: …").
+            Libraries name no options: they are called from Python as well, and by commands that call them otherwise.
         reason: the message without that.
     """
 

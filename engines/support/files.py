@@ -105,10 +105,10 @@ def sha256_of(path: Path | str) -> str:
 
 
 @contextmanager
-def folder_for(path: Path, option: str = "--out") -> Iterator[None]:
+def folder_for(path: Path, about: str = "out") -> Iterator[None]:
     """`make_folder` for the block; folders that it made and that are still empty go again when the block raises."""
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    make_folder(path, option)
+    make_folder(path, about)
     try:
         yield
     except BaseException:
@@ -124,7 +124,7 @@ def prepare_output(path: Path) -> None:
     Raises:
         UserError: as `atomic_path` does, or the folder cannot be made.
     """
-    make_folder(path.parent, f"{path}:")
+    make_folder(path.parent, "")
     with suppress(_WritableError), atomic_path(path):
         raise _WritableError
 
@@ -133,15 +133,15 @@ class _WritableError(Exception):
     """Leaves `atomic_path` before it replaces anything."""
 
 
-def make_folder(path: Path, option: str = "--out") -> None:
+def make_folder(path: Path, about: str = "out") -> None:
     """Make a folder and those above it, if they are not there.
 
     Raises:
-        UserError: a file is in the way or the folder cannot be made; the message names `option`.
+        UserError: a file is in the way or the folder cannot be made. `about`: the parameter that names it, if one does.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise UserError(f"{option} {path}: expected a folder, found a file") from None
+        raise UserError(f"{path}: expected a folder, found a file", about) from None
     except OSError as error:
-        raise UserError(f"{option} {path}: cannot create the folder: {os_reason(error)}") from None
+        raise UserError(f"{path}: cannot create the folder: {os_reason(error)}", about) from None

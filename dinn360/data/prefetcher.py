@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dinn360.data.crops import Batch
 
 
-class Ahead:
+class Prefetcher:
     """Calls `make` for step n + 1 in a thread of its own while step n is computed.
 
     Batches are a pure function of their step, so this changes no run. An error of `make` is raised where the batch is
@@ -27,7 +27,7 @@ class Ahead:
         self._next = (step + 1, self._thread.submit(self._make, step + 1))
         return batch
 
-    def __enter__(self) -> Ahead:
+    def __enter__(self) -> Prefetcher:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -48,7 +48,7 @@ class CsvLog:
                 )
         except OSError as error:
             raise UserError(
-                f"{self.path}: cannot write: {os_reason(error)}; --resume goes on from the last state"
+                f"{self.path}: cannot write: {os_reason(error)}; resumed, the run goes on from its last state"
             ) from None
 
 
@@ -79,8 +79,8 @@ def _is_whole(row: dict[str, str]) -> bool:
         return False
 
 
-class Journal:
-    """The tale of one run in its folder: train.csv, val.csv, samples/, curve.png, tensorboard/.
+class Logger:
+    """The log of one run in its folder: train.csv, val.csv, samples/, curve.png, tensorboard/.
 
     step: where the run goes on; later rows of an earlier process are dropped. first: whether this process tells at all
     (one of several does). figures: what a validation measures.
@@ -102,7 +102,7 @@ class Journal:
             self.validation = CsvLog(folder / "val.csv", ("step", *(field.name for field in fields(figures))), step)
         self.bar = tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True, disable=not first)
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> Logger:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -151,6 +151,6 @@ def _summary_writer(folder: Path, step: int) -> SummaryWriter:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UserError(
-            "--tensorboard: needs the package tensorboard, which is not installed (pip install 'dinn360[tensorboard]')"
+            "needs the package tensorboard, which is not installed (pip install 'dinn360[tensorboard]')", "tensorboard"
         ) from error
     return SummaryWriter(str(folder), purge_step=step + 1)
