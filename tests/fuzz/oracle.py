@@ -16,7 +16,7 @@ import click
 from click.testing import CliRunner
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 30  # that a case may take; the alarm may be five seconds early
+SECONDS = 30  # of the processor that a case may take
 
 
 @dataclass(frozen=True)
