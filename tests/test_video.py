@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -123,17 +124,45 @@ def test_mistakes_end_in_one_line(tmp_path: Path, models: dict[str, Path], fores
     (tmp_path / "cut.mkv").write_bytes(clip.read_bytes()[:300])
     before = set(tmp_path.iterdir())
     for source, target, message in (
-        (tmp_path / "none.mkv", tmp_path / "lr.mkv", "none.mkv: expected a video file, found none"),
+        (tmp_path / "none.mkv", tmp_path / "lr.mkv", "none.mkv: expected a video, a folder or a glob pattern, found no such file"),
         (tmp_path / "text.mkv", tmp_path / "lr.mkv", "text.mkv: cannot be read or written as video"),
         (tmp_path / "cut.mkv", tmp_path / "lr.mkv", "cut.mkv: "),
         (clip, tmp_path / "lr.mp4", "lr.mp4: .mp4 does not hold ffv1"),
-        (clip, tmp_path / "lr.gif", "expected a name that ends in .mkv, .mp4, .mov"),
+        (clip, tmp_path / "lr.gif", "expected a folder or a name that ends in .mkv, .mp4, .mov, found .gif"),
         (clip, clip, "is there already"),
     ):
         result = run("downscale-video", source, target, "--model", models["down"])
         assert result.exit_code == 2 and result.stderr.count("\n") == 1, result.output
         assert message in result.stderr
     assert set(tmp_path.iterdir()) == before
+
+
+def test_several_videos_go_into_a_folder(tmp_path: Path, models: dict[str, Path], forest: Image8) -> None:
+    """A bad one does not stop the others; a second run does what is left; --json says what became of each."""
+    clips = [write_clip(tmp_path / name, forest, TIMES[:2]) for name in ("a.mkv", "b.mkv")]
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("hello")
+    out = tmp_path / "lr"
+    result = run("downscale-video", *clips, bad, "-o", out, "--model", models["down"])
+    assert result.exit_code == 1 and result.stdout.startswith("2 videos, "), result.output
+    assert result.stderr.startswith(f"error: {bad}: ") and result.stderr.count("\n") == 1
+    assert sorted(path.name for path in out.iterdir()) == ["a.mkv", "b.mkv"]
+    bad.unlink()
+    write_clip(tmp_path / "c.mkv", forest, TIMES[:1])
+    result = run("downscale-video", tmp_path / "*.mkv", out, "--model", models["down"], "--json")
+    told = json.loads(result.stdout)
+    assert (told["done"], told["skipped"], told["failed"], told["files"][0]["frames"]) == (1, 2, [], 1), result.output
+    result = run("upscale-video", out, tmp_path / "hr", "--model", models["up"], "--format", "mov")
+    assert result.exit_code == 0 and len(list((tmp_path / "hr").glob("*.mov"))) == 3, result.output
+
+
+def test_a_forgotten_target_overwrites_no_video(tmp_path: Path, models: dict[str, Path], forest: Image8) -> None:
+    clips = [write_clip(tmp_path / name, forest, TIMES[:1]) for name in ("a.mkv", "b.mkv")]
+    before = clips[1].read_bytes()
+    for given in (clips, clips[:1]):
+        result = run("downscale-video", *given, "--model", models["down"])
+        assert result.exit_code == 2 and result.stderr.count("\n") == 1, result.output
+    assert clips[1].read_bytes() == before
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path, models: dict[str, Path], forest: Image8) -> None:

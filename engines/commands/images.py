@@ -6,8 +6,8 @@ import errno
 import functools
 import json
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from engines.panorama.graph import Direction
 from engines.panorama.layout import STEREO
 from engines.panorama.rescale_file import Options, rescale_file
 from engines.panorama.rescaler import Rescaler
-from engines.panorama.selection import Job, select
+from engines.panorama.selection import IMAGES, Job, Sort, select
 from engines.runtimes.base import Session
 from engines.support.errors import UserError
 from engines.support.files import make_folder
@@ -41,6 +41,8 @@ SPAN = click.option(
     type=click.FloatRange(0, 360, min_open=True),
     help="Degrees across of an eye, 180 for VR180; default: what the file says, else 360, around the circle.",
 )
+OUT = click.option("-o", "--out", type=PATH, help="TARGET, in place of the last argument: a file or a folder.")
+PATHS = click.argument("paths", type=SOURCE, nargs=-1, required=True, metavar="SOURCE... TARGET")
 _SUMMARY = (
     click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
     click.option("-q", "--quiet", is_flag=True, help="No progress and no summary; errors and warnings stay."),
@@ -67,10 +69,7 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
         as_json: bool,
         **rest: Any,
     ) -> None:
-        if out is None and len(paths) < 2:
-            raise UserError("expected SOURCE and TARGET, or --out TARGET, found one name only")
-        sources, target = (paths, out) if out is not None else (paths[:-1], Path(paths[-1]))
-        command(request=Request(sources, target, overwrite, f".{kind}", quiet, as_json), **rest)
+        command(request=Request.of(paths, out, overwrite, f".{kind}", quiet, as_json), **rest)
 
     kinds = click.Choice(["png", "jpg", "webp", "avif", "tif"])
     tile = "LR rows and columns that are computed at a time; less takes less memory."
@@ -86,8 +85,8 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
         EXACT,
         click.option("--tile", type=TILE, default="auto", show_default=True, help=tile),
         *_SUMMARY,
-        click.option("-o", "--out", type=PATH, help="TARGET, in place of the last argument: a file or a folder."),
-        click.argument("paths", type=SOURCE, nargs=-1, required=True, metavar="SOURCE... TARGET"),
+        OUT,
+        PATHS,
     ]
     for option in options:
         run = option(run)
@@ -127,11 +126,26 @@ class Request:
     quiet: bool = False
     as_json: bool = False
 
+    @classmethod
+    def of(cls, paths: tuple[str, ...], out: Path | None, *rest: Any) -> Request:
+        """The sources and the target from the arguments of a command line and its --out; UserError for one name."""
+        if out is None and len(paths) < 2:
+            raise UserError("expected SOURCE and TARGET, or --out TARGET, found one name only")
+        return cls(paths, out, *rest) if out is not None else cls(paths[:-1], Path(paths[-1]), *rest)
+
+    def select(self, sort: Sort = IMAGES) -> tuple[list[Job], bool]:
+        """The jobs, and whether the target is a folder. UserError also where a file is there and is to stay."""
+        jobs, folder = select(self.sources, self.target, self.suffix, sort)
+        if not folder and jobs[0].target.exists() and not self.overwrite:
+            raise UserError(f"{self.target}: is there already; give --overwrite to replace it")
+        return jobs, folder
+
 
 @dataclass
 class Tally:
-    """What a run has done so far."""
+    """What a run has done so far. name: of what it works on."""
 
+    name: str = "panorama"
     done: int = 0
     skipped: int = 0
     failed: list[str] = field(default_factory=list)
@@ -147,7 +161,7 @@ class Tally:
 
     def text(self) -> str:
         """One line for the end of a run."""
-        parts = [f"{self.done} panorama{'' if self.done == 1 else 's'}"]
+        parts = [f"{self.done} {self.name}{'' if self.done == 1 else 's'}"]
         if self.done:
             rate = self.megapixels / max(self.seconds, 1e-9)
             parts.append(f"{self.megapixels:.1f} megapixels in {self.seconds:.1f} s: {rate:.2f} megapixels/s")
@@ -156,6 +170,20 @@ class Tally:
         if self.failed:
             parts.append(f"{len(self.failed)} failed")
         return ", ".join(parts)
+
+    @contextmanager
+    def attempt(self, bar: tqdm, alone: bool) -> Iterator[None]:
+        """A file that fails in the block is told and counted, and the others go on; a full disk ends them all."""
+        try:
+            yield
+        except UserError as error:
+            cause = error.__cause__
+            if alone or (isinstance(cause, OSError) and cause.errno in _DISK_IS_FULL):
+                raise
+            message = told(click.get_current_context().command, error)
+            self.failed.append(message)
+            bar.clear()
+            click.echo(f"error: {message}", err=True)
 
 
 @click.command()
@@ -201,9 +229,7 @@ def run(
         UserError: nothing could be started, a single file failed, or the disk is full.
         click.exceptions.Exit: 1 when some files of a folder failed.
     """
-    jobs, folder = select(request.sources, request.target, request.suffix)
-    if not folder and jobs[0].target.exists() and not request.overwrite:
-        raise UserError(f"{request.target}: is there already; give --overwrite to replace it")
+    jobs, folder = request.select()
     tally = Tally()
     waiting = [job for job in jobs if request.overwrite or not job.target.exists()]
     tally.skipped = len(jobs) - len(waiting)
@@ -213,6 +239,11 @@ def run(
             if folder:
                 make_folder(job.target.parent, "")
             _one(job, rescaler, options, bar, tally, alone=len(jobs) == 1)
+    conclude(tally, request)
+
+
+def conclude(tally: Tally, request: Request) -> None:
+    """Prints the summary; exit status 1 where files failed."""
     report(tally.text(), tally.json(), request.quiet, request.as_json)
     if tally.failed:
         click.get_current_context().exit(1)
@@ -239,17 +270,8 @@ def _one(job: Job, rescaler: Rescaler, options: Options, bar: tqdm, tally: Tally
         bar.set_postfix_str(f"{job.source.name}, tile {done} of {of}", refresh=False)
         bar.update(before + done / of - bar.n)
 
-    try:
+    with tally.attempt(bar, alone):
         result = rescale_file(rescaler, job.source, job.target, options, advance)
-    except UserError as error:
-        cause = error.__cause__
-        if alone or (isinstance(cause, OSError) and cause.errno in _DISK_IS_FULL):
-            raise
-        message = told(click.get_current_context().command, error)
-        tally.failed.append(message)
-        bar.clear()
-        click.echo(f"error: {message}", err=True)
-    else:
         tally.done += 1
         tally.megapixels += result.megapixels
         tally.seconds += time.perf_counter() - started

@@ -22,14 +22,27 @@ class Job:
     target: Path
 
 
-def select(sources: Sequence[str], target: Path, suffix: str) -> tuple[list[Job], bool]:
+@dataclass(frozen=True)
+class Sort:
+    """What a command works on: its name in messages, the suffixes to look for in folders, and those of results."""
+
+    name: str
+    readable: frozenset[str]
+    writable: tuple[str, ...]
+
+
+IMAGES = Sort("an image", frozenset(READABLE), tuple(FORMATS))
+
+
+def select(sources: Sequence[str], target: Path, suffix: str, sort: Sort = IMAGES) -> tuple[list[Job], bool]:
     """Pairs files with their results.
 
     Args:
         sources: files, folders (with all below them) and glob patterns.
-        target: the result's name when there is one source, a file, and `target` has the suffix of an image; else a
+        target: the result's name when there is one source, a file, and `target` has the suffix of a result; else a
             folder, in which the names, and of a folder its tree, are those of the sources.
         suffix: of results in a folder, e.g. ".png".
+        sort: images or videos.
 
     Returns:
         The jobs in order of name, and whether `target` is a folder.
@@ -38,23 +51,23 @@ def select(sources: Sequence[str], target: Path, suffix: str) -> tuple[list[Job]
         UserError: nothing is there, or two sources would become one file.
     """
     if len(sources) == 1:
-        return _select_one(sources[0], target, suffix)
+        return _select_one(sources[0], target, suffix, sort)
     if target.suffix and not target.is_dir():
         raise UserError(
             f"{target}: expected a folder for {len(sources)} sources, found a name that ends in {target.suffix}"
         )
-    jobs = [job for source in sources for job in _select_one(source, target, suffix)[0]]
+    jobs = [job for source in sources for job in _select_one(source, target, suffix, sort)[0]]
     _check_names(jobs)
     return jobs, True
 
 
-def _select_one(source: str, target: Path, suffix: str) -> tuple[list[Job], bool]:
+def _select_one(source: str, target: Path, suffix: str, sort: Sort) -> tuple[list[Job], bool]:
     path = Path(source)
     if path.is_file():
-        if target.suffix.lower() in FORMATS and not target.is_dir():
+        if target.suffix.lower() in sort.writable and not target.is_dir():
             return [Job(path, target)], False
         if target.suffix and not target.is_dir():
-            known = ", ".join(FORMATS)
+            known = ", ".join(sort.writable)
             raise UserError(f"{target}: expected a folder or a name that ends in {known}, found {target.suffix}")
         return [Job(path, target / f"{path.stem}{suffix}")], True
     if path.is_dir():
@@ -63,18 +76,18 @@ def _select_one(source: str, target: Path, suffix: str) -> tuple[list[Job], bool
         root = Path(*_before_pattern(path))
         found = sorted(map(Path, glob.glob(source, recursive=True)))
     else:
-        raise UserError(f"{source}: expected an image, a folder or a glob pattern, found no such file")
+        raise UserError(f"{source}: expected {sort.name}, a folder or a glob pattern, found no such file")
     inside = target.resolve()
     sources = [
         file
         for file in found
-        if file.suffix.lower() in READABLE
+        if file.suffix.lower() in sort.readable
         and not file.name.startswith(".")
         and file.is_file()
         and (inside == root.resolve() or inside not in file.resolve().parents)  # results of an earlier run
     ]
     if not sources:
-        raise UserError(f"{source}: expected images ({', '.join(sorted(READABLE))}), found none")
+        raise UserError(f"{source}: expected {sort.name} ({', '.join(sorted(sort.readable))}), found none")
     jobs = [Job(file, target / file.relative_to(root).with_suffix(suffix)) for file in sources]
     _check_names(jobs)
     return jobs, True
