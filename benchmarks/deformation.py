@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from benchmarks import record
 from benchmarks.record import Cell, Table
@@ -28,6 +27,7 @@ from dinn360.evaluation.validate import round_trip
 from dinn360.networks import RescalingNetwork
 from dinn360.networks.layers import DConv
 from engines.support.arrays import Image8
+from engines.support.progress import progress
 
 Floats = NDArray[np.float64]
 BANDS = 12  # from pole to pole
@@ -87,7 +87,7 @@ def table(title: str, network: RescalingNetwork, images: dict[str, Image8]) -> T
     on: list[tuple[Floats, float]] = []
     off: list[tuple[Floats, float]] = []
     with offsets_of(network) as offsets:
-        for image in tqdm(images.values(), leave=False, unit="image"):
+        for image in progress(images.values(), unit="image"):
             for deform, found in ((False, off), (True, on)):
                 network.set_deformation(deform)
                 found.append(error(network, image))

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from benchmarks import record
 from dinn360.checkpoint import load_checkpoint
@@ -28,6 +27,7 @@ from dinn360.networks import RescalingNetwork
 from engines.runtimes.base import Session
 from engines.support.arrays import Image8, to_image, to_tensor
 from engines.support.images import read_panorama
+from engines.support.progress import progress
 from export.graphs import Downscale, Upscale
 from export.onnx import Form, export_checkpoint
 from export.parity import rounded_session
@@ -81,7 +81,7 @@ def compare(network: RescalingNetwork, down: Session, up: Session, image: Image8
     scale, height = network.config.scale, image.shape[0]
     shrink, grow = Downscale(network).eval(), Upscale(network).eval()
     weights, sums = latitude_weights(height), Sums()
-    for top in tqdm(tops, desc=f"{image.shape[1]} columns", unit="band", leave=False):
+    for top in progress(tops, desc=f"{image.shape[1]} columns", unit="band"):
         band = np.ascontiguousarray(image[top : top + rows])
         omitted = np.array([top // scale, (height - top - rows) // scale, 0, 0])
         with torch.inference_mode():

@@ -9,7 +9,7 @@ import click
 
 from dinn360.commands.types import CHECKPOINT
 from engines.commands import Group, version_option
-from engines.commands.types import PATH, SIZE
+from engines.commands.types import PATH, SIZE, NumberRange
 
 if TYPE_CHECKING:
     from export.edges import Edges
@@ -99,7 +99,7 @@ def release(out: Path, ckpts: tuple[Path, ...], kinds: tuple[str, ...]) -> None:
 @click.option("--ckpt", type=CHECKPOINT, required=True)
 @click.option("--onnx", "folder", type=PATH, required=True, help="Folder with down.onnx and up.onnx.")
 @click.option("--image", type=PATH, required=True, help="A panorama.")
-@click.option("--tolerance", type=click.FloatRange(0, 1), default=1e-4, show_default=True, help="Largest difference.")
+@click.option("--tolerance", type=NumberRange(0, 1), default=1e-4, show_default=True, help="Largest difference.")
 @click.pass_context
 def check(ctx: click.Context, ckpt: Path, folder: Path, image: Path, tolerance: float) -> None:
     """Compare every runtime that is present with PyTorch fp32 on one panorama; exit 1 beyond the tolerance."""
@@ -117,8 +117,8 @@ def check(ctx: click.Context, ckpt: Path, folder: Path, image: Path, tolerance: 
 @click.option("--onnx", "path", type=PATH, required=True, help="A graph of ours, best one with plugin operators.")
 @click.option("--target", required=True, help="Device, a name in engines/targets.toml.")
 @click.option("--size", type=SIZE, default="3840x1920", show_default=True, help="HR panorama, WIDTHxHEIGHT.")
-@click.option("--bandwidth-share", type=click.FloatRange(0.01, 1), default=0.8, show_default=True, help="Of the peak.")
-@click.option("--product-share", type=click.FloatRange(0.01, 1), default=0.45, show_default=True, help="Of the peak.")
+@click.option("--bandwidth-share", type=NumberRange(0.01, 1), default=0.8, show_default=True, help="Of the peak.")
+@click.option("--product-share", type=NumberRange(0.01, 1), default=0.45, show_default=True, help="Of the peak.")
 @click.option("--plan", is_flag=True, help="Build it with TensorRT-RTX and set its kernels and bytes beside.")
 @click.option("--plot", type=PATH, help="PNG of the roofline (needs matplotlib).")
 def estimate(
@@ -164,17 +164,16 @@ def sensitivity(ckpt: Path, images: tuple[Path, ...], ops: Lowering, out: Path |
 
     The fp32 islands of `onnx --precision fp16` were chosen by these tables.
     """
-    from tqdm import tqdm
-
     from engines.support.files import prepare_output, write_text
     from engines.support.images import read_panorama
+    from engines.support.progress import progress
     from export.precision.sensitivity import sensitivity as measure
     from export.precision.sensitivity import table
 
     if out is not None:
         prepare_output(out)
     panoramas = [read_panorama(path) for path in images]
-    text = table(list(tqdm(measure(ckpt, panoramas, ops), unit="part", leave=False)), ops)
+    text = table(list(progress(measure(ckpt, panoramas, ops), unit="part")), ops)
     click.echo(text)
     if out is not None:
         write_text(out, text + "\n")

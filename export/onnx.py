@@ -10,14 +10,14 @@ from typing import Literal, get_args
 
 import onnx
 from onnx import ModelProto
-from tqdm import tqdm
 
 from dinn360 import __version__
 from dinn360.checkpoint import Checkpoint, load_checkpoint
 from dinn360.tiling import tiling
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
-from engines.support.files import atomic_path, make_folder, sha256_of, write_text
+from engines.support.files import atomic_path, prepare_outputs, sha256_of, write_text
+from engines.support.progress import progress
 from export.edges import Edges, with_8_bit_edges
 from export.folding import FOLDED, fold, foldable
 from export.fusion import operators as fusion_operators
@@ -139,13 +139,13 @@ def export_checkpoint(ckpt: Path, out: Path, form: Form = Form(), calibration: S
         raise UserError(f"--opset: expected one of {OPSETS}, found {form.opset}")
     if form.lowering == "cpu" and form.precision != "fp32":
         raise UserError(f"--precision: expected fp32 with --ops cpu, found {form.precision}")
+    prepare_outputs(out, [f"{direction}{suffix}" for direction in GRAPHS for suffix in (".onnx", ".json")])
     checkpoint = load_checkpoint(ckpt)
     network = checkpoint.build()
     folded = foldable(network, calibration) if calibration else []
     fold(network, folded)
-    make_folder(out)
     nodes = {}
-    with tqdm(total=4, unit="step", leave=False) as bar:
+    with progress(total=4, unit="step") as bar:
         for direction in GRAPHS:
             bar.set_description(f"{direction}: trace")
             traced = trace(network, direction, form.opset)

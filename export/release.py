@@ -9,10 +9,10 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from engines.support.errors import UserError
-from engines.support.files import atomic_path, make_folder, sha256_of, write_text
+from engines.support.files import atomic_path, prepare_outputs, sha256_of, write_text
+from engines.support.temporary import temporary_folder_in
 from export.onnx import Form, export_checkpoint
 
 KINDS: dict[str, Form] = {
@@ -42,20 +42,24 @@ def release(checkpoints: Sequence[Path], kinds: Sequence[str], out: Path) -> Ite
         raise UserError(
             f"expected checkpoints with names of their own, found {', '.join(sorted(twins))} twice", "ckpts"
         )
-    make_folder(out)
+    prepare_outputs(out, [*(_archive(path, kind) for path in checkpoints for kind in kinds), SUMS])
     sums = []
     for checkpoint in checkpoints:
         for kind in kinds:
-            name = f"dinn360-{checkpoint.stem}-{kind}"
-            path = out / f"{name}.zip"
-            with TemporaryDirectory(dir=out, prefix=".tmp-") as folder:
-                export_checkpoint(checkpoint, Path(folder), KINDS[kind])
-                write_text(Path(folder) / "README", _README.format(name=name, kind=kind))
-                _pack(Path(folder), name, path)
+            path = out / _archive(checkpoint, kind)
+            name = path.stem
+            with temporary_folder_in(out) as folder:
+                export_checkpoint(checkpoint, folder, KINDS[kind])
+                write_text(folder / "README", _README.format(name=name, kind=kind))
+                _pack(folder, name, path)
             sums.append(f"{sha256_of(path)}  {path.name}\n")
             yield path
     write_text(out / SUMS, "".join(sums))
     yield out / SUMS
+
+
+def _archive(checkpoint: Path, kind: str) -> str:
+    return f"dinn360-{checkpoint.stem}-{kind}.zip"
 
 
 def _pack(folder: Path, name: str, target: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 import dinn360.cli
 import engines.cli
 import export.cli
-from engines.commands.types import PathType
+from engines.commands.types import NumberRange, PathType
 
 GROUPS = {"engines": engines.cli.main, "dinn360": dinn360.cli.main, "export": export.cli.main}
 
@@ -85,15 +85,35 @@ def test_an_empty_name_and_one_that_is_too_long_are_refused(words: str, where: s
         assert expected in refused(words, *given)
 
 
+# Commands whose settings come from a file as well, and are checked where they are read; the others' types have bounds.
+CHECKED = ("train", "ablate", "info", "export onnx")
+
+
+def numbers(bounded: bool) -> list[tuple[str, str]]:
+    """(words, option) of every number whose type says where it ends, or does not."""
+    found = []
+    for words, command in COMMANDS.items():
+        for parameter in command.params:
+            kind = parameter.type
+            if isinstance(kind, click.types.IntParamType | click.types.FloatParamType):
+                has = isinstance(kind, click.IntRange | NumberRange) and None not in (kind.min, kind.max)
+                if has == bounded:
+                    found.append((words, parameter.opts[0]))
+    return found
+
+
 def test_numbers_have_bounds() -> None:
     """Whole numbers that the type does not bound are checked by the settings of a run, which have rules."""
-    unbounded = [
-        (words, parameter.opts[0])
-        for words, command in COMMANDS.items()
-        for parameter in command.params
-        if isinstance(parameter.type, click.IntRange) and parameter.type.max is None
-    ]
-    assert unbounded == []
+    assert [(words, option) for words, option in numbers(bounded=False) if not words.endswith(CHECKED)] == []
+    assert len(numbers(bounded=True)) > 25
+
+
+@pytest.mark.parametrize(("words", "option"), numbers(bounded=False))
+def test_a_number_that_a_run_checks_has_bounds(words: str, option: str, tmp_path: Path) -> None:
+    needed = {"ckpt": "x2"} if "export" in words else {"data": tmp_path, "out": tmp_path / "o", "val": tmp_path}
+    given = [f"--{name}={value}" for name, value in needed.items()] if words != "dinn360 info" else []
+    for value in (10**18, -(10**18)):
+        assert refused(words, *given, f"{option}={value}").startswith(f"error: {option}"), words
 
 
 @pytest.mark.parametrize(
@@ -107,6 +127,9 @@ def test_numbers_have_bounds() -> None:
         ("engines upscale", ["in.png", "out.png", "--model", "x.onnx", "--size", "9" * 5000 + "x1"]),
         ("engines upscale", ["in.png", "out.png", "--model", "x.onnx", "--size", "٣x٣"]),
         ("engines build", ["--target", "h100", "--onnx", "/"]),
+        ("engines view", ["in.png", "out.png", "--model", "x.onnx", "--yaw", "nan"]),
+        ("export estimate", ["--onnx", "x.onnx", "--target", "h100", "--product-share", "nan"]),
+        ("engines view", ["in.png", "out.png", "--model", "x.onnx", "--size", "100000x100000"]),
     ],
 )
 def test_a_number_out_of_bounds_is_one_line(words: str, arguments: list[object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import engines.cli
 import export.cli
 from engines.support import progress as lines
 
+ROOT = Path(__file__).parents[1]
 GROUPS = {"engines": engines.cli.main, "dinn360": dinn360.cli.main, "export": export.cli.main}
 
 
@@ -104,6 +106,14 @@ def test_errors_look_the_same_at_every_level(words: str) -> None:
     done = CliRunner().invoke(dinn360.cli.main, words.split())
     assert done.exit_code == 2 and done.stdout == ""
     assert done.stderr.startswith("error: No such ") and len(done.stderr.splitlines()) == 1
+
+
+def test_every_bar_is_a_line_where_nobody_watches() -> None:
+    """Only engines/support/progress.py makes bars; others may name their type."""
+    sources = [path for name in ("dinn360", "engines", "export", "benchmarks") for path in (ROOT / name).rglob("*.py")]
+    assert len(sources) > 100
+    makers = [path.name for path in sources if re.search(r"\b(tqdm|trange)\(|tqdm\.(auto|notebook)", path.read_text())]
+    assert makers == ["progress.py"]
 
 
 def test_progress_is_lines_where_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from conftest import save_graph
 
+from engines.support import temporary as module
 from engines.support.errors import UserError
 from engines.support.files import atomic_path
-from engines.support.temporary import remove_dead
+from engines.support.temporary import remove_dead, temporary_folder_in
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,13 +47,17 @@ def test_the_next_run_removes_what_a_dead_one_left_and_only_that(tmp_path: Path)
     for name in others:
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / ".dinn360-tmp-0123456789abcdef.png").symlink_to(tmp_path / "b.png")
-    (tmp_path / ".dinn360-tmp-00000000000000aa").mkdir()
+    (tmp_path / ".dinn360-tmp-00000000000000zz").mkdir()
+    (tmp_path / ".dinn360-tmp-00000000000000aa" / "deep").mkdir(parents=True)  # a folder that nobody holds
     try:
         assert left.exists() and held.exists()
-        with atomic_path(tmp_path / "c.png") as temporary:
+        with temporary_folder_in(tmp_path) as folder, atomic_path(tmp_path / "c.png") as temporary:
             temporary.write_bytes(b"new")
+            module._tidied.clear()
+            remove_dead(tmp_path)
+            assert folder.is_dir()
         assert not left.exists() and held.read_bytes() == b"half"
-        kept = {*others, "c.png", held.name, ".dinn360-tmp-0123456789abcdef.png", ".dinn360-tmp-00000000000000aa"}
+        kept = {*others, "c.png", held.name, ".dinn360-tmp-0123456789abcdef.png", ".dinn360-tmp-00000000000000zz"}
         assert {path.name for path in tmp_path.iterdir()} == kept
     finally:
         living.terminate()
@@ -62,8 +67,6 @@ def test_the_next_run_removes_what_a_dead_one_left_and_only_that(tmp_path: Path)
 
 def test_a_file_that_this_process_holds_is_not_dead(tmp_path: Path) -> None:
     with atomic_path(tmp_path / "a.png") as temporary:
-        from engines.support import temporary as module
-
         module._tidied.clear()
         remove_dead(tmp_path)
         temporary.write_bytes(b"whole")

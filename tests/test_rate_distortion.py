@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from networks import build, tiny
 from PIL import Image
 
 from benchmarks import rate_distortion as benchmark
+from dinn360.checkpoint import Checkpoint, save_checkpoint
 from dinn360.cli import main
 from dinn360.codec.coders import Coder
+from dinn360.evaluation import equal_bytes
 from dinn360.evaluation.clips import curves_of, flicker, measure_clips, turned, turning
 from dinn360.evaluation.metrics import luma, ws_psnr
-from dinn360.evaluation.rate_distortion import DIRECT, Curve, Point, gains, in_words, measure, winners
+from dinn360.evaluation.rate_distortion import DIRECT, LOSSLESS, Curve, Point, gains, in_words, measure, winners
 from dinn360.evaluation.systems import Interpolation
 from engines.support.arrays import Image8
 
@@ -52,6 +55,22 @@ def test_gains_by_hand() -> None:
     assert found["b"].rate == pytest.approx(100 * (2 ** (-1 / 3) - 1), abs=1e-3)
     assert found["c"].psnr == pytest.approx(3, abs=1e-6) and found["c"].rate == pytest.approx(-50, abs=1e-3)
     assert found["c"].files == pytest.approx(3, abs=1e-6)
+
+
+def test_the_full_picture_at_the_bytes_of_a_lossless_lr_file() -> None:
+    """Between two files, below the smallest, beyond the largest, and the sentence that a reader takes away."""
+
+    def stored(bits: float, psnr: float) -> Curve:
+        return Curve("x4", LOSSLESS, (Point(100, bits, psnr, psnr, None, None),))
+
+    jpeg = curve(DIRECT, (0.1, 30.0), (0.4, 36.0))
+    small, middle, large = equal_bytes.compare([jpeg, stored(0.05, 35.0), stored(0.2, 31.7), stored(0.8, 36.5)])
+    assert [full.psnr_y for full in (*small.full, *middle.full, *large.full)] == [None, pytest.approx(33.0), 36.0]
+    assert (middle.full[0].share, large.full[0].share) == (1.0, 0.5)
+    text = equal_bytes.markdown([small, middle, large], 8e6)
+    assert "| x4, lossless WebP | 0.200 | 200 | 31.70 | 33.00 |" in text and "36.00 at 50% of them" in text
+    assert "x4: at the bytes of its lossless LR file the full picture is better as JPEG 4:2:0." in text
+    assert text.count("no codec here is better") == 2 and "nothing to compare" in equal_bytes.markdown([], 1e6)
 
 
 def test_what_cannot_be_compared_is_left_open() -> None:
@@ -125,12 +144,21 @@ def test_clips(small: Image8) -> None:
 
 def test_evaluate_through_a_codec(tmp_path: Path, folder: Path) -> None:
     out = tmp_path / "out"
-    given = ("--data", folder, "--scale", 2, "--baselines", "bicubic", "--codec", "jpeg-420,webp", "--quality")
-    result = CliRunner().invoke(main, ["evaluate", *map(str, given), "40,60,80", "--out", str(out)])
+    network = build(tiny())
+    ckpt = tmp_path / "small.pth"
+    save_checkpoint(ckpt, Checkpoint(network.config, network.state_dict()))
+    given = ("--data", folder, "--ckpt", ckpt, "--baselines", "bicubic", "--codec", "jpeg-420,webp", "--quality")
+    result = CliRunner().invoke(main, ["evaluate", *map(str, given), "40,60,80", "--no-ssim", "--out", str(out)])
     assert result.exit_code == 0, result.output
     assert "| bicubic | JPEG 4:2:0 | full picture |" in result.stdout and "bits per HR pixel: " in result.stdout
     values = json.loads((out / "rate_distortion.json").read_text())
-    assert values["panoramas"] == ["courtyard.png"] and len(values["curves"]) == 4
+    assert values["panoramas"] == ["courtyard.png"] and len(values["curves"]) == 7
+    (mine,) = values["at_lossless_bytes"]
+    assert [full["codec"] for full in mine["full"]] == ["JPEG 4:2:0", "WebP 4:2:0"] and mine["bits"] > 1
+    assert (
+        f"| {mine['system']}, lossless WebP | {mine['bits']:.3f} | {mine['bits'] * 128 * 256 / 8e3:.0f} |"
+        in result.stdout
+    )
     assert Image.open(out / "rate_distortion.png").size[0] > 400
     for option, value, message in (
         ("--quality", "0,50", "--quality: expected whole"),

@@ -124,7 +124,11 @@ def test_mistakes_end_in_one_line(tmp_path: Path, models: dict[str, Path], fores
     (tmp_path / "cut.mkv").write_bytes(clip.read_bytes()[:300])
     before = set(tmp_path.iterdir())
     for source, target, message in (
-        (tmp_path / "none.mkv", tmp_path / "lr.mkv", "none.mkv: expected a video, a folder or a glob pattern, found no such file"),
+        (
+            tmp_path / "none.mkv",
+            tmp_path / "lr.mkv",
+            "none.mkv: expected a video, a folder or a glob pattern, found no such file",
+        ),
         (tmp_path / "text.mkv", tmp_path / "lr.mkv", "text.mkv: cannot be read or written as video"),
         (tmp_path / "cut.mkv", tmp_path / "lr.mkv", "cut.mkv: "),
         (clip, tmp_path / "lr.mp4", "lr.mp4: .mp4 does not hold ffv1"),

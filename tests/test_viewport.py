@@ -213,8 +213,8 @@ def test_the_command(tmp_path: Path, rescaler: Rescaler) -> None:
         assert picture.size == (96, 64)
     for more, message in (
         ([], "view.png: is there already"),
-        (["--overwrite", "--fov", "180"], "fov: expected more than 0 and at most 170 degrees, found 180"),
-        (["--overwrite", "--pitch", "91"], "pitch: expected -90 to 90 degrees, found 91"),
+        (["--overwrite", "--fov", "180"], "'--fov': 180.0 is not in the range 0<x<=170"),
+        (["--overwrite", "--pitch", "91"], "'--pitch': 91.0 is not in the range -90<=x<=90"),
         (["--overwrite", "--model", str(rescaler.session.path.with_name("down.onnx"))], "expected an upscaling graph"),
     ):
         result = CliRunner().invoke(main, [*base, *more])

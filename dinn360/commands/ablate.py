@@ -25,7 +25,9 @@ from dinn360.training.processes import join
 from dinn360.training.run_file import DataConfig, RunConfig, resolve
 from engines.commands.types import PATH
 from engines.support.errors import UserError
-from engines.support.files import make_folder, write_text
+from engines.support.files import prepare_outputs, write_text
+
+FILES = ("ablation.md", "ablation.json", "curves.png")
 
 
 @click.command()
@@ -78,9 +80,9 @@ def ablate(
     runs = [run for run in runs if not only or run.name in only]
 
     check_memory(settings.train)
+    prepare_outputs(out, FILES)
     crops = read_crops(settings.data, settings.train)
     validation = Validation(settings.data.val, settings.model.scale)
-    make_folder(out)
     networks = []
     for number, variant in enumerate(runs):
         click.echo(f"{variant.name}, seed {variant.training.seed} ({number + 1} of {len(runs)})", err=True)
@@ -98,4 +100,4 @@ def ablate(
     write_text(out / "ablation.json", json.dumps({r.name: r.to_dict() for r in results}, indent=2) + "\n")
     draw_curves(runs, out, out / "curves.png")
     click.echo(text)
-    click.echo(f"{out}: ablation.md, ablation.json, curves.png")
+    click.echo(f"{out}: {', '.join(FILES)}")

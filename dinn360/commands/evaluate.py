@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -13,15 +14,18 @@ from dinn360.commands.selection import selection_options
 from dinn360.commands.types import CHECKPOINT
 from dinn360.data.crops import read_folder
 from dinn360.data.datasets import Selection
+from dinn360.evaluation import equal_bytes, rate_distortion
 from dinn360.evaluation import evaluate as evaluation
-from dinn360.evaluation import rate_distortion
 from dinn360.evaluation.published import SETS
 from dinn360.evaluation.rate_distortion import QUALITIES
 from dinn360.evaluation.systems import BASELINES, Interpolation, Network, Rescaler, System, Upscaler
 from engines.commands.types import PATH
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
-from engines.support.files import make_folder, write_text
+from engines.support.files import prepare_outputs, write_text
+
+FILES = ("results.md", "results.json", "latitude.png", "closeups.png")
+CODEC_FILES = ("rate_distortion.md", "rate_distortion.json", "rate_distortion.png")
 
 
 @click.command()
@@ -38,6 +42,7 @@ from engines.support.files import make_folder, write_text
 @click.option("--per-panorama", is_flag=True, help="Also print one row a panorama for each checkpoint.")
 @click.option("--codec", help=f"Through codecs, some of {','.join(CODECS)}, with -420 or -444 for one chroma only.")
 @click.option("--quality", default=",".join(map(str, QUALITIES)), show_default=True, help="Of --codec, 1 to 100.")
+@click.option("--no-ssim", is_flag=True, help="Leave WS-SSIM out of --codec, which takes as long as all the rest.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @selection_options
 def evaluate(
@@ -54,12 +59,14 @@ def evaluate(
     per_panorama: bool,
     codec: str | None,
     quality: str,
+    no_ssim: bool,
     as_json: bool,
     selection: Selection,
 ) -> None:
     """Rescale every panorama of a folder through an 8-bit LR image by several systems, and compare them.
 
-    With --codec the LR image goes through real codecs, and so does the full picture: quality at equal bytes.
+    With --codec the LR image goes through real codecs, and so does the full picture: quality at equal bytes, also at
+    those of the lossless LR file.
     """
     networks = [Network.load(path) for path in ckpts]
     scales = {network.network.config.scale for network in networks} | ({int(scale)} if scale else set())
@@ -74,18 +81,21 @@ def evaluate(
     systems += networks
     if not systems:
         raise UserError("--ckpt, --baselines, --rescaler, --upscaler: expected at least one system, found none")
+    if codec is not None:
+        coders, qualities = parse_codecs(codec), parse_qualities(quality)
+        rate_distortion.check_packages()
+    if per_panorama and "bicubic" not in (system.name for system in systems):
+        raise UserError("--per-panorama: expected bicubic among --baselines, found it missing")
     if out is not None:
-        make_folder(out)
+        prepare_outputs(out, FILES if codec is None else CODEC_FILES)
     images = read_folder(data, 8 * factor, "panoramas", selection)
     if codec is not None:
-        _through_codecs(systems, images, codec, quality, out, as_json)
+        _through_codecs(systems, images, coders, qualities, not no_ssim, out, as_json)
         return
     results = evaluation.evaluate(systems, images, factor)
     text = evaluation.markdown(results, factor, published)
     if per_panorama:
-        bicubic = next((r for r in results if r.name == "bicubic"), None)
-        if bicubic is None:
-            raise UserError("--per-panorama: expected bicubic among --baselines, found it missing")
+        bicubic = next(r for r in results if r.name == "bicubic")
         mine = results[len(results) - len(networks) :]
         text += "".join(f"\n\n{r.name}\n\n{evaluation.per_panorama(r, bicubic)}" for r in mine)
     values = json.dumps({"scale": factor, "systems": {r.name: r.to_dict() for r in results}}, indent=2)
@@ -98,7 +108,7 @@ def evaluate(
         detail = sum(evaluation.high_frequency(image, factor) for image in images.values()) / len(images)
         latitude_plot(results, np.asarray(detail), out / "latitude.png")
         closeups(systems, images, out / "closeups.png")
-        click.echo(f"{out}: results.md, results.json, latitude.png, closeups.png", err=as_json)
+        click.echo(f"{out}: {', '.join(FILES)}", err=as_json)
 
 
 def parse_codecs(text: str) -> list[Coder]:
@@ -115,14 +125,23 @@ def parse_qualities(text: str) -> list[int]:
 
 
 def _through_codecs(
-    systems: list[System], images: dict[str, Image8], codec: str, quality: str, out: Path | None, as_json: bool
+    systems: list[System],
+    images: dict[str, Image8],
+    coders: list[Coder],
+    qualities: list[int],
+    ssim: bool,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     """The evaluation at equal bytes, printed; into `out` as rate_distortion.md, .json and .png."""
-    curves = rate_distortion.measure(systems, images, parse_codecs(codec), parse_qualities(quality))
+    curves = rate_distortion.measure(systems, images, coders, qualities, ssim)
     pairs = [system.name for system in systems if isinstance(system, Interpolation)]
     found = rate_distortion.gains(curves, [*pairs[:1], rate_distortion.DIRECT])
-    text = rate_distortion.markdown(curves, found)
-    values = json.dumps(rate_distortion.to_dict(curves, found, list(images)), indent=2)
+    pixels = sum(image.shape[0] * image.shape[1] for image in images.values()) / len(images)
+    compared = equal_bytes.compare(curves)
+    text = f"{rate_distortion.markdown(curves, found)}\n\n{equal_bytes.markdown(compared, pixels)}"
+    told = rate_distortion.to_dict(curves, found, list(images))
+    values = json.dumps({**told, "at_lossless_bytes": [asdict(one) for one in compared]}, indent=2)
     click.echo(values if as_json else text)
     if out is not None:
         from dinn360.evaluation.figures import rate_distortion_plot
@@ -130,4 +149,4 @@ def _through_codecs(
         write_text(out / "rate_distortion.md", text + "\n")
         write_text(out / "rate_distortion.json", values + "\n")
         rate_distortion_plot(curves, out / "rate_distortion.png")
-        click.echo(f"{out}: rate_distortion.md, rate_distortion.json, rate_distortion.png", err=as_json)
+        click.echo(f"{out}: {', '.join(CODEC_FILES)}", err=as_json)

@@ -24,7 +24,7 @@ from dinn360.training.state import State, has_state, load_state, sole_writer
 from dinn360.training.train import Trainer
 from engines.commands.types import PATH
 from engines.support.errors import UserError
-from engines.support.files import folder_for
+from engines.support.files import folder_for, probe_output
 from engines.support.reading import typed
 
 # The slides' ablations; the fifth is --alpha 0.
@@ -104,6 +104,8 @@ def _run(settings: RunFile, out: Path, resume: bool, started: tuple[Path, State]
     """
     if not resume and has_state(out):
         raise UserError(f"{out}: holds a run already; continue it with --resume or name another folder", "out")
+    if processes.first:
+        probe_output(out / NAME)
     trainer = _trainer(settings, out, processes)
     kernels = choose_kernels(settings.run.kernels)
     if processes.first:

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from dinn360.data.datasets import Selection, select
 from dinn360.sphere import Frame
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
 from engines.support.images import read_panorama
+from engines.support.progress import progress
 
 PHOTOGRAPH_ROWS = 1024  # rows of the panorama that a photograph's crop is declared to be part of
 
@@ -44,7 +44,7 @@ class Batch:
 def read_folder(folder: Path | str, smallest: int, title: str, selection: Selection | None = None) -> dict[str, Image8]:
     """All readable images of a data set by name, (H,W,3) uint8. Unreadable or too small ones are named in a warning."""
     folder, images = Path(folder), {}
-    for path in tqdm(select(folder, selection), desc=title, unit="image", leave=False):
+    for path in progress(select(folder, selection), desc=title, unit="image"):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

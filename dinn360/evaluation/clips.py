@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
 
 from dinn360.codec.coders import VIDEO, Coder, decode_frames, encode_frames
 from dinn360.evaluation.metrics import latitude_weights, luma, ws_psnr, ws_ssim
@@ -21,6 +20,7 @@ from dinn360.evaluation.systems import System
 from dinn360.sphere import wrap_columns
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
+from engines.support.progress import progress
 
 _YAW, _PITCH = 0.8, 2.0  # degrees a frame, and of nodding to each side
 _NOD = 40  # frames of a nod
@@ -81,7 +81,7 @@ def measure_clips(
         raise UserError(f"clips: expected video codecs ({', '.join(VIDEO)})")
     everyone = [Direct(), *systems]
     size = (frames[0].shape[0], frames[0].shape[1])
-    with tqdm(total=len(everyone) * len(coders) * len(qualities), unit="clip", leave=False) as bar:
+    with progress(total=len(everyone) * len(coders) * len(qualities), unit="clip") as bar:
         for system in everyone:
             lrs = [system.shrink(frame) for frame in frames]
             for coder in coders:

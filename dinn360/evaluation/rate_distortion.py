@@ -6,6 +6,7 @@ half of a gain may be paid in bytes.
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from dinn360.codec.coders import Coder
 from dinn360.evaluation.metrics import luma, ws_psnr, ws_ssim
 from dinn360.evaluation.systems import System
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
+from engines.support.progress import progress
 
 DIRECT = "full picture"
 LOSSLESS = "lossless WebP"
@@ -94,7 +95,7 @@ def measure(
     ladders = sum(len(_ladder(system, qualities)) for system in everyone)
     files = len(images) * (len(coders) * ladders + sum(s.learned_lr for s in systems))
     curves = []
-    with tqdm(total=files, unit="file", leave=False, dynamic_ncols=True) as bar:
+    with progress(total=files, unit="file") as bar:
         for system in everyone:
             lrs = {name: system.shrink(image) for name, image in images.items()}
             if system.learned_lr:
@@ -158,16 +159,20 @@ class Gain:
     files: float | None
 
 
+def check_packages() -> None:
+    """UserError where the package that `gains` needs is missing: to be told before anything is measured."""
+    if importlib.util.find_spec("bjontegaard") is None:
+        raise UserError("BD-rates need the package bjontegaard: pip install 'dinn360[codec]'")
+
+
 def gains(curves: Sequence[Curve], anchors: Sequence[str]) -> list[Gain]:
     """Every system against each of `anchors` (names of systems), codec by codec.
 
     Raises:
         UserError: the package bjontegaard is missing.
     """
-    try:
-        import bjontegaard
-    except ImportError:
-        raise UserError("BD-rates need the package bjontegaard: pip install 'dinn360[codec]'") from None
+    check_packages()
+    import bjontegaard
 
     def delta(function: Any, anchor: Curve, curve: Curve) -> float | None:
         (x, y), (x_anchor, y_anchor) = curve.rising(), anchor.rising()

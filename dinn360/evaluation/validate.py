@@ -9,13 +9,13 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from dinn360.data.crops import read_folder
 from dinn360.evaluation.interpolation import bicubic_round_trip, resize
 from dinn360.evaluation.metrics import luma, psnr, ws_psnr
 from dinn360.networks import RescalingNetwork
 from engines.support.arrays import Image8, to_image, to_tensor
+from engines.support.progress import progress
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Validation:
         """Every panorama through the network, in the order of names."""
         network = network.eval()
         network.freeze_inverses()
-        bar = tqdm(self.images.items(), "validate", leave=False, unit="image")
+        bar = progress(self.images.items(), desc="validate", unit="image")
         for number, (name, image) in enumerate(bar):
             yield self.restored(network, number, name, image)
 

@@ -8,14 +8,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from dinn360.evaluation.validate import Figures, Restored
 from dinn360.training.pictures import learning_curve, sample_sheet
 from dinn360.training.settings import MOST
 from engines.support.errors import UserError
 from engines.support.files import atomic_path, make_folder, os_reason
 from engines.support.images import write_png
+from engines.support.progress import progress
 from engines.support.reading import whole_number
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ class Logger:
         if first:
             self.training = CsvLog(folder / "train.csv", STEP_COLUMNS, step)
             self.validation = CsvLog(folder / "val.csv", ("step", *(field.name for field in fields(figures))), step)
-        self.bar = tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True, disable=not first)
+        self.bar = progress(total=steps, initial=step, unit="step", quiet=not first)
 
     def __enter__(self) -> Logger:
         return self

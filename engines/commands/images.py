@@ -16,7 +16,7 @@ import click
 from tqdm import tqdm
 
 from engines.commands import told
-from engines.commands.types import PATH, SIZE, SOURCE, THREADS, TILE
+from engines.commands.types import PATH, SIZE, SOURCE, THREADS, TILE, NumberRange
 from engines.kinds import open_model
 from engines.panorama.coding import CHROMA
 from engines.panorama.graph import Direction
@@ -38,7 +38,7 @@ STEREO_OPTION = click.option(
 )
 SPAN = click.option(
     "--span",
-    type=click.FloatRange(0, 360, min_open=True),
+    type=NumberRange(0, 360, min_open=True),
     help="Degrees across of an eye, 180 for VR180; default: what the file says, else 360, around the circle.",
 )
 OUT = click.option("-o", "--out", type=PATH, help="TARGET, in place of the last argument: a file or a folder.")

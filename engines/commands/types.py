@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -39,6 +40,16 @@ class PathType(click.Path):
                 ctx,
             )
         return super().convert(value, param, ctx)
+
+
+class NumberRange(click.FloatRange):
+    """A number within bounds. click's own type lets NaN through, which compares with nothing."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail("expected a number, found NaN", param, ctx)
+        return number
 
 
 class SizeType(click.ParamType):

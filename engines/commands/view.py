@@ -8,25 +8,28 @@ from pathlib import Path
 import click
 
 from engines.commands.images import EXACT, FOREIGN, SPAN, STEREO_OPTION, runtime_options
-from engines.commands.types import PATH, SIZE
+from engines.commands.types import PATH, SIZE, NumberRange
 from engines.kinds import open_model
-from engines.panorama.camera import View
+from engines.panorama.camera import WIDEST, View
 from engines.panorama.layout import Stereo
 from engines.panorama.rescaler import Rescaler
 from engines.panorama.viewport import SIDE, Viewports
 from engines.support.errors import UserError
+from engines.support.files import probe_output
 from engines.support.images import write_png
 
 EYES = ["left", "right"]  # also of a pair whose first half is the right eye: the first is "left"
+ANGLE = NumberRange(0, WIDEST, min_open=True)
+TURN = NumberRange(-36_000, 36_000)  # a hundred times around
 
 
 @click.command()
 @click.argument("source", type=PATH)
 @click.argument("target", type=PATH)
-@click.option("--yaw", type=float, default=0.0, show_default=True, help="Degrees to the right of the middle column.")
-@click.option("--pitch", type=float, default=0.0, show_default=True, help="Degrees upwards, -90 to 90.")
-@click.option("--roll", type=float, default=0.0, show_default=True, help="Degrees that the camera turns clockwise.")
-@click.option("--fov", type=float, default=90.0, show_default=True, help="Horizontal field of view in degrees.")
+@click.option("--yaw", type=TURN, default=0.0, show_default=True, help="Degrees to the right of the middle column.")
+@click.option("--pitch", type=NumberRange(-90, 90), default=0.0, show_default=True, help="Degrees upwards.")
+@click.option("--roll", type=TURN, default=0.0, show_default=True, help="Degrees that the camera turns clockwise.")
+@click.option("--fov", type=ANGLE, default=90.0, show_default=True, help="Horizontal field of view in degrees.")
 @click.option("--size", type=SIZE, default="1920x1080", show_default=True, help="Of the picture.")
 @click.option("--tile", type=click.IntRange(1, 4096), default=SIDE, show_default=True, help="LR pixels of a tile.")
 @click.option("--overwrite", is_flag=True, help="Replace a picture that is there already.")
@@ -61,6 +64,7 @@ def view(
         raise UserError(f"{target}: expected a name that ends in .png, found {target.suffix!r}")
     if target.exists() and not overwrite:
         raise UserError(f"{target}: is there already; give --overwrite to replace it")
+    probe_output(target)
     with open_model(model, "up", threads, provider) as session:
         rescaler, which = Rescaler(session, "up", exact), EYES.index(eye)
         with Viewports.open(rescaler, source, foreign, side=tile, eye=which, stereo=stereo, span=span) as panorama:

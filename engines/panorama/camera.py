@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from engines.support.errors import UserError
 
 WIDEST = 170.0  # degrees; a rectilinear picture of 180 has no edge
+LARGEST = 2**28  # pixels of a view: 16384 x 16384
 _ROWS = 128  # of the view that are worked on at a time
 
 
@@ -34,11 +35,13 @@ class View:
         if not all(map(math.isfinite, (self.yaw, self.pitch, self.roll, self.fov))):
             raise UserError(f"view: expected finite angles, found {self.yaw}, {self.pitch}, {self.roll}, {self.fov}")
         if not -90 <= self.pitch <= 90:
-            raise UserError(f"pitch: expected -90 to 90 degrees, found {self.pitch:g}")
+            raise UserError(f"expected -90 to 90 degrees, found {self.pitch:g}", "pitch")
         if not 0 < self.fov <= WIDEST:
-            raise UserError(f"fov: expected more than 0 and at most {WIDEST:g} degrees, found {self.fov:g}")
+            raise UserError(f"expected more than 0 and at most {WIDEST:g} degrees, found {self.fov:g}", "fov")
         if self.width < 1 or self.height < 1:
-            raise UserError(f"size: expected at least 1x1, found {self.width}x{self.height}")
+            raise UserError(f"expected at least 1x1, found {self.width}x{self.height}", "size")
+        if self.width * self.height > LARGEST:
+            raise UserError(f"expected at most {LARGEST} pixels, found {self.width}x{self.height}", "size")
 
     def blocks(self) -> list[slice]:
         """The rows of the picture in blocks that are worked on at a time."""

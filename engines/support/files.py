@@ -3,7 +3,7 @@
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -125,8 +125,20 @@ def prepare_output(path: Path) -> None:
         UserError: as `atomic_path` does, or the folder cannot be made.
     """
     make_folder(path.parent, "")
+    probe_output(path)
+
+
+def probe_output(path: Path) -> None:
+    """See that a file can be written, without writing it. Raises UserError as `atomic_path` does."""
     with suppress(_WritableError), atomic_path(path):
         raise _WritableError
+
+
+def prepare_outputs(folder: Path, names: Iterable[str], about: str = "out") -> None:
+    """`prepare_output` for files of these names in a folder; `about` as `make_folder` takes it."""
+    make_folder(folder, about)
+    for name in names:
+        probe_output(folder / name)
 
 
 class _WritableError(Exception):

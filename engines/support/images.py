@@ -8,7 +8,7 @@ import os
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from engines.support.arrays import Image8, check_image8
+from engines.support.chatter import hidden
 from engines.support.errors import UserError
 from engines.support.files import atomic_path, os_reason
 
@@ -78,9 +79,10 @@ def open_image(path: Path, header_only: bool = False) -> Iterator[ImageFile.Imag
         with warnings.catch_warnings():
             # Pillow warns from 89 million pixels on, which a 16384 x 8192 panorama has; its hard limit stays.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with PngImagePlugin.PngImageFile(path) if header_only else _open(path) as image, _without_chatter(image):
+            with PngImagePlugin.PngImageFile(path) if header_only else _open(path) as image:
                 _check_canvas(path, image)
-                yield image
+                with hidden() if image.format == "TIFF" else nullcontext():  # libtiff
+                    yield image
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise UserError(f"{path}: expected at most {limit} pixels, found more") from error
@@ -103,27 +105,6 @@ def _check_canvas(path: Path, image: ImageFile.ImageFile) -> None:
     pixels, size = image.width * image.height, path.stat().st_size
     if image.format == "GIF" and pixels > max(10**7, size * _GIF_PIXELS_PER_BYTE):
         raise UserError(f"{path}: expected an image, found {image.width} x {image.height} pixels in {size} bytes")
-
-
-@contextmanager
-def _without_chatter(image: ImageFile.ImageFile) -> Iterator[None]:
-    """Keep libtiff, which writes to the process's stderr, silent while a TIFF is decoded: we say what is wrong."""
-    if image.format != "TIFF":
-        yield
-        return
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is no stderr
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _open(path: Path) -> ImageFile.ImageFile:

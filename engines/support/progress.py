@@ -48,13 +48,16 @@ def progress(
     desc: str | None = None,
     quiet: bool = False,
     form: str | None = None,
+    initial: int = 0,
 ) -> tqdm:
     """A bar that disappears when it is done, or lines where stderr is no terminal.
 
-    iterable, total, unit, desc: as tqdm takes them. quiet: show nothing. form: tqdm's `bar_format` for terminals.
+    iterable, total, unit, desc: as tqdm takes them. initial: what is done already. quiet: show nothing.
+    form: tqdm's `bar_format` for terminals.
     """
     if quiet or sys.stderr.isatty():
-        return tqdm(iterable, desc, total, leave=False, unit=unit, disable=quiet, dynamic_ncols=True, bar_format=form)
+        shown = {"disable": quiet, "dynamic_ncols": True, "bar_format": form}
+        return tqdm(iterable, desc, total, leave=False, unit=unit, initial=initial, **shown)
     lines = "{desc}{n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left{postfix}" if total else None
     return Lines(
         iterable,
@@ -62,6 +65,7 @@ def progress(
         total,
         leave=False,
         unit=unit,
+        initial=initial,
         mininterval=SECONDS,
         maxinterval=SECONDS,
         delay=SECONDS,

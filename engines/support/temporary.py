@@ -1,4 +1,4 @@
-"""Temporary files beside their targets. Whoever writes one holds a lock on it, so that what a dead process left shows.
+"""Temporary files and folders beside their targets, locked by whoever writes them: what a dead process left shows.
 
 The lock (flock) ends with the process, however it ends. It says more than a process number in the name would: numbers
 come again, and mean nothing from one container to another.
@@ -10,6 +10,7 @@ import fcntl
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -48,24 +49,42 @@ def temporary_in(folder: Path, suffix: str) -> Iterator[Path]:
             os.close(descriptor)
 
 
+@contextmanager
+def temporary_folder_in(folder: Path) -> Iterator[Path]:
+    """Yield an empty new folder in `folder`; it is removed at the end with all in it. Else as `temporary_in`."""
+    remove_dead(folder)
+    number = secrets.token_hex(8)
+    path = folder / f".dinn360-new-{number}"  # nobody takes it for a dead one's before it is locked
+    path.mkdir()
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        path = path.rename(folder / f"{_PREFIX}{number}")
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(descriptor)
+
+
 def remove_dead(folder: Path) -> None:
-    """Remove temporary files of ours in `folder` that no living process holds; once a folder in each process."""
+    """Remove what is ours and temporary in `folder` and no living process holds; once a folder in each process."""
     if folder in _tidied:
         return
     _tidied.add(folder)
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                _remove_if_dead(Path(entry.path))
+            if _NAME.fullmatch(entry.name) and not entry.is_symlink():
+                _remove_if_dead(Path(entry.path), entry.is_dir())
 
 
-def _remove_if_dead(path: Path) -> None:
+def _remove_if_dead(path: Path, is_folder: bool) -> None:
     with suppress(OSError):  # it vanished, is another user's, or is locked: let it be
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is(path, descriptor):
-                path.unlink()
+                shutil.rmtree(path) if is_folder else path.unlink()
         finally:
             os.close(descriptor)
 

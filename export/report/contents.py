@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from dinn360.checkpoint import Checkpoint, load_checkpoint
 from dinn360.evaluation.evaluate import by_latitude, high_frequency
@@ -22,6 +21,7 @@ from engines.session import open_session
 from engines.support.arrays import Image8
 from engines.support.files import sha256_of
 from engines.support.images import read_panorama
+from engines.support.progress import progress
 from export.demo import quality_table
 from export.onnx import export_checkpoint
 from export.parity import TOLERANCE, cells, compare
@@ -64,7 +64,7 @@ def gather(ckpt: Path, image_path: Path, folders: Sequence[Path]) -> Contents:
     scale = checkpoint.config.scale
     network = checkpoint.build()
     network.freeze_inverses()
-    with TemporaryDirectory() as made, tqdm(total=1 + max(1, len(folders)), unit="step", leave=False) as bar:
+    with TemporaryDirectory() as made, progress(total=1 + max(1, len(folders)), unit="step") as bar:
         bar.set_description("rescale")
         lr, hr = round_trip(network, image)
         bicubic = bicubic_round_trip(image, scale)

@@ -7,7 +7,6 @@ import html
 import json
 import os
 import shutil
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from engines.panorama.record import check_model
 from engines.panorama.sources import open_source
 from engines.support.errors import UserError
 from engines.support.files import make_folder, sha256_of, write_text
+from engines.support.temporary import temporary_folder_in
 from export.onnx import Form, export_up
 from export.web.packages import ONNXRUNTIME, PACKAGES, THREE, VIEWER, copy, tarball
 
@@ -53,11 +53,11 @@ def write_site(ckpt: Path, pictures: list[Path], out: Path, runtime: Path | None
     for package in PACKAGES:
         tarball(package, runtime)
     make_folder(out.parent)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        site = Path(folder) / "site"
+    with temporary_folder_in(out.parent) as folder:
+        site = folder / "site"
         _write(ckpt, pictures, site, runtime)
         if out.exists():
-            old = Path(folder) / "old"
+            old = folder / "old"
             out.rename(old)
         site.rename(out)
     return [out / page for page in _pages(pictures)]
