@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import shutil
 import struct
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,7 @@ from exported import released
 
 from engines.cli import main
 from engines.panorama.layout import Layout
+from engines.panorama.matroska import placeholder, read_projection, write_projection
 from engines.panorama.spherical import Boxes, read_boxes, write_boxes
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
@@ -34,11 +39,15 @@ def box(kind: bytes, *bodies: bytes) -> bytes:
 
 
 ZERO = bytes(4)  # version and flags
-V2 = box(b"st3d", ZERO, b"\x01") + box(  # top and bottom
-    b"sv3d",
-    box(b"svhd", ZERO, b"test\0"),
-    box(b"proj", box(b"prhd", ZERO, struct.pack(">3i", 90 << 16, 0, 0)), box(b"equi", ZERO, bytes(16))),
-)
+
+
+def v2(tool: bytes) -> bytes:
+    """A pair, the left eye on top, turned by 90 degrees."""
+    projection = box(b"proj", box(b"prhd", ZERO, struct.pack(">3i", 90 << 16, 0, 0)), box(b"equi", ZERO, bytes(16)))
+    return box(b"st3d", ZERO, b"\x01") + box(b"sv3d", box(b"svhd", ZERO, tool + b"\0"), projection)
+
+
+V2 = v2(b"test")
 BOXES = Boxes(box(b"uuid", bytes.fromhex("ffcc8263f8554a938814587a02521fdd"), XML), V2)
 
 
@@ -86,17 +95,69 @@ def test_there_and_back(tmp_path: Path, forest: Image8, make_graph: GraphMaker) 
     models = {kind: str(make_graph(kind, metadata=metadata)) for kind in ("down", "up")}
     clip = write_clip(tmp_path / "clip.mp4", forest)
     write_boxes(clip, BOXES)
-    for lr in ("lr.mkv", "lr.mp4"):
+    for lr, hr in (("lr.mkv", "hr-mkv.mp4"), ("lr.mp4", "hr-mp4.mp4"), ("lr.mkv", "hr.mkv")):
         codec = ["--codec", "x264"] if lr.endswith("mp4") else []
         for command, source, target, more in (
             ("downscale-video", "clip.mp4", lr, ["--model", models["down"], *codec]),
-            ("upscale-video", lr, f"hr-{lr[3:]}.mp4", ["--model", models["up"]]),
+            ("upscale-video", lr, hr, ["--model", models["up"]]),
         ):
-            result = CliRunner().invoke(main, [command, str(tmp_path / source), str(tmp_path / target), *more])
+            words = [command, str(tmp_path / source), str(tmp_path / target), "--overwrite", *more]
+            result = CliRunner().invoke(main, words)
             assert result.exit_code == 0, result.output
-        assert read_boxes(tmp_path / f"hr-{lr[3:]}.mp4") == BOXES  # sizes in pixels, too, are those of the original
+    assert read_boxes(tmp_path / "hr-mp4.mp4") == BOXES  # sizes in pixels, too, are those of the original
     assert b"FullPanoWidthPixels>64<" in read_boxes(tmp_path / "lr.mp4").uuid
-    assert {"SPHERICAL", "STEREO3D"} <= seen_by_ffmpeg(tmp_path / "hr-mkv.mp4") == seen_by_ffmpeg(clip)
+    through = read_boxes(tmp_path / "hr-mkv.mp4")
+    assert through == Boxes(BOXES.uuid, v2(b"dinn360"))  # what Matroska does not say is the tool
+    for name in ("lr.mkv", "hr-mkv.mp4", "hr.mkv"):
+        assert {"SPHERICAL", "STEREO3D"} <= seen_by_ffmpeg(tmp_path / name)
+
+
+@pytest.mark.parametrize("stereo", [1, 2, 4])
+def test_matroska_says_what_mp4_says(tmp_path: Path, forest: Image8, stereo: int) -> None:
+    """Projection and StereoMode are written into a file in which nothing else moves; a checker of ffmpeg's agrees."""
+    boxes, clip = half(stereo), tmp_path / "clip.mkv"
+    with av.open(str(clip), "w") as out:
+        video = out.add_stream("ffv1", rate=25)
+        video.height, video.width, video.pix_fmt = 60, 60, "bgr0"
+        video.metadata["title"] = placeholder(boxes)
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(forest[:60, :60]), format="rgb24")
+        out.mux([*video.encode(frame.reformat(format="bgr0")), *video.encode(None)])
+    before, size = frames(clip), clip.stat().st_size
+    assert read_projection(clip) == Boxes()
+    write_projection(clip, boxes)
+    assert clip.stat().st_size == size and np.array_equal(before, frames(clip))
+    found = read_projection(clip)
+    assert found.layout() == boxes.layout() and found.entry[:13] == boxes.entry[:13]
+    assert {"SPHERICAL", "STEREO3D"} <= seen_by_ffmpeg(clip)
+    with av.open(str(clip), options={"err_detect": "crccheck+explode"}) as opened:
+        assert "title" not in opened.streams.video[0].metadata
+    with pytest.raises(UserError, match="room for its projection"):
+        write_projection(clip, boxes)
+    if shutil.which("ffprobe"):
+        command = ["ffprobe", "-v", "error", "-show_streams", "-of", "json", str(clip)]
+        told = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["streams"][0][
+            "side_data_list"
+        ]
+        spherical = next(one for one in told if one["side_data_type"] == "Spherical Mapping")
+        assert spherical["projection"] in ("equirectangular", "tiled equirectangular")
+    for wrong in (b"", b"hello", clip.read_bytes()[:40], b"\x1aE\xdf\xa3" + bytes(20)):
+        (tmp_path / "wrong.mkv").write_bytes(wrong)
+        assert read_projection(tmp_path / "wrong.mkv") == Boxes()
+
+
+def test_the_tag_of_older_files_is_read(tmp_path: Path, forest: Image8, make_graph: GraphMaker) -> None:
+    tag = ":".join(base64.b64encode(part).decode() for part in (BOXES.uuid, BOXES.entry))
+    assert Boxes.from_text(tag) == BOXES
+    with av.open(str(tmp_path / "old.mkv"), "w") as out:
+        out.metadata["DINN360_SPHERICAL"] = tag
+        video = out.add_stream("ffv1", rate=25)
+        video.height, video.width, video.pix_fmt = 64, 64, "bgr0"
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(forest[:64, :64]), format="rgb24")
+        out.mux([*video.encode(frame.reformat(format="bgr0")), *video.encode(None)])
+    model = str(make_graph("up"))
+    words = ["upscale-video", str(tmp_path / "old.mkv"), str(tmp_path / "new.mp4"), "--model", model, "--foreign"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0 and read_boxes(tmp_path / "new.mp4").entry == BOXES.entry, result.output
 
 
 def half(stereo: int) -> Boxes:
@@ -132,7 +193,7 @@ def test_each_eye_is_what_it_is_alone(
             words = [command, str(source), str(target), "--model", models[model], "--threads", "1", *more]
             result = CliRunner().invoke(main, [*words, *(["--crf", "0"] if model == "up" else [])])
             assert result.exit_code == 0, result.output
-        assert read_boxes(hr) == boxes
+        assert read_boxes(hr).layout() == boxes.layout()
         return frames(lr), frames(hr)
 
     pairs = [np.concatenate(both, axis) for both in zip(*eyes, strict=True)]

@@ -13,15 +13,15 @@ import base64
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engines.panorama.layout import AROUND, Layout, Stereo, number, span_of, stereo_named
-from engines.panorama.xmp import decode, value
+from engines.panorama.xmp import decode, encode, value
 from engines.support.errors import UserError
 
 GSPHERICAL = "http://ns.google.com/videos/1.0/spherical/"
-TAG = "DINN360_SPHERICAL"  # of a Matroska file, in which the boxes travel as text
+TAG = "DINN360_SPHERICAL"  # of Matroska files of version 0.2 and before, in which the boxes travel as text
 _V1 = bytes.fromhex("ffcc8263f8554a938814587a02521fdd")
 _TO_ENTRIES = (b"mdia", b"minf", b"stbl", b"stsd")
 _MOST = 256 * 2**20  # bytes of a moov box; more is no video of ours
@@ -45,7 +45,7 @@ class Boxes:
         known = [kinds[kind] for kind, _ in self._projections() if kind in kinds]
         if known or not self.uuid:
             return known[0] if known else ""
-        return (value(decode(self.uuid[24:]), GSPHERICAL, "ProjectionType") or "").lower()
+        return (value(self.xml, GSPHERICAL, "ProjectionType") or "").lower()
 
     def layout(self) -> Layout | None:
         """Where the eyes lie and how far around they go, V2 before V1; None where nothing is said.
@@ -55,7 +55,7 @@ class Boxes:
         if self.entry:
             modes: dict[int, Stereo] = {1: "top-bottom", 2: "side-by-side", 4: "side-by-side"}
             stereo: Stereo = "mono"
-            for kind, _, body, _ in _children(self.entry, 0, len(self.entry)):
+            for kind, _, body, _ in children(self.entry, 0, len(self.entry)):
                 if kind == b"st3d":
                     stereo = modes.get(self.entry[body + 4], "mono")
             span = AROUND
@@ -67,27 +67,43 @@ class Boxes:
                     span = AROUND / 2
             return Layout(stereo, span)
         if self.uuid:
-            xml = decode(self.uuid[24:])
+            xml = self.xml
             cropped, full = (
                 number(value(xml, GSPHERICAL, f"{name}WidthPixels")) for name in ("CroppedAreaImage", "FullPano")
             )
             return Layout(stereo_named(value(xml, GSPHERICAL, "StereoMode")), span_of(cropped, full))
         return None
 
+    @property
+    def xml(self) -> str:
+        """The text of V1."""
+        return decode(self.uuid[24:])
+
+    def with_xml(self, xml: str) -> Boxes:
+        """The same with this text of V1."""
+        return replace(self, uuid=box(b"uuid", _V1, encode(xml)) if xml else b"")
+
+    def as_v2(self) -> bytes:
+        """What V1 says of the layout, as boxes of V2; nothing of another projection."""
+        layout = self.layout()
+        if layout is None or self.projection != "equirectangular":
+            return b""
+        mode = {"mono": 0, "top-bottom": 1, "side-by-side": 2}[layout.stereo]
+        beside = round((1 - layout.span / AROUND) / 2 * 2**32)
+        equi = box(b"equi", bytes(4), struct.pack(">4I", 0, 0, beside, beside))
+        sv3d = box(b"sv3d", box(b"svhd", bytes(4), b"dinn360\0"), box(b"proj", box(b"prhd", bytes(16)), equi))
+        return box(b"st3d", bytes(4), bytes([mode])) + sv3d
+
     def _projections(self) -> Iterator[tuple[bytes, bytes]]:
         """Kind and body of the boxes in `proj`."""
-        for kind, _, body, stop in _children(self.entry, 0, len(self.entry)):
-            proj = _inside(self.entry, (body, stop), b"proj") if kind == b"sv3d" else None
+        for kind, _, body, stop in children(self.entry, 0, len(self.entry)):
+            proj = inside(self.entry, (body, stop), b"proj") if kind == b"sv3d" else None
             if proj is not None:
-                yield from ((kind, self.entry[start:end]) for kind, _, start, end in _children(self.entry, *proj))
-
-    def to_text(self) -> str:
-        """ASCII, for a tag."""
-        return ":".join(base64.b64encode(part).decode("ascii") for part in (self.uuid, self.entry))
+                yield from ((kind, self.entry[start:end]) for kind, _, start, end in children(self.entry, *proj))
 
     @classmethod
     def from_text(cls, text: str) -> Boxes:
-        """The inverse; nothing for anything else."""
+        """The boxes of the tag TAG, both in Base64 with a colon between; nothing for anything else."""
         try:
             uuid, entry = (base64.b64decode(part, validate=True) for part in text.split(":"))
         except ValueError:
@@ -101,7 +117,7 @@ class Boxes:
             return found[1] + str(round(int(found[2]) * scale)).encode("ascii") + found[3]
 
         xml = re.sub(rb"(<GSpherical:\w+Pixels>\s*)(\d+)(\s*</)", times, self.uuid[24:])
-        return Boxes(_box(b"uuid", _V1 + xml) if self.uuid else b"", self.entry)
+        return Boxes(box(b"uuid", _V1, xml) if self.uuid else b"", self.entry)
 
 
 def read_boxes(path: Path) -> Boxes:
@@ -112,11 +128,11 @@ def read_boxes(path: Path) -> Boxes:
     content = moov[1]
     for trak in _tracks(content):
         uuid = b"".join(
-            content[start:stop] for kind, start, body, stop in _children(content, *trak) if _is_v1(content, kind, body)
+            content[start:stop] for kind, start, body, stop in children(content, *trak) if _is_v1(content, kind, body)
         )
         entry = b""
         for start, stop in _entries(content, trak):
-            boxes = _children(content, start + 8 + _SAMPLE_ENTRY, stop)
+            boxes = children(content, start + 8 + _SAMPLE_ENTRY, stop)
             entry += b"".join(content[at:end] for kind, at, _, end in boxes if kind in (b"st3d", b"sv3d"))
         if uuid or entry:
             return Boxes(uuid, entry)
@@ -139,7 +155,7 @@ def write_boxes(path: Path, boxes: Boxes) -> None:
             continue
         changed = bytearray(content)
         chain = [trak[0] - 8, 0]  # trak and moov, where they start
-        parts = [_inside(content, trak, *_TO_ENTRIES[: depth + 1]) for depth in range(len(_TO_ENTRIES))]
+        parts = [inside(content, trak, *_TO_ENTRIES[: depth + 1]) for depth in range(len(_TO_ENTRIES))]
         deep = [entries[0][0], *(part[0] - 8 for part in parts if part is not None), *chain]
         # The later place first, so that the earlier one stays what it is.
         for place, piece, longer in ((trak[1], boxes.uuid, chain), (entries[0][1], boxes.entry, deep)):
@@ -184,7 +200,7 @@ def _moov(path: Path) -> tuple[int, bytes] | None:
     return None
 
 
-def _children(content: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int, int]]:
+def children(content: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int, int]]:
     """Boxes from start to stop: kind, start, start of the body, stop. Ends where something is no box."""
     while start + 8 <= stop:
         size, kind = struct.unpack_from(">I4s", content, start)
@@ -196,12 +212,13 @@ def _children(content: bytes, start: int, stop: int) -> Iterator[tuple[bytes, in
 
 def _tracks(content: bytes) -> list[tuple[int, int]]:
     """Body and stop of each trak."""
-    return [(body, stop) for kind, _, body, stop in _children(content, 8, len(content)) if kind == b"trak"]
+    return [(body, stop) for kind, _, body, stop in children(content, 8, len(content)) if kind == b"trak"]
 
 
-def _inside(content: bytes, where: tuple[int, int], *kinds: bytes) -> tuple[int, int] | None:
+def inside(content: bytes, where: tuple[int, int], *kinds: bytes) -> tuple[int, int] | None:
+    """Body and stop of the box that is reached through `kinds`, one in the other; None without one."""
     for wanted in kinds:
-        found = next(((body, stop) for kind, _, body, stop in _children(content, *where) if kind == wanted), None)
+        found = next(((body, stop) for kind, _, body, stop in children(content, *where) if kind == wanted), None)
         if found is None:
             return None
         where = found
@@ -210,16 +227,18 @@ def _inside(content: bytes, where: tuple[int, int], *kinds: bytes) -> tuple[int,
 
 def _entries(content: bytes, trak: tuple[int, int]) -> list[tuple[int, int]]:
     """Start and stop of the sample entries of a video track; none for other tracks."""
-    handler = _inside(content, trak, b"mdia", b"hdlr")
-    table = _inside(content, trak, *_TO_ENTRIES)
+    handler = inside(content, trak, b"mdia", b"hdlr")
+    table = inside(content, trak, *_TO_ENTRIES)
     if handler is None or table is None or content[handler[0] + 8 : handler[0] + 12] != b"vide":
         return []
-    return [(start, stop) for _, start, _, stop in _children(content, table[0] + 8, table[1])]
+    return [(start, stop) for _, start, _, stop in children(content, table[0] + 8, table[1])]
 
 
 def _is_v1(content: bytes, kind: bytes, body: int) -> bool:
     return kind == b"uuid" and content[body : body + 16] == _V1
 
 
-def _box(kind: bytes, body: bytes) -> bytes:
+def box(kind: bytes, *bodies: bytes) -> bytes:
+    """A box."""
+    body = b"".join(bodies)
     return struct.pack(">I4s", 8 + len(body), kind) + body

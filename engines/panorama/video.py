@@ -1,8 +1,8 @@
 """Rescale a video frame by frame through PyAV: frames are streamed, audio and timing kept.
 
 An LR video is lossless by default, as what the network hides in it must survive. With losses it has 4:4:4, and 4:2:0
-only from a model that was made for a codec. The record of the model stands in the container's metadata. The boxes that
-mark an MP4 or MOV file as spherical are beyond PyAV: spherical.py takes them from the source to the result.
+only from a model that was made for a codec. The record of the model stands in the container's metadata. What marks a
+file as spherical is beyond PyAV: spherical.py (MP4, MOV) and matroska.py take it from the source to the result.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from engines.panorama.coding import Coding, problems_of
 from engines.panorama.ffv1 import check_frames, named
 from engines.panorama.layout import Layout, Stereo, check_words, choose, recorded
+from engines.panorama.matroska import V1_TAG, placeholder, read_projection, write_projection
 from engines.panorama.metadata import Metadata
 from engines.panorama.record import KEYWORD, Record, check_model
 from engines.panorama.rescaler import Rescaler, Tile
@@ -106,7 +107,6 @@ def rescale_video(
     except ImportError:
         raise UserError(f"{source}: video needs the package av (PyAV), which is not installed") from None
     started = time.perf_counter()
-    spherical = read_boxes(source) if source.is_file() else Boxes()
     _check_target(target, codec if rescaler.direction == "down" else "h264")
     stream = _plan_stream(rescaler, target, codec, crf, chroma)
     try:
@@ -115,7 +115,7 @@ def rescale_video(
                 raise UserError(f"{source}: expected a video, found a file without a video stream")
             if reading.streams.video[0].codec_context is None:
                 raise UserError(f"{source}: expected a video of a codec that PyAV decodes here, found another")
-            spherical = spherical or Boxes.from_text(reading.metadata.get(TAG, ""))
+            spherical = _spherical(source, reading)
             plan = _plan_size(rescaler, reading, source, foreign, stream, _Told(spherical.layout(), stereo, span))
             size, record = plan.size, plan.record
             if spherical.projection not in ("", "equirectangular"):
@@ -141,16 +141,17 @@ def rescale_video(
                     writing.metadata[KEYWORD] = record.to_text()
                     writing.metadata[TIMES] = clock.times.to_text()
                 factor = rescaler.scale if rescaler.direction == "up" else 1 / rescaler.scale
-                if spherical and mkv:
-                    writing.metadata[TAG] = spherical.resized(factor).to_text()
+                spherical = spherical.resized(factor)
                 copy = _Copy(reading, writing, rescaler, plan, stream, tile, clock)
+                if spherical and mkv:
+                    copy.name_track(placeholder(spherical), spherical.xml)
                 frames = copy.run(progress)
             if not frames:
                 raise UserError(f"{source}: expected a video, found no frame in it")
             if copy.damaged:
                 _tell_damage(source, copy.damaged, refuse=record_of(reading) is not None and not foreign)
-            if spherical and not mkv:
-                write_boxes(temporary, spherical.resized(factor))
+            if spherical:
+                (write_projection if mkv else write_boxes)(temporary, spherical)
             if mkv and copy.rounding.largest:
                 moved = f"{float(1000 * copy.rounding.largest):.2f} ms"
                 warnings.warn(f"{target}: .mkv counts milliseconds: frames move by up to {moved}", stacklevel=2)
@@ -195,6 +196,10 @@ class _Copy:
             if stream.type in ("audio", "subtitle") and stream.codec_context is not None
         }
 
+    def name_track(self, name: str, xml: str) -> None:
+        """Gives the video track a name, and the text of Google's V1 (matroska.py)."""
+        self._out.metadata.update({"title": name, **({V1_TAG: xml} if xml else {})})
+
     def run(self, progress: Callable[[int, int], None]) -> int:
         """Copies everything; returns the number of frames."""
         frames = 0
@@ -225,6 +230,17 @@ class _Copy:
         result.pts, result.time_base = self._clock.time_of(frame), self._clock.times.tick
         self.rounding.add(result.pts)
         return result
+
+
+def _spherical(source: Path, reading: Any) -> Boxes:
+    """What the source says of its projection and its eyes."""
+    found = Boxes()
+    if source.is_file():
+        found = read_boxes(source) or read_projection(source)
+    tags = {name.upper(): text for name, text in reading.streams.video[0].metadata.items()}
+    if not found.uuid and V1_TAG in tags:
+        found = found.with_xml(tags[V1_TAG])
+    return found or Boxes.from_text(reading.metadata.get(TAG, ""))
 
 
 def record_of(reading: Any) -> Record | None:
