@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parent
 ROOT = SOURCES.parent
+CODE = {".h", ".cpp", ".cu", ".cuh", ".cmake", ".map"}
 PARTS = ("CPU", "ORT", "EMULATOR", "CUDA", "TENSORRT")
 
 Show = Callable[[str], None]  # takes a line about the build's progress
@@ -33,6 +35,42 @@ def _folder() -> Path:
 
 
 FOLDER = _folder()
+
+
+def digest_of_sources(parts: Sequence[str]) -> str:
+    """SHA-256, 64 hexadecimal digits, of the names and bytes of the files that `parts` (of PARTS) are compiled from."""
+    folders = {"CPU": "cpu", "ORT": "onnxruntime", "CUDA": "cuda", "TENSORRT": "tensorrt", "EMULATOR": "testing"}
+    files = [SOURCES / "params.h", SOURCES / "CMakeLists.txt"]
+    for part in parts:
+        files += [
+            path
+            for path in SOURCES.glob(f"{folders[part]}/**/*")
+            if path.name == "CMakeLists.txt" or path.suffix in CODE
+        ]
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(f"{path.relative_to(SOURCES)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def cmake_library(path: Path, folder: Path, parts: Sequence[str], target: str, show: Show | None = None) -> Path:
+    """`cmake` for the library at `path`, which is returned. A file beside it tells what it was made of (`is_stale`)."""
+    digest = digest_of_sources(parts)  # before the build: what is edited meanwhile may or may not be in it
+    cmake(folder, parts, target, show=show)
+    _made_of(path).write_text(digest)
+    return path
+
+
+def is_stale(path: Path, parts: Sequence[str]) -> bool:
+    """Whether `cmake_library` made the library at `path` from other sources than those that are here."""
+    try:
+        return _made_of(path).read_text() != digest_of_sources(parts)
+    except OSError:  # built in another way, or the sources are not here: nothing is known
+        return False
+
+
+def _made_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sources")
 
 
 def missing() -> str | None:

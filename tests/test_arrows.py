@@ -18,7 +18,7 @@ BELOW = {
     "engines": {"plugins"},
     "plugins": set(),
 }
-NOT_ON_A_DEVICE = {"torch", "torchvision", "onnx", "onnxscript"}
+NOT_ON_A_DEVICE = {"torch", "torchvision", "onnx", "onnx_ir"}
 COMMAND_LINE = {"cli.py", "__main__.py", "commands"}  # files and a folder
 RUNTIMES = {"onnxruntime", "tensorrt", "tensorrt_rtx"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def test_a_file_that_is_no_library(tmp_path: Path) -> None:
 def test_nothing_is_built_and_one_line_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "FOLDER", tmp_path)
     monkeypatch.setattr(library.kernels, "BUILD", tmp_path)
-    needs = "--ops plugin or cpu, whose operator DSTAttention needs the operator library"
+    needs = "up.onnx: its operator DSTAttention needs the operator library"
     with pytest.raises(UserError, match=f"{needs}: no {library.NAME} .* `python -m plugins build --onnxruntime` makes"):
         operator_library.find(tmp_path / "up.onnx", "DSTAttention")
     with pytest.raises(UserError, match="with CUDA kernels on this machine; `python -m plugins build --cuda` makes it"):
@@ -55,6 +56,35 @@ def test_a_wheels_library_comes_before_a_built_one(tmp_path: Path, monkeypatch: 
         path.parent.mkdir(parents=True)
         path.touch()
         assert operator_library.find(tmp_path / "up.onnx", "Haar") == path
+
+
+def test_a_library_that_is_older_than_its_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = tmp_path / "plugins"
+    for name in ("params.h", "CMakeLists.txt", "cpu/a.cpp", "cuda/a.cu"):
+        (sources / name).parent.mkdir(parents=True, exist_ok=True)
+        (sources / name).write_text(name)
+    monkeypatch.setattr(build, "SOURCES", sources)
+    monkeypatch.setattr(build, "cmake", lambda *_, **__: path.touch())
+    monkeypatch.setattr(libraries, "PACKAGED", tmp_path / "wheel")
+    path = tmp_path / "lib.so"
+    arguments = ("lib.so", path, "--cpu", ["CPU"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path.touch()
+        assert libraries.find(*arguments) == path, "built in another way: nothing is known"
+        assert build.cmake_library(path, tmp_path, ["CPU"], "lib") == path == libraries.find(*arguments)
+        (sources / "cuda" / "a.cu").write_text("another part's")
+        assert libraries.find(*arguments) == path
+    (sources / "cpu" / "b.h").touch()
+    with pytest.warns(
+        UserWarning, match=r"lib\.so: its sources have changed .*; `python -m plugins build --cpu` makes it"
+    ):
+        assert libraries.find(*arguments) == path
+    (tmp_path / "wheel").mkdir()
+    (tmp_path / "wheel" / "lib.so").touch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        libraries.find(*arguments)
 
 
 def test_the_messages_that_ask_for_the_library() -> None:

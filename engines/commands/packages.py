@@ -9,7 +9,6 @@ EXTRAS = {
     "onnx": ("export",),
     "onnx_ir": ("export",),
     "onnxruntime": ("ort", "export"),
-    "onnxscript": ("export",),
     "ray": ("ray",),
     "safetensors": ("export", "train"),
     "tensorboard": ("tensorboard",),

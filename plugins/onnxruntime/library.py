@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 from plugins import libraries
-from plugins.build import FOLDER, BuildError, Show, cmake
+from plugins.build import FOLDER, BuildError, Show, cmake_library
 from plugins.cuda import library as kernels
 
 NAME = "libdinn360_ort.so"
@@ -17,6 +17,10 @@ def _built(cuda: bool) -> Path:
     return (kernels.BUILD if cuda else FOLDER / "onnxruntime" / "cpu") / "onnxruntime" / NAME
 
 
+def _parts(cuda: bool) -> list[str]:
+    return ["CPU", "ORT", *(["CUDA"] if cuda else [])]
+
+
 def find(cuda: bool = False) -> Path:
     """The library where the wheel or `python -m plugins build` put it.
 
@@ -24,12 +28,9 @@ def find(cuda: bool = False) -> Path:
     Raises plugins.libraries.MissingLibraryError.
     """
     if not cuda:
-        return libraries.find(NAME, _built(False), "--onnxruntime")
-    if _built(True).is_file():
-        return _built(True)
-    raise libraries.MissingLibraryError(
-        f"no {NAME} with CUDA kernels on this machine; `python -m plugins build --cuda` makes it"
-    )
+        return libraries.find(NAME, _built(False), "--onnxruntime", _parts(False))
+    lacking = f"no {NAME} with CUDA kernels on this machine"
+    return libraries.find_built(_built(True), lacking, "--cuda", _parts(True))
 
 
 @functools.cache
@@ -42,5 +43,4 @@ def build(cuda: bool = False, show: Show | None = None) -> Path:
     if cuda and (reason := kernels.missing()) is not None:
         raise BuildError(reason)
     path = _built(cuda)
-    cmake(path.parents[1], ["CPU", "ORT", *(["CUDA"] if cuda else [])], "dinn360_ort", show=show)
-    return path
+    return cmake_library(path, path.parents[1], _parts(cuda), "dinn360_ort", show)

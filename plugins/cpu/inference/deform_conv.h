@@ -58,8 +58,8 @@ void convolve(Plan const& plan, float const* tile, float const* weight, float co
     DINN360_UNROLL
     for (int v = 0; v < kVectors; ++v) sum[i][v] = load<Vec>(bias + v * kLanes);
   }
-  int64_t const segments = plan.group_inputs / plan.slice * plan.taps, slice = plan.slice;
-  for (int64_t segment = 0; segment < segments; ++segment) {
+  int64_t const slices = plan.group_inputs / plan.slice * plan.taps, slice = plan.slice;
+  for (int64_t at = 0; at < slices; ++at) {
     for (int64_t left = slice; left > 0; left -= kLanes, tile += kTilePixels * kLanes) {
       int64_t const channels = left < kLanes ? left : kLanes;
       int64_t channel = 0;

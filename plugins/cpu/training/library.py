@@ -7,7 +7,7 @@ import functools
 from pathlib import Path
 
 from plugins import libraries
-from plugins.build import FOLDER, Show, cmake
+from plugins.build import FOLDER, Show, cmake_library
 
 NAME = "libdinn360_training.so"
 BUILD = FOLDER / "cpu"
@@ -28,14 +28,13 @@ class DeformConvTraining(ctypes.Structure):
 
 def build(show: Show | None = None) -> Path:
     """The library's path, built from the sources as they are. show: as `build.cmake`. Raises BuildError."""
-    cmake(BUILD, ["CPU"], "dinn360_training", show=show)
-    return BUILD / "cpu" / NAME
+    return cmake_library(BUILD / "cpu" / NAME, BUILD, ["CPU"], "dinn360_training", show)
 
 
 @functools.cache
 def load() -> ctypes.CDLL:
     """The library where the wheel or `python -m plugins build` put it. Raises plugins.libraries.MissingLibraryError."""
-    library = ctypes.CDLL(str(libraries.find(NAME, BUILD / "cpu" / NAME, "--cpu")))
+    library = ctypes.CDLL(str(libraries.find(NAME, BUILD / "cpu" / NAME, "--cpu", ["CPU"])))
     for name in ("forward", "backward"):
         call = getattr(library, f"dinn360_training_{name}")
         call.restype = ctypes.c_char_p
