@@ -30,9 +30,16 @@ PIXELS = HEIGHT * WIDTH
 AGX = "jetson-agx-orin"
 
 
-def graph(path: Path, *nodes: onnx.NodeProto, result: str, weights: dict[str, tuple[int, ...]]) -> Path:
-    """A graph of ours in name: hr (1,3,H,W), scale 2."""
+def graph(
+    path: Path,
+    *nodes: onnx.NodeProto,
+    result: str,
+    weights: dict[str, tuple[int, ...]],
+    numbers: dict[str, list[int]] | None = None,
+) -> Path:
+    """A graph of ours in name: hr (1,3,H,W), scale 2. numbers: further constants."""
     floats = [helper.make_tensor(n, TensorProto.FLOAT, s, np.zeros(s, np.float32).ravel()) for n, s in weights.items()]
+    floats += [helper.make_tensor(n, TensorProto.INT64, [len(v)], v) for n, v in (numbers or {}).items()]
     free = ["batch", 3, "height", "width"]
     made = helper.make_graph(
         list(nodes),
@@ -76,6 +83,21 @@ def test_counts_by_hand(tmp_path: Path) -> None:
     arithmetic = 2 * first.macs / (0.45 * 5.3e12)
     assert layer_seconds(first, target, Shares(bandwidth=1, products=0.01), {}) == pytest.approx(45 * arithmetic)
     assert second.intensity == pytest.approx(second.macs / second.bytes)
+
+
+def test_what_changes_nothing_at_a_size_costs_nothing_and_indices_are_not_the_image(tmp_path: Path) -> None:
+    path = graph(
+        tmp_path / "g.onnx",
+        helper.make_node("Slice", ["hr", "zero", "end", "axis"], ["all"], "all"),
+        helper.make_node("Gather", ["all", "places"], ["y"], "gather", axis=3),
+        result="y",
+        weights={},
+        numbers={"zero": [0], "end": [2**31], "axis": [3], "places": [0, 1, 2, 3]},
+    )
+    file = read_onnx(path)
+    (gather,) = layers_of(file, shapes_at(file, (HEIGHT, WIDTH)), stock=False)
+    column = 3 * HEIGHT * 4
+    assert (gather.reads, gather.writes) == ({"hr": 4 * column, "places": 32}, {"y": 4 * column})
 
 
 def test_a_tensor_with_two_readers_is_not_fused_away(tmp_path: Path) -> None:

@@ -181,9 +181,7 @@ class Function(nn.Module):
         with role(self.reads):
             features = F.relu(self.first(x, wrap))
         with role("features"):
-            residual = self.middle(features, wrap)
-        with role("residual sums"):
-            features = F.relu(features + residual)
+            features = F.relu(features + self.middle(features, wrap))
         if self.dst is not None:
             features = self.dst(features, wrap)
         with role("last convolutions"):
@@ -212,7 +210,7 @@ class LiftingBlock(nn.Module):
 
     def forward(self, low: Tensor, high: Tensor, wrap: bool) -> tuple[Tensor, Tensor]:
         eta = self.eta(low, wrap).to(high.dtype)
-        with role("high path"):
+        with role("details"):
             high = high + eta
         phi = self.phi(high, wrap).to(low.dtype)
         with role("low path"):
@@ -223,7 +221,7 @@ class LiftingBlock(nn.Module):
         with role("low path"):
             low = low - phi
         eta = self.eta(low, wrap).to(high.dtype)
-        with role("high path"):
+        with role("details"):
             return low, high - eta
 
 

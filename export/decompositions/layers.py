@@ -111,7 +111,8 @@ def pad_to_multiple(e: Emitter) -> Value:
     stop = e.Add(wide, (margin,)) if margin else wide
     columns = e.Range(e.scalar(-margin), e.Squeeze(stop, (0,)), e.scalar(1))
     if multiple > 1:
-        x = e.Gather(x, e.Min(e.range(tall), e.Sub(height, (1,))), axis=2)
+        below = e.Concat(e.ints(0), e.Sub(tall, height), axis=0)
+        x = e.Pad(x, below, None, (2,), mode="edge")  # no Gather: a builder drops a Pad by no rows
     return e.Gather(x, e.Mod(columns, width), axis=3)
 
 

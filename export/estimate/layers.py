@@ -1,8 +1,9 @@
 """Nodes grouped into layers as an engine builder fuses them, and what each layer computes and moves.
 
 Fusion, our reading of what TensorRT does: an element-wise node joins the layer that makes its operand, where nobody
-else reads that and no plugin makes it; reshapes cost nothing; slices, concatenations and transposes are copies. fp16
-images lie in memory with their channels last, filled up to a multiple of 8 (TensorRT's kHWC8, which our plugins take).
+else reads that and no plugin makes it; reshapes cost nothing, nor does what changes nothing at the size that is
+counted, as a Pad by no rows; other slices, concatenations and transposes are copies. fp16 images lie in memory with
+their channels last, filled up to a multiple of 8 (TensorRT's kHWC8, which our plugins take).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ ELEMENTWISE = frozenset(
 )
 FREE = frozenset("Flatten Identity Reshape Squeeze Unsqueeze".split())
 PARTIAL = frozenset("Gather GatherND Slice Split".split())  # read what they give, not all that they are given
+REMOVED = frozenset("Expand Pad Slice".split())  # where they give what they are given, in full
 _CAST_TO = {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}
 _BYTES = {"float32": 4, "float16": 2, "float64": 8, "int64": 8, "int32": 4, "uint8": 1, "int8": 1, "bool": 1}
 
@@ -96,7 +98,8 @@ class _Grouping:
         if node.op_type == "Shape" or all(self._source(name) in self.constants for name in inputs):
             self.constants.update(node.outputs)  # known as soon as the size is
             return
-        if node.op_type in FREE:
+        whole = node.op_type in REMOVED and self.shapes[node.outputs[0]] == self.shapes[inputs[0]]
+        if node.op_type in FREE or whole:
             self.alias[node.outputs[0]] = self._source(inputs[0])
             self.readers[self._source(inputs[0])] += self.readers[node.outputs[0]] - 1
             return
@@ -111,7 +114,7 @@ class _Grouping:
         for name in inputs:
             source = self._source(name)
             if source not in layer.inside:
-                size = self._size(node.outputs[0] if node.op_type in PARTIAL else source)
+                size = self._size(node.outputs[0] if node.op_type in PARTIAL and name == inputs[0] else source)
                 layer.reads[source] = max(size, layer.reads.get(source, 0))
         for name in filter(None, node.outputs):
             if self.readers[name]:

@@ -17,6 +17,7 @@ ROLES = {
     "haar": "sums of the 2x2 transform",
     "low path": "low +- phi: the three channels that become the LR image",
     "high path": "high * exp(s) + eta, and the 1x1 mixing and scaling of I_P",
+    "details": "high +- eta of couplings that only add (flat DINN360)",
     "log scale": "sigmoid, atan and exp of the couplings",
     "rho eta input": "the first convolutions of rho and eta, which read the low path",
     "features": "the other convolutions and activations inside the affine functions",
