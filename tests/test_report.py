@@ -65,6 +65,8 @@ def test_the_tables_say_what_was_measured(page: Path) -> None:
 
 def test_wide_panoramas_are_reduced_for_the_viewer(panorama: Path) -> None:
     contents = gather(checkpoint("x2"), panorama, [released("x2")])
+    assert contents.stored == "as an ordinary 8-bit image"
+    assert contents.files[1][1] == "lossless WebP" and contents.files[-1][1] == "JPEG 4:4:4, quality 95"
     wide = {name: np.zeros((8, 2 * WIDEST, 3), np.uint8) for name in contents.pictures}
     text = html(Contents(**{**vars(contents), "pictures": wide}))
     assert f"reduced to\n{WIDEST} columns" in text and f'"width": {WIDEST}' in text

@@ -12,11 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dinn360.checkpoint import Checkpoint, load_checkpoint
+from dinn360.codec.coders import Coder
 from dinn360.evaluation.evaluate import by_latitude, high_frequency
-from dinn360.evaluation.interpolation import bicubic_round_trip
+from dinn360.evaluation.interpolation import bicubic_round_trip, resize
 from dinn360.evaluation.metrics import luma
-from dinn360.evaluation.validate import round_trip
+from dinn360.evaluation.rate_distortion import LOSSLESS, measure
+from dinn360.evaluation.systems import Interpolation, Network, reference_lr
+from dinn360.evaluation.validate import downscaled, upscaled
 from dinn360.info import describe
+from engines.panorama.coding import Survives
 from engines.session import open_session
 from engines.support.arrays import Image8
 from engines.support.files import sha256_of
@@ -38,6 +42,7 @@ class Contents:
 
     title: of the architecture. pictures: original, lr, reconstruction, bicubic and the two heat maps, by the names that
     page.js knows.
+    stored: how the LR image shown is stored, in words. files: bytes beside quality, for several files.
     error: root mean squared luma error by latitude band, north first, of each reconstruction; detail: the root of what
     the reduction removes, in the same units. parity: one table a lowering.
     """
@@ -46,7 +51,9 @@ class Contents:
     title: str
     scale: int
     pictures: dict[str, Image8]
+    stored: str
     quality: Table
+    files: Table
     error: dict[str, Floats]
     detail: Floats
     parity: dict[str, Table]
@@ -66,8 +73,17 @@ def gather(ckpt: Path, image_path: Path, folders: Sequence[Path]) -> Contents:
     network.freeze_inverses()
     with TemporaryDirectory() as made, progress(total=1 + max(1, len(folders)), unit="step") as bar:
         bar.set_description("rescale")
-        lr, hr = round_trip(network, image)
-        bicubic = bicubic_round_trip(image, scale)
+        survives = Survives.of(checkpoint.codec, ckpt)
+        size, lr, stored = (image.shape[0], image.shape[1]), downscaled(network, image), "as an ordinary 8-bit image"
+        if survives is None:
+            hr, bicubic = upscaled(network, lr, size), bicubic_round_trip(image, scale)
+        else:  # everything through the file that `downscale` writes
+            coder, quality = coder_of(survives), min(survives.highest, 90)
+            lr = coder.round_trip(lr, quality)[0]
+            hr = upscaled(network, lr, size)
+            bicubic = resize(coder.round_trip(reference_lr(image, scale), quality)[0], size)
+            stored = f"as {coder.title} of quality {quality},"
+        files = files_table(checkpoint, image, survives)
         bar.update()
         if not folders:
             bar.set_description("export")
@@ -93,12 +109,40 @@ def gather(ckpt: Path, image_path: Path, folders: Sequence[Path]) -> Contents:
         title=checkpoint.config.title,
         scale=scale,
         pictures=pictures,
+        stored=stored,
+        files=files,
         quality=quality_table(image, lr, hr, bicubic, checkpoint.config),
         error={name: _error_by_latitude(x, image) for name, x in ((checkpoint.config.title, hr), ("bicubic", bicubic))},
         detail=np.sqrt(high_frequency(image, scale, _bands(image))),
         parity=parity,
         card=model_card(ckpt, checkpoint),
     )
+
+
+def coder_of(survives: Survives) -> Coder:
+    """The codec that a model was trained for; JPEG where that was several."""
+    name = "jpeg" if survives.codec == "mixed" else survives.codec
+    return Coder(name, survives.chroma[0] == "4:2:0")
+
+
+def files_table(checkpoint: Checkpoint, image: Image8, survives: Survives | None) -> Table:
+    """What files weigh and what they restore: the network's lossless LR image, and through a codec the network, bicubic
+    and the full picture. The codec is the one that the network was trained for, else JPEG 4:4:4, which it bears."""
+    coder, qualities = Coder("jpeg", halved=False), [95]
+    if survives is not None:
+        coder = coder_of(survives)
+        within = [quality for quality in (50, 75, 90, 95) if survives.lowest <= quality <= survives.highest]
+        qualities = within or [survives.lowest, survives.highest]
+    title, network = checkpoint.config.title, checkpoint.build()
+    systems = [Interpolation("bicubic", checkpoint.config.scale), Network(network, title)]
+    curves = measure(systems, {"": image}, [coder], qualities, ssim=False)
+    table = [["picture", "file", "size", "bits per HR pixel", "WS-PSNR Y"]]
+    for curve in sorted(curves, key=lambda c: c.codec != LOSSLESS):
+        for point in curve.points:
+            kind = curve.codec if curve.codec == LOSSLESS else f"{curve.codec}, quality {point.quality}"
+            size = f"{point.bits * image.shape[0] * image.shape[1] / 8000:.1f} kB"
+            table.append([curve.system, kind, size, f"{point.bits:.3f}", f"{point.psnr_y:.2f} dB"])
+    return table
 
 
 def _bands(image: Image8) -> int:

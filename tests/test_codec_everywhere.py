@@ -1,0 +1,171 @@
+"""A model for a codec goes where the others go: every lowering, half precision, tiles, batch, report and web.
+
+Its weights are seeded, not trained: what is tested is that its files and graphs are taken for what they are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from exported import kept_trace
+from networks import randomise, tiny_flat
+from PIL import Image
+from test_rescale_commands import done, samples
+
+from dinn360.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from dinn360.codec.coders import Coder
+from dinn360.codec.layer import Plan
+from dinn360.evaluation.metrics import luma, ws_psnr
+from dinn360.evaluation.validate import downscaled, upscaled
+from dinn360.networks import RescalingNetwork, build_network
+from dinn360.tiling import tiling
+from engines.panorama.coding import Survives
+from engines.panorama.sources import open_source
+from engines.session import open_session
+from engines.support.arrays import Image8
+from engines.support.files import sha256_of
+from export.cli import main
+from export.lowering import LOWERINGS
+from export.onnx import Form, metadata, write_graph
+from export.report.contents import gather
+from export.web import site as sites
+from export.web.site import write_site
+
+PLAN = Plan("jpeg", 50, 95, "mixed")
+SURVIVES = Survives("jpeg", 50, 95, ("4:2:0", "4:4:4"))
+
+
+@pytest.fixture(scope="module")
+def network() -> RescalingNetwork:
+    torch.manual_seed(1)
+    return randomise(build_network(tiny_flat(2, untie=True, dst=False, deform=False)), 1, 0.02)
+
+
+@pytest.fixture(scope="module")
+def ckpt(network: RescalingNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("aware") / "x2-codec.pth"
+    save_checkpoint(path, Checkpoint(network.config, network.state_dict(), {"codec": PLAN.metadata()}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def graphs(network: RescalingNetwork, ckpt: Path) -> dict[str, Path]:
+    """The model's folders by kind: each lowering, and the standard one in half precision."""
+    folders = {}
+    content, digest = load_checkpoint(ckpt), sha256_of(ckpt)
+    kinds = {name: Form(name) for name in LOWERINGS} | {"fp16": Form("standard", precision="fp16")}
+    for name, form in kinds.items():
+        folders[name] = ckpt.parent / name
+        folders[name].mkdir()
+        for direction in ("down", "up"):
+            told = metadata(content, digest, direction, form) | tiling(network, direction).metadata()
+            write_graph(kept_trace(network, direction, form.opset), direction, form, told, folders[name])
+    return folders
+
+
+@pytest.fixture(scope="module")
+def picture(courtyard: Image8) -> Image8:
+    return np.asarray(Image.fromarray(courtyard).resize((204, 102), Image.Resampling.LANCZOS))
+
+
+@pytest.fixture(scope="module")
+def panorama(picture: Image8, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("hr") / "court.png"
+    Image.fromarray(picture).save(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", [*LOWERINGS, "fp16"])
+def test_every_graph_says_what_it_survives(graphs: dict[str, Path], kind: str) -> None:
+    for direction in ("down", "up"):
+        told = json.loads((graphs[kind] / f"{direction}.json").read_text())
+        assert Survives.of(told, "a.json") == SURVIVES
+
+
+@pytest.mark.parametrize("kind", ["standard", "primitive", "fp16"])
+def test_through_jpeg_4_2_0_and_back(
+    graphs: dict[str, Path], kind: str, network: RescalingNetwork, picture: Image8, panorama: Path, tmp_path: Path
+) -> None:
+    """The commands' files are those of PyTorch: the same LR picture, the same JPEG, the same reconstruction."""
+    lr, hr = tmp_path / "lr.jpg", tmp_path / "hr.png"
+    assert done("downscale", panorama, lr, "--model", graphs[kind] / "down.onnx", "--quality", 75).stderr == ""
+    assert str(open_source(lr).coding) == "JPEG 4:2:0 of quality 75"
+    assert done("upscale", lr, hr, "--model", graphs[kind] / "up.onnx").stderr == ""
+    small = downscaled(network, picture)
+    seen, size = Coder("jpeg").round_trip(small, 75)
+    if kind != "fp16":
+        assert abs(samples(lr).astype(int) - seen).mean() < 0.2
+        assert size == pytest.approx(lr.stat().st_size, rel=0.5)  # which has a record, too
+    expected = upscaled(network, samples(lr), (102, 204))
+    apart = np.abs(samples(hr).astype(int) - expected)
+    assert apart.max() <= (3 if kind == "fp16" else 1) and apart.mean() < 0.3
+
+
+def test_in_tiles_and_in_a_batch(graphs: dict[str, Path], panorama: Path, tmp_path: Path) -> None:
+    down, up = (graphs["standard"] / f"{direction}.onnx" for direction in ("down", "up"))
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "in" / name).write_bytes(panorama.read_bytes())
+    done("batch", tmp_path / "in", tmp_path / "lr", "--model", down, "--format", "jpg", "--quality", 80)
+    done("batch", tmp_path / "lr", tmp_path / "hr", "--model", up)
+    for folder in ("lr", "hr"):
+        rows = [json.loads(row) for row in (tmp_path / folder / "manifest.jsonl").read_text().splitlines()]
+        outcomes = [row for row in rows if row.get("status") == "done"]
+        assert len(outcomes) == 2 and not any(row["notes"] for row in outcomes)
+    lr = tmp_path / "lr" / "a.jpg"
+    assert str(open_source(lr).coding) == "JPEG 4:2:0 of quality 80"
+    done("upscale", lr, tmp_path / "tiled.png", "--model", up, "--tile", "32x64", "--exact")
+    whole, tiled = samples(tmp_path / "hr" / "a.png").astype(int), samples(tmp_path / "tiled.png")
+    assert np.abs(whole - tiled).max() <= 1
+
+
+def test_the_report_shows_bytes_beside_quality(
+    ckpt: Path, graphs: dict[str, Path], network: RescalingNetwork, picture: Image8, panorama: Path, tmp_path: Path
+) -> None:
+    contents = gather(ckpt, panorama, [graphs["standard"]])
+    assert contents.stored == "as JPEG 4:2:0 of quality 90,"
+    seen, size = Coder("jpeg").round_trip(downscaled(network, picture), 90)
+    assert np.array_equal(contents.pictures["lr"], seen)
+    hr = upscaled(network, seen, (102, 204))
+    assert np.array_equal(contents.pictures["reconstruction"], hr)
+    title = network.config.title
+    expected = [f"{size / 1000:.1f} kB", f"{8 * size / (102 * 204):.3f}", f"{ws_psnr(luma(hr), luma(picture)):.2f} dB"]
+    assert [title, "JPEG 4:2:0, quality 90", *expected] in contents.files
+    assert {row[0] for row in contents.files[1:]} == {title, "bicubic", "full picture"}
+    page = tmp_path / "page.html"
+    given = ["report", "--ckpt", ckpt, "--image", panorama, "--onnx", graphs["standard"], "--out", page]
+    assert CliRunner().invoke(main, [*map(str, given)]).exit_code == 0
+    text = page.read_text()
+    assert "stored as JPEG 4:2:0 of quality 90, of 102×51" in text and f"<td>{expected[0]}</td>" in text
+
+
+def test_a_site_holds_files_of_the_codec(
+    ckpt: Path, graphs: dict[str, Path], panorama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lossless LR picture becomes what `downscale` would have written; a JPEG stays as it is; one too low is told."""
+    monkeypatch.setattr(sites, "PACKAGES", ())  # three megabytes of other people's code
+    down, lossless = graphs["standard"] / "down.onnx", tmp_path / "town.png"
+    done("downscale", panorama, lossless, "--model", down)
+    for name, quality in (("court.jpg", 90), ("low.jpg", 60)):
+        done("downscale", panorama, tmp_path / name, "--model", down, "--quality", quality)
+    with Image.open(tmp_path / "low.jpg") as image:
+        image.save(tmp_path / "low.jpg", quality=20, xmp=image.info["xmp"])
+    pictures = [lossless, tmp_path / "court.jpg", tmp_path / "low.jpg"]
+    with pytest.warns(UserWarning, match=r"low.jpg: is JPEG 4:2:0 of quality 20, below what the model"):
+        write_site(ckpt, pictures, tmp_path / "site")
+    site = tmp_path / "site"
+    assert sorted(p.name for p in site.glob("*.[jp][pn]g")) == ["court.jpg", "low.jpg", "town.jpg"]
+    assert (site / "court.jpg").read_bytes() == (tmp_path / "court.jpg").read_bytes()
+    assert np.array_equal(samples(site / "town.jpg"), samples(site / "court.jpg"))
+    made, written = open_source(site / "town.jpg"), open_source(site / "court.jpg")
+    assert made.record == written.record and made.record is not None
+    assert re.search(r'<dinn360-panorama [^>]*src="town.jpg"', (site / "index.html").read_text())
+    assert json.loads((site / "up.json").read_text())["codec"] == "jpeg"
+    with open_session(site / "up.onnx") as session:
+        assert Survives.of(session.metadata, "up.onnx") == SURVIVES
