@@ -19,7 +19,7 @@ from dinn360.checkpoint import load_checkpoint
 from dinn360.data.crops import Batch, Crops
 from dinn360.networks.layers import DST, DConv
 from dinn360.training.config import TrainConfig
-from dinn360.training.losses import Losses, algorithm_1, quantise, reference_lr
+from dinn360.training.losses import Losses, algorithm_1, difference, quantise, reference_lr
 from dinn360.training.memory import keep_freed_memory
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
@@ -130,6 +130,18 @@ def test_luma_takes_its_share_of_the_loss() -> None:
     luma = (0.299 * error[:, 0] + 0.587 * error[:, 1] + 0.114 * error[:, 2]).abs().mean()
     expected = torch.stack([error.abs().mean(), 0.75 * error.abs().mean() + 0.25 * luma, luma])
     torch.testing.assert_close(torch.stack(losses), expected)
+
+
+def test_rms_is_what_psnr_measures_crop_by_crop() -> None:
+    error = torch.tensor([0.1, -0.3]).view(2, 1, 1, 1).expand(2, 3, 4, 4)
+    torch.testing.assert_close(difference(error, "l1"), torch.tensor(0.2))
+    torch.testing.assert_close(difference(error, "rms"), torch.tensor(0.2), atol=1e-5, rtol=0)
+    spread, even = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.1)
+    spread[0, 0, 0, 0] = 0.4  # as large on average, but PSNR sees twice the error
+    torch.testing.assert_close(difference(spread, "rms") / difference(even, "rms"), torch.tensor(2.0), atol=1e-4, rtol=0)
+    right = torch.zeros(1, 3, 4, 4, requires_grad=True)
+    difference(right, "rms").backward()  # type: ignore[no-untyped-call]
+    assert right.grad is not None and bool(right.grad.isfinite().all())
 
 
 def test_every_parameter_learns() -> None:

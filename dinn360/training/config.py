@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dinn360.codec.layer import Codec, Plan, Subsampling
+from dinn360.training.losses import Measure
 from dinn360.training.optimiser import Method
 from dinn360.training.settings import COUNT, DECAY, NOT_NEGATIVE, POSITIVE, SHARE, Rule, check, setting
 
@@ -32,8 +33,9 @@ class TrainConfig:
     lr: float = setting(5e-4, "Peak rate: Adam's, and the root mean square of Muon's steps.", POSITIVE)
     warmup: int = setting(200, "Steps in which the rate rises linearly.", NOT_NEGATIVE)
     decay: float = setting(0.3, "Last share of steps, in which the rate falls linearly to 0.", SHARE)
-    lambda_h: float = setting(1.0, "Weight of l1(x, x^), a mean.", NOT_NEGATIVE)
-    luma: float = setting(0.5, "Share of that l1 which is of luma, the rest of R, G and B.", SHARE)
+    lambda_h: float = setting(1.0, "Weight of the HR loss, of x - x^.", NOT_NEGATIVE)
+    hr_loss: Measure = setting("l1", "l1: the slides'; rms: the root mean square of each crop, as PSNR sees it.")
+    luma: float = setting(0.5, "Share of the HR loss which is of luma, the rest of R, G and B.", SHARE)
     lambda_l: float = setting(0.05, "Weight of l2(y, y^), a mean.", NOT_NEGATIVE)
     lambda_z: float = setting(1e-5, "Weight of l2(z, z~), a mean.", NOT_NEGATIVE)
     alpha: float = setting(0.1, "Backflow ratio; 0 is off (the ablation).", SHARE)

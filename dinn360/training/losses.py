@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +14,16 @@ from dinn360.codec.layer import Received
 from dinn360.networks import RescalingNetwork
 from dinn360.sphere import Frame
 
+Measure = Literal["l1", "rms"]
+
+UNSEEN = 0.25 / 255  # an error too small to show in 8 bits; keeps the root's gradient finite
 LUMA = (0.299, 0.587, 0.114)  # BT.601, without its offset
 TO_CHROMA = ((-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))  # Cb and Cr of R, G and B
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Means. hr: l1(x, x^), a share of it of luma; lr: l2(y, y^); latent: l2(z, z~), None when it was not computed.
+    """Means. hr: of x - x^, a share of it of luma; lr: l2(y, y^); latent: l2(z, z~), None when it was not computed.
 
     bits: of the LR file per HR pixel, None where no codec was at work.
     """
@@ -79,6 +83,18 @@ def fine_chroma(apart: Tensor) -> Tensor:
     return power.sum() / chroma.numel()
 
 
+def difference(error: Tensor, measure: Measure) -> Tensor:
+    """How large `error` (B,C,H,W) is: "l1", the slides', or "rms", the root mean square of each crop, averaged.
+
+    rms (our choice) is what PSNR measures. Trained for long by l1, a network goes on making small errors smaller at the
+    expense of the large ones: its l1 falls on panoramas that it never saw, and so does its PSNR. Taken crop by crop, a
+    busy crop doesn't drown the others, as PSNR is averaged over panoramas.
+    """
+    if measure == "l1":
+        return error.abs().mean()
+    return (error.square().mean(dim=(1, 2, 3)) + UNSEEN**2).sqrt().mean()
+
+
 def algorithm_1(
     network: RescalingNetwork,
     x: Tensor,
@@ -89,12 +105,14 @@ def algorithm_1(
     sample: bool,
     luma: float = 0.0,
     coding: Coding = CLEAN,
+    measure: Measure = "l1",
 ) -> Losses:
     """One step of Algorithm 1 for HR crops x (B,3,H,W).
 
     weights: lambda_H, lambda_L, lambda_z. alpha: backflow, h <- alpha h~ + (1 - alpha) h before projection; 0 is off.
     luma: share of the HR loss that is taken of luma, the rest of R, G and B (our choice: luma is what the eye resolves
     and what the paper's metrics see, and an LR image holds only so much).
+    measure: of the HR loss, see `difference`.
     latent: whether to compute the z loss at all. sample: draw z~ from N(0,1), else z~ = 0.
     c is computed from the rounded y, which is all that a decoder has (our choice, as the ancestors), as it comes out of
     the codec of `coding`.
@@ -111,7 +129,8 @@ def algorithm_1(
     restored = network.reconstruct(y, prior, frame)
 
     error = restored.x - x
-    hr = (1 - luma) * error.abs().mean() + luma * (error * x.new_tensor(LUMA)[:, None, None]).sum(1).abs().mean()
+    of_luma = (error * x.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+    hr = (1 - luma) * difference(error, measure) + luma * difference(of_luma, measure)
     apart = None if split is None else split.y - guide
     lr = hr.new_zeros(()) if apart is None else apart.square().mean()
     total = weights[0] * hr + weights[1] * lr

@@ -53,7 +53,7 @@ def learning_curve(training: Sequence[dict[str, str]], validation: Sequence[dict
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     losses, *quality = figure.subplots(1, 2 if validation else 1, squeeze=False)[0]
     steps = _smooth([float(row["step"]) for row in training])
-    for name, title in (("hr", "l1(x, x^)"), ("lr", "l2(y, y^)")):
+    for name, title in (("hr", "HR loss of x - x^"), ("lr", "l2(y, y^)")):
         losses.plot(steps, _smooth([float(row[name]) for row in training]), label=title)
     losses.set(ylabel="loss", yscale="log")
     at = [int(row["step"]) for row in validation]

@@ -137,6 +137,7 @@ class Trainer:
                 config.sample_latent,
                 config.luma,
                 self._coding(),
+                config.hr_loss,
             )
         self.optimiser.zero_grad()
         losses.total.backward()
