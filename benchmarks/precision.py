@@ -28,8 +28,9 @@ from engines.runtimes.base import Session
 from engines.support.arrays import Image8, to_image, to_tensor
 from engines.support.images import read_panorama
 from engines.support.progress import progress
+from export.config import ExportConfig
 from export.graphs import Downscale, Upscale
-from export.onnx import Form, export_checkpoint
+from export.onnx import export_checkpoint
 from export.parity import rounded_session
 
 COLUMNS = {
@@ -115,7 +116,7 @@ def main() -> None:
     original = read_panorama(options.image)
     rows: list[list[record.Cell]] = []
     with tempfile.TemporaryDirectory() as folder:
-        exported = export_checkpoint(options.ckpt, Path(folder), Form(options.ops, precision="fp16"))
+        exported = export_checkpoint(options.ckpt, Path(folder), ExportConfig(options.ops, precision="fp16"))
         with rounded_session(exported.down) as down, rounded_session(exported.up) as up:
             for width in options.widths:
                 height = width // 2

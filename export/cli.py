@@ -12,15 +12,13 @@ from engines.commands import Group, version_option
 from engines.commands.types import PATH, SIZE, NumberRange
 
 if TYPE_CHECKING:
-    from export.edges import Edges
-    from export.lowering import Lowering
-    from export.onnx import Precision
+    from export.config import IoFormat, Lowering, Precision
 
-# As lowering.LOWERINGS, onnx.PRECISIONS, release.KINDS and edges.EDGES, whose imports would make --help slow.
+# As in export.config and release.KINDS, whose imports would make --help slow.
 LOWERINGS = ("standard", "primitive", "plugin", "cpu")
 PRECISIONS = ("fp32", "fp16")
 KINDS = ("standard", "standard-fp16", "primitive", "primitive-fp16")
-EDGES = ("float-nchw", "uint8-nhwc")
+IO_FORMATS = ("float-nchw", "uint8-nhwc")
 SERVE = "python -m http.server --directory {} 8000  # then open http://localhost:8000"
 
 
@@ -36,7 +34,7 @@ def main() -> None:
 @click.option("--ops", type=click.Choice((*LOWERINGS, "web")), default="standard", show_default=True)
 @click.option("--opset", type=int, default=19, show_default=True)
 @click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True)
-@click.option("--io", "edges", type=click.Choice(EDGES), default="float-nchw", show_default=True)
+@click.option("--io", "io_format", type=click.Choice(IO_FORMATS), default="float-nchw", show_default=True)
 @click.option(
     "--fold-deformation",
     "folding",
@@ -52,7 +50,7 @@ def to_onnx(
     ops: Lowering,
     opset: int,
     precision: Precision,
-    edges: Edges,
+    io_format: IoFormat,
     folding: str,
     calibration: tuple[Path, ...],
 ) -> None:
@@ -64,21 +62,23 @@ def to_onnx(
     """
     from engines.support.errors import UserError
     from engines.support.images import read_panorama
-    from export.onnx import Form, export_checkpoint
+    from export.config import ExportConfig
+    from export.onnx import export_checkpoint
+    from export.precision.fp32_ops import fp32_ops
 
     if (folding == "auto") != bool(calibration):
         found = f"--fold-deformation {folding} with {len(calibration)}"
         raise UserError(f"--calibration: expected panoramas with --fold-deformation auto and only there, found {found}")
-    form = Form(ops, opset, precision, edges)
+    config = ExportConfig(ops, opset, precision, io_format)
     panoramas = [read_panorama(path) for path in calibration]
-    exported = export_checkpoint(ckpt, out or Path("build") / ckpt.stem, form, panoramas)
+    exported = export_checkpoint(ckpt, out or Path("build") / ckpt.stem, config, panoramas)
     for direction, path in (("down", exported.down), ("up", exported.up)):
         size = path.stat().st_size / 1e6
-        kind = f"{precision}, {edges}, ops {ops}, opset {opset}"
+        kind = f"{precision}, {io_format}, ops {ops}, opset {opset}"
         click.echo(f"{path}  {exported.nodes[direction]} nodes, {size:.1f} MB, {kind}")
-        islands = [island.role for island in form.islands(direction)]
-        if islands:
-            click.echo(f"  in fp32: {', '.join(islands)}")
+        full = [op.role for op in fp32_ops(direction, config)]
+        if full:
+            click.echo(f"  in fp32: {', '.join(full)}")
     if calibration:
         click.echo(f"  deformable convolutions exported as plain ones: {', '.join(exported.folded) or 'none'}")
 
@@ -162,7 +162,7 @@ def estimate(
 def sensitivity(ckpt: Path, images: tuple[Path, ...], ops: Lowering, out: Path | None) -> None:
     """Measure what fp16 costs in each part of the network, one part at a time.
 
-    The fp32 islands of `onnx --precision fp16` were chosen by these tables.
+    The parts in fp32 of `onnx --precision fp16` were chosen by these tables.
     """
     from engines.support.files import prepare_output, write_text
     from engines.support.images import read_panorama

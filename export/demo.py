@@ -17,8 +17,8 @@ from engines.support.arrays import Image8
 from engines.support.files import make_folder
 from engines.support.images import read_panorama, write_png
 from engines.support.text import aligned
-from export.lowering import Lowering
-from export.onnx import Form, export_checkpoint
+from export.config import ExportConfig, Lowering
+from export.onnx import export_checkpoint
 from export.parity import Row, compare
 from export.pictures import closeup, error_picture
 from export.web.site import write_site
@@ -40,7 +40,7 @@ def best_lowering() -> tuple[Lowering, str | None]:
     try:
         library.find()
     except MissingLibraryError as error:
-        return "standard", f"{error}; meanwhile --ops standard"
+        return "standard", f"{error}; meanwhile the graphs are of ops standard"
     return "cpu", None
 
 
@@ -48,7 +48,7 @@ def run(ckpt: Path, image_path: Path, out: Path, lowering: Lowering = "standard"
     """Everything of `make demo`; pictures and graphs go to `out`."""
     image = read_panorama(image_path)
     make_folder(out)
-    exported = export_checkpoint(ckpt, out, Form(lowering))
+    exported = export_checkpoint(ckpt, out, ExportConfig(lowering))
     config = load_checkpoint(ckpt).config
     with open_session(exported.down) as down, open_session(exported.up) as up:
         lr = downscale_image(down, image)

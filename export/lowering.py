@@ -6,27 +6,23 @@ primitive: both become elementary operators; nothing else is left.
 cpu:       both stay, and every convolution becomes one node with what stands around it (export/fusion): ONNX Runtime on
            CPU cores.
 
-And one for browsers, whose inputs are others: web is primitive, and has no optional input (export/web).
+And one for browsers, whose inputs are others: web is primitive, and has no optional input (export/web_graph.py).
 """
 
 from __future__ import annotations
-
-from typing import Literal, get_args
 
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnx import ModelProto
 
+from export.config import Lowering
 from export.decompositions import attention, deform_conv
 from export.decompositions.emitter import expand
 from export.decompositions.layers import LAYERS
 from export.fusion import fuse
 from export.operators import DEFORM_CONV_2D, DOMAIN, DST_ATTENTION
 from export.operators import LAYERS as LAYERS_DOMAIN
-from export.web.graph import with_plain_inputs
-
-Lowering = Literal["standard", "primitive", "plugin", "cpu", "web"]
-LOWERINGS: tuple[Lowering, ...] = get_args(Lowering)[:4]  # what `engines` runs
+from export.web_graph import with_plain_inputs
 
 
 def lower(model: ModelProto, to: Lowering) -> ModelProto:

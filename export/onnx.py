@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import onnx
 from onnx import ModelProto
@@ -18,38 +17,17 @@ from engines.support.arrays import Image8
 from engines.support.errors import UserError
 from engines.support.files import atomic_path, prepare_outputs, sha256_of, write_text
 from engines.support.progress import progress
-from export.edges import Edges, with_8_bit_edges
+from export.config import DEFAULT, OPSETS, ExportConfig
 from export.folding import FOLDED, fold, foldable
 from export.fusion import operators as fusion_operators
 from export.graphs import GRAPHS
-from export.lowering import Lowering, lower
+from export.io_format import with_8_bit_io
+from export.lowering import lower
 from export.operators import register_schemas
 from export.precision.casts import to_half
-from export.precision.islands import Island, islands_of
+from export.precision.fp32_ops import fp32_ops
 from export.trace import quiet, trace
-from export.web.graph import complete_sidecar
-
-OPSETS = (19, 20, 21, 22)
-Precision = Literal["fp32", "fp16"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-
-
-@dataclass(frozen=True)
-class Form:
-    """What a graph is made of.
-
-    lowering: what its deformable operators become. opset: of the ONNX standard. precision: fp16 means fp16 data and
-    weights with fp32 islands. edges: what goes in and comes out, float32 (B,3,H,W) in [0,1] or uint8 (B,H,W,3).
-    """
-
-    lowering: Lowering = "standard"
-    opset: int = 19
-    precision: Precision = "fp32"
-    edges: Edges = "float-nchw"
-
-    def islands(self, direction: str) -> tuple[Island, ...]:
-        """The fp32 islands of the graph of a direction; none in fp32."""
-        return islands_of(direction, self.lowering) if self.precision == "fp16" else ()
+from export.web_graph import complete_sidecar
 
 
 @dataclass(frozen=True)
@@ -58,20 +36,20 @@ class Exported:
 
     down: Path
     up: Path
-    form: Form
+    config: ExportConfig
     nodes: dict[str, int]
     folded: tuple[str, ...] = ()
 
 
-def finish(traced: ModelProto, direction: str, form: Form) -> ModelProto:
-    """The traced graph of a direction in another form; `traced` stays as it is."""
-    islands = [island.role for island in form.islands(direction)]
+def finish(traced: ModelProto, direction: str, config: ExportConfig) -> ModelProto:
+    """The traced graph of a direction in another config; `traced` stays as it is."""
+    full = [op.role for op in fp32_ops(direction, config)]
     with quiet():
-        model = lower(to_half(traced, islands) if form.precision == "fp16" else traced, form.lowering)
-    return with_8_bit_edges(model) if form.edges == "uint8-nhwc" else model
+        model = lower(to_half(traced, full) if config.precision == "fp16" else traced, config.lowering)
+    return with_8_bit_io(model) if config.io_format == "uint8-nhwc" else model
 
 
-def metadata(checkpoint: Checkpoint, digest: str, direction: str, form: Form) -> dict[str, str]:
+def metadata(checkpoint: Checkpoint, digest: str, direction: str, config: ExportConfig) -> dict[str, str]:
     """What a graph says of itself in `metadata_props`; `engines` reads nothing else."""
     return {
         "producer": "dinn360",
@@ -81,10 +59,10 @@ def metadata(checkpoint: Checkpoint, digest: str, direction: str, form: Form) ->
         "preset": checkpoint.config.preset,
         "config": json.dumps(checkpoint.config.to_dict(), sort_keys=True),
         "checkpoint_sha256": digest,
-        "ops": form.lowering,
-        "precision": form.precision,
-        "islands": json.dumps([island.role for island in form.islands(direction)]),
-        "io": form.edges,
+        "ops": config.lowering,
+        "precision": config.precision,
+        "islands": json.dumps([op.role for op in fp32_ops(direction, config)]),
+        "io": config.io_format,
         **checkpoint.codec,
     }
 
@@ -101,10 +79,10 @@ def label(model: ModelProto, values: dict[str, str]) -> None:
         node.doc_string = ""
 
 
-def sidecar(path: Path, direction: str, form: Form, told: dict[str, str]) -> str:
-    """JSON text about the graph file at `path`: its metadata, its hash and the reason of every island."""
+def sidecar(path: Path, direction: str, config: ExportConfig, told: dict[str, str]) -> str:
+    """JSON text about the graph file at `path`: its metadata, its hash and why what stays in fp32 does."""
     plain = {name: value for name, value in told.items() if name not in ("producer", "islands", "config")}
-    islands = [{"role": island.role, "reason": island.reason} for island in form.islands(direction)]
+    islands = [{"role": op.role, "reason": op.reason} for op in fp32_ops(direction, config)]
     record = {
         "format": "dinn360-graph",
         "version": 1,
@@ -112,7 +90,7 @@ def sidecar(path: Path, direction: str, form: Form, told: dict[str, str]) -> str
         "graph_sha256": sha256_of(path),
         **plain,
         "scale": int(told["scale"]),
-        "opset": form.opset,
+        "opset": config.opset,
         "islands": islands,
         "config": json.loads(told["config"]),
     }
@@ -128,17 +106,19 @@ def check(model: ModelProto) -> None:
     onnx.checker.check_model(model, full_check=True)
 
 
-def export_checkpoint(ckpt: Path, out: Path, form: Form = Form(), calibration: Sequence[Image8] = ()) -> Exported:
+def export_checkpoint(
+    ckpt: Path, out: Path, config: ExportConfig = DEFAULT, calibration: Sequence[Image8] = ()
+) -> Exported:
     """Writes out/down.onnx and out/up.onnx, each whole or not at all, and a sidecar (`sidecar`) beside each.
 
     calibration: panoramas, uint8 (H,W,3), that tell which deformable convolutions become plain ones (`folding`);
     without any, none does. Raises UserError for a bad checkpoint, an opset that is not supported, a weight beyond fp16
     or a folder that cannot be written.
     """
-    if form.opset not in OPSETS:
-        raise UserError(f"--opset: expected one of {OPSETS}, found {form.opset}")
-    if form.lowering == "cpu" and form.precision != "fp32":
-        raise UserError(f"--precision: expected fp32 with --ops cpu, found {form.precision}")
+    if config.opset not in OPSETS:
+        raise UserError(f"expected one of {OPSETS}, found {config.opset}", about="opset")
+    if config.lowering == "cpu" and config.precision != "fp32":
+        raise UserError(f"expected fp32 in graphs for CPU cores, found {config.precision}", about="precision")
     prepare_outputs(out, [f"{direction}{suffix}" for direction in GRAPHS for suffix in (".onnx", ".json")])
     checkpoint = load_checkpoint(ckpt)
     network = checkpoint.build()
@@ -148,37 +128,37 @@ def export_checkpoint(ckpt: Path, out: Path, form: Form = Form(), calibration: S
     with progress(total=4, unit="step") as bar:
         for direction in GRAPHS:
             bar.set_description(f"{direction}: trace")
-            traced = trace(network, direction, form.opset)
+            traced = trace(network, direction, config.opset)
             bar.update()
-            bar.set_description(f"{direction}: lower to {form.lowering} in {form.precision}, check and write")
-            told = metadata(checkpoint, sha256_of(ckpt), direction, form) | tiling(network, direction).metadata()
+            bar.set_description(f"{direction}: lower to {config.lowering} in {config.precision}, check and write")
+            told = metadata(checkpoint, sha256_of(ckpt), direction, config) | tiling(network, direction).metadata()
             told |= {FOLDED: json.dumps(folded)} if calibration else {}
-            nodes[direction] = write_graph(traced, direction, form, told, out)
+            nodes[direction] = write_graph(traced, direction, config, told, out)
             bar.update()
-    return Exported(out / "down.onnx", out / "up.onnx", form, nodes, tuple(folded))
+    return Exported(out / "down.onnx", out / "up.onnx", config, nodes, tuple(folded))
 
 
-def export_up(ckpt: Path, out: Path, form: Form) -> Path:
+def export_up(ckpt: Path, out: Path, config: ExportConfig) -> Path:
     """Writes out/up.onnx and its sidecar only; raises as `export_checkpoint`."""
     checkpoint = load_checkpoint(ckpt)
     network = checkpoint.build()
-    told = metadata(checkpoint, sha256_of(ckpt), "up", form) | tiling(network, "up").metadata()
-    write_graph(trace(network, "up", form.opset), "up", form, told, out)
+    told = metadata(checkpoint, sha256_of(ckpt), "up", config) | tiling(network, "up").metadata()
+    write_graph(trace(network, "up", config.opset), "up", config, told, out)
     return out / "up.onnx"
 
 
-def write_graph(traced: ModelProto, direction: str, form: Form, told: dict[str, str], out: Path) -> int:
-    """Writes the traced graph of a direction to out/down.onnx or out/up.onnx in `form`, and its sidecar; counts nodes.
+def write_graph(traced: ModelProto, direction: str, config: ExportConfig, told: dict[str, str], out: Path) -> int:
+    """Writes the traced graph of a direction to out/down.onnx or out/up.onnx, and its sidecar; counts nodes.
 
     told: the graph's metadata. Raises UserError as `export_checkpoint` does.
     """
-    model = finish(traced, direction, form)
+    model = finish(traced, direction, config)
     label(model, told)
     check(model)
     path = out / f"{direction}.onnx"
     with atomic_path(path) as temporary:
         onnx.save(model, str(temporary))
-    write_text(out / f"{direction}.json", sidecar(path, direction, form, told))
-    if form.lowering == "web" and direction == "up":
+    write_text(out / f"{direction}.json", sidecar(path, direction, config, told))
+    if config.lowering == "web" and direction == "up":
         complete_sidecar(path)
     return len(model.graph.node)

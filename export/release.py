@@ -13,13 +13,14 @@ from pathlib import Path
 from engines.support.errors import UserError
 from engines.support.files import atomic_path, prepare_outputs, sha256_of, write_text
 from engines.support.temporary import temporary_folder_in
-from export.onnx import Form, export_checkpoint
+from export.config import ExportConfig
+from export.onnx import export_checkpoint
 
-KINDS: dict[str, Form] = {
-    "standard": Form("standard"),
-    "standard-fp16": Form("standard", precision="fp16"),
-    "primitive": Form("primitive"),
-    "primitive-fp16": Form("primitive", precision="fp16"),
+KINDS: dict[str, ExportConfig] = {
+    "standard": ExportConfig("standard"),
+    "standard-fp16": ExportConfig("standard", precision="fp16"),
+    "primitive": ExportConfig("primitive"),
+    "primitive-fp16": ExportConfig("primitive", precision="fp16"),
 }
 SUMS = "SHA256SUMS"
 _DATE = (1980, 1, 1, 0, 0, 0)  # of every file in an archive: the same graphs make the same bytes

@@ -22,8 +22,8 @@ from dinn360.networks import DINN360, RescalingNetwork, preset
 from dinn360.networks.layers import DConv
 from dinn360.tiling import tiling
 from engines.support.files import sha256_of
-from export.lowering import LOWERINGS
-from export.onnx import Form, check, finish, label, metadata, trace, write_graph
+from export.config import LOWERINGS, ExportConfig
+from export.onnx import check, finish, label, metadata, trace, write_graph
 
 ROOT = Path(__file__).parents[1]
 
@@ -82,8 +82,8 @@ def export_case(network: RescalingNetwork, folder: Path) -> Case:
     for direction in ("down", "up"):
         traced = kept_trace(network, direction, 19)
         for ops in LOWERINGS:
-            model = finish(traced, direction, Form(ops))
-            label(model, metadata(checkpoint, "", direction, Form(ops)))
+            model = finish(traced, direction, ExportConfig(ops))
+            label(model, metadata(checkpoint, "", direction, ExportConfig(ops)))
             check(model)
             (folder / ops).mkdir(exist_ok=True)
             onnx.save(model, str(folder / ops / f"{direction}.onnx"))
@@ -115,13 +115,13 @@ def shallow(name: str, scale: int) -> DINN360:
 def released(name: str, **options: Any) -> Path:
     """The folder with down.onnx and up.onnx of checkpoints/<name>.pth, exported once for all tests and processes.
 
-    options: of `Form`. The graphs stay in build/ until a source that makes them changes; one trace serves all forms.
+    options: of `ExportConfig`. The graphs stay in build/ until a source that makes them changes; one trace serves all forms.
     """
     digest = sha256_of(checkpoint(name))
     folder = _kept() / "-".join([name, digest[:12], *(f"{key}={value}" for key, value in sorted(options.items()))])
     with _alone(folder) as missing:
         if missing:
-            form, new = Form(**options), folder.with_name(f"{folder.name}.tmp")
+            form, new = ExportConfig(**options), folder.with_name(f"{folder.name}.tmp")
             new.mkdir(exist_ok=True)
             content = load_checkpoint(checkpoint(name))
             for direction in ("down", "up"):

@@ -10,7 +10,8 @@ import onnxruntime
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from export.lowering import Lowering, lower
+from export.config import Lowering
+from export.lowering import lower
 from export.operators import DOMAIN, PLUGIN
 
 

@@ -32,7 +32,8 @@ from dinn360.training.train import Trainer
 from engines.panorama.coding import Survives
 from engines.support.arrays import Image8, to_tensor
 from engines.support.errors import UserError
-from export.onnx import Form, finish, metadata
+from export.config import ExportConfig
+from export.onnx import finish, metadata
 
 JPEG = replace(SHORT, codec="jpeg", quality="60:90", lambda_rate=0.01, lambda_chroma=1.0, lambda_z=0.0)
 CONFIGS = Path(__file__).parents[1] / "dinn360" / "training" / "configs"
@@ -73,9 +74,11 @@ def test_a_checkpoint_says_its_codec_and_a_graph_repeats_it(tmp_path: Path, fore
     trainer.channel.close()  # type: ignore[union-attr]
     checkpoint = load_checkpoint(tmp_path / "last.pth")
     expected = Survives("jpeg", 60, 90, ("4:2:0", "4:4:4"))
-    assert Survives.of(metadata(checkpoint, "ab", "up", Form()), "up.onnx") == expected
+    assert Survives.of(metadata(checkpoint, "ab", "up", ExportConfig()), "up.onnx") == expected
     assert Survives.of(TorchSession.load(tmp_path / "last.pth", "down").metadata, "") == expected
-    assert "codec" not in metadata(load_checkpoint(CONFIGS.parents[2] / "checkpoints" / "x2.pth"), "ab", "up", Form())
+    assert "codec" not in metadata(
+        load_checkpoint(CONFIGS.parents[2] / "checkpoints" / "x2.pth"), "ab", "up", ExportConfig()
+    )
 
 
 @pytest.mark.parametrize("config", [tiny(4), tiny_irn(2), tiny_flat(2)], ids=["dinn360", "irn", "flat"])
@@ -127,7 +130,7 @@ def test_an_untied_network_is_exported(tmp_path: Path, forest: Image8) -> None:
     import onnxruntime
 
     for direction, source in (("down", image), ("up", image[:16, :32])):
-        graph = finish(kept_trace(network, direction, 19), direction, Form())
+        graph = finish(kept_trace(network, direction, 19), direction, ExportConfig())
         session = onnxruntime.InferenceSession(graph.SerializeToString())
         x = torch.from_numpy(to_tensor(np.ascontiguousarray(source)))
         with torch.no_grad():

@@ -26,7 +26,8 @@ from engines.support.errors import UserError
 from engines.support.files import sha256_of
 from engines.support.images import read_panorama, write_png
 from export.cli import main
-from export.lowering import Lowering, lower
+from export.config import Lowering
+from export.lowering import lower
 from export.onnx import check
 from export.operators import DOMAIN, SCHEMAS
 
@@ -245,7 +246,7 @@ def test_demo_falls_back_where_no_library_was_built(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(demo.library, "FOLDER", tmp_path)
     missing = "no libdinn360_ort.so on this machine; `python -m plugins build --onnxruntime` makes it"
-    assert demo.best_lowering() == ("standard", f"{missing}; meanwhile --ops standard")
+    assert demo.best_lowering() == ("standard", f"{missing}; meanwhile the graphs are of ops standard")
 
 
 @pytest.mark.parametrize(
@@ -257,7 +258,7 @@ def test_demo_falls_back_where_no_library_was_built(monkeypatch: pytest.MonkeyPa
         (["onnx", "--ckpt", "{ckpt}", "--ops", "magic"], "--ops"),
         (
             ["onnx", "--ckpt", "{ckpt}", "--ops", "cpu", "--precision", "fp16"],
-            "--precision: expected fp32 with --ops cpu",
+            "--precision: expected fp32 in graphs for CPU cores",
         ),
         (["onnx", "--ckpt", "{ckpt}", "--out", "{text}"], "expected a folder, found a file"),
         (["check", "--ckpt", "{ckpt}", "--onnx", "absent", "--image", "{image}"], "absent/down.onnx"),

@@ -22,9 +22,9 @@ from engines.session import open_session
 from engines.support.arrays import to_image
 from engines.support.images import write_png
 from export.cli import main
+from export.config import LOWERINGS, ExportConfig
 from export.graphs import GRAPHS
-from export.lowering import LOWERINGS
-from export.onnx import Form, check, finish, label, metadata
+from export.onnx import check, finish, label, metadata
 from export.parity import TOLERANCE, difference, rounded_session
 
 CONFIGS: dict[str, NetworkConfig] = {
@@ -32,7 +32,7 @@ CONFIGS: dict[str, NetworkConfig] = {
     "irn": tiny_irn(2),
     "hcflow": tiny_hcflow(4),
 }
-FORMS = {**{ops: Form(ops) for ops in LOWERINGS}, "fp16": Form("primitive", precision="fp16")}
+FORMS = {**{ops: ExportConfig(ops) for ops in LOWERINGS}, "fp16": ExportConfig("primitive", precision="fp16")}
 
 
 @pytest.fixture(scope="module", params=CONFIGS)

@@ -128,7 +128,7 @@ def test_a_turned_panorama_gives_the_turned_result(rescaler: Rescaler) -> None:
 
 
 @pytest.mark.parametrize("direction", ["down", "up"])
-def test_graphs_with_8_bit_edges(tmp_path: Path, direction: Direction) -> None:
+def test_graphs_with_8_bit_io(tmp_path: Path, direction: Direction) -> None:
     """A graph that takes and gives uint8 (B, H, W, 3), here one that drops or repeats pixels."""
     source, result = ("hr", "lr") if direction == "down" else ("lr", "hr")
     names = ["batch", "height", "width", 3]

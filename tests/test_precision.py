@@ -25,12 +25,12 @@ from engines.support.errors import UserError
 from engines.support.files import sha256_of
 from engines.support.images import write_png
 from export.cli import main
-from export.edges import with_8_bit_edges
+from export.config import LOWERINGS, ExportConfig, Lowering
 from export.graphs import Downscale
-from export.lowering import LOWERINGS, Lowering
-from export.onnx import Form, check, finish, metadata, write_graph
+from export.io_format import with_8_bit_io
+from export.onnx import check, finish, metadata, write_graph
 from export.precision.casts import to_half
-from export.precision.islands import islands_of
+from export.precision.fp32_ops import fp32_ops_of
 from export.precision.roles import EXACT, ROLES, roles_of_model
 from export.precision.rounding import with_rounding
 
@@ -59,7 +59,7 @@ def folder(ckpt: Path, traced: dict[str, ModelProto], tmp_path_factory: pytest.T
     network: DINN360 = build(tiny(2))
     for precision in ("fp32", "fp16"):
         for io in ("float-nchw", "uint8-nhwc"):
-            form = Form("standard", 19, precision, io)  # type: ignore[arg-type]
+            form = ExportConfig("standard", 19, precision, io)  # type: ignore[arg-type]
             (out / f"{precision}-{io}").mkdir()
             for direction, model in traced.items():
                 told = metadata(Checkpoint(network.config, {}), sha256_of(ckpt), direction, form)
@@ -80,7 +80,7 @@ IN_HALF = [ops for ops in LOWERINGS if ops != "cpu"]  # whose operators are fp32
 @pytest.mark.parametrize("direction", ["down", "up"])
 @pytest.mark.parametrize("ops", IN_HALF)
 def test_every_node_works_on_one_type(traced: dict[str, ModelProto], direction: str, ops: Lowering) -> None:
-    model = finish(traced[direction], direction, Form(ops, precision="fp16"))
+    model = finish(traced[direction], direction, ExportConfig(ops, precision="fp16"))
     check(model)
     types = types_of(model)
     for node in model.graph.node:
@@ -94,7 +94,7 @@ def test_every_node_works_on_one_type(traced: dict[str, ModelProto], direction: 
 
 @pytest.mark.parametrize("direction", ["down", "up"])
 def test_casts_stand_at_borders_only(traced: dict[str, ModelProto], direction: str) -> None:
-    model = finish(traced[direction], direction, Form("plugin", precision="fp16"))
+    model = finish(traced[direction], direction, ExportConfig("plugin", precision="fp16"))
     makers = {name: node for node in model.graph.node for name in node.output}
     types = types_of(model)
     crossed = []
@@ -118,34 +118,34 @@ def test_convolutions_may_share_a_bias(traced: dict[str, ModelProto]) -> None:
     for node in shared.graph.node:
         if node.op_type in ("Conv", "SphereConv2d") and len(node.input) > 2:
             node.input[2] = first.setdefault(sizes[node.input[2]], node.input[2])
-    check(finish(shared, "down", Form("plugin", precision="fp16")))
+    check(finish(shared, "down", ExportConfig("plugin", precision="fp16")))
 
 
 def test_sampling_coordinates_are_fp32(traced: dict[str, ModelProto]) -> None:
-    model = finish(traced["up"], "up", Form("primitive", precision="fp16"))
+    model = finish(traced["up"], "up", ExportConfig("primitive", precision="fp16"))
     types = types_of(model)
     floors = [node for node in model.graph.node if node.op_type == "Floor"]
     assert floors and {types[node.input[0]] for node in floors} == {TensorProto.FLOAT}
     softmax = [node for node in model.graph.node if node.op_type == "Softmax"]
     assert softmax and {types[node.input[0]] for node in softmax} == {TensorProto.FLOAT}
-    standard = finish(traced["up"], "up", Form("standard", precision="fp16"))
+    standard = finish(traced["up"], "up", ExportConfig("standard", precision="fp16"))
     types = types_of(standard)
     sampled = [node for node in standard.graph.node if node.op_type == "DeformConv"]
     assert sampled and {types[node.input[0]] for node in sampled} == {TensorProto.FLOAT}
 
 
-def test_every_part_has_a_role_and_every_island_a_reason(traced: dict[str, ModelProto]) -> None:
+def test_every_part_has_a_role_and_every_fp32_op_a_reason(traced: dict[str, ModelProto]) -> None:
     found = {direction: set(roles_of_model(model)) for direction, model in traced.items()}
     flat = {"details"}  # a role of flat DINN360 only
     assert found["up"] == set(ROLES) - flat
     assert set(ROLES) - flat - found["down"] == {"latitude map", "condition", "projection functions"}
     for direction in found:
         for ops in IN_HALF:
-            islands = islands_of(direction, ops)
-            assert {island.role for island in islands} <= found[direction]
-            assert all(len(island.reason) > 20 for island in islands)
-            assert ("deformable convolutions" in {island.role for island in islands}) == (ops == "standard")
-    with pytest.raises(ValueError, match="islands: expected some of .* found 'magic'"):
+            kept = fp32_ops_of(direction, ops)
+            assert {op.role for op in kept} <= found[direction]
+            assert all(len(op.reason) > 20 for op in kept)
+            assert ("deformable convolutions" in {op.role for op in kept}) == (ops == "standard")
+    with pytest.raises(ValueError, match="full: expected some of .* found 'magic'"):
         to_half(traced["down"], ["magic"])
 
 
@@ -220,7 +220,7 @@ def test_8_bit_edges_round_half_to_even_and_clip() -> None:
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3, "height", "width"])
     moves = numpy_helper.from_array(np.array([[[0.5]], [[-0.5]], [[300.0]]], np.float32) / np.float32(255), "moves")
     graph = helper.make_graph([helper.make_node("Add", ["x", "moves"], ["y"])], "moved", [x], [y], [moves])
-    model = with_8_bit_edges(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10))
+    model = with_8_bit_io(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10))
     onnx.checker.check_model(model, full_check=True)
     image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
     moved = to_tensor(image) + numpy_helper.to_array(moves)
@@ -235,8 +235,8 @@ def test_the_graph_and_its_sidecar_tell_how_they_were_made(folder: Path, ckpt: P
     with open_session(path) as session:
         told = session.metadata
     assert (told["precision"], told["io"]) == (record["precision"], record["io"]) == ("fp16", "uint8-nhwc")
-    islands = [island.role for island in islands_of("down", "standard")]
-    assert json.loads(told["islands"]) == [island["role"] for island in record["islands"]] == islands
+    kept = [op.role for op in fp32_ops_of("down", "standard")]
+    assert json.loads(told["islands"]) == [op["role"] for op in record["islands"]] == kept
     assert record["graph_sha256"] == sha256_of(path) and record["checkpoint_sha256"] == sha256_of(ckpt)
     assert (record["format"], record["scale"], record["opset"], record["ops"]) == ("dinn360-graph", 2, 19, "standard")
     plain = json.loads((folder / "fp32-float-nchw" / "down.json").read_text())
@@ -271,10 +271,10 @@ def test_sensitivity_tells_the_parts_apart(
     parts = {"haar", "gelu"}
     effects = list(module.sensitivity(ckpt, [forest[200:264, :128]], "standard", parts))
     error = {effect.half: effect.error for effect in effects}
-    assert set(error) == {*parts, "everything", "everything but the islands"}
-    assert 0 < error["everything but the islands"] < error["everything"]
+    assert set(error) == {*parts, "everything", "everything but the fp32 ops"}
+    assert 0 < error["everything but the fp32 ops"] < error["everything"]
     text = module.table(effects, "standard")
-    assert [line.split()[1] for line in text.splitlines() if line.endswith("island")] == ["haar"]
+    assert [line.split()[1] for line in text.splitlines() if line.endswith("fp32")] == ["haar"]
 
 
 def test_exact_operators_are_those_that_round_nothing() -> None:

@@ -24,7 +24,7 @@ def draw(estimates: Sequence[Estimate], path: Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UserError(f"--plot {path}: needs the package matplotlib, which is not installed") from error
+        raise UserError(f"{path}: needs the package matplotlib, which is not installed", about="plot") from error
     first = estimates[0]
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     FigureCanvasAgg(figure)

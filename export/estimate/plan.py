@@ -50,8 +50,10 @@ def built_plan(path: Path, size: tuple[int, int]) -> list[PlanLayer]:
     graph = read_onnx(path)
     foreign = plugin_nodes(graph) or [node for node in graph.nodes if node.op_type == "DeformConv"]
     if foreign:
-        raise UserError(f"{path}: expected a graph of --ops primitive for --plan, found {foreign[0].op_type}")
-    package = import_tensorrt("tensorrt_rtx", "--plan")
+        raise UserError(
+            f"{path}: expected elementary operators (ops primitive) to build a plan of, found {foreign[0].op_type}"
+        )
+    package = import_tensorrt("tensorrt_rtx", "a plan")
     api: Any = package.api
     said: list[str] = []
 

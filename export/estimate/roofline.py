@@ -63,7 +63,9 @@ def estimate(path: Path | str, target: Target, size: tuple[int, int], shares: Sh
     """
     file = read_onnx(path)
     if any(node.domain == "dinn360.cpu" for node in file.nodes):
-        raise UserError(f"{path}: expected a graph for a GPU, found one of --ops cpu; use --ops plugin")
+        raise UserError(
+            f"{path}: expected a graph for a GPU, found one for CPU cores (ops cpu); export one with ops plugin"
+        )
     shares = shares or Shares()
     shapes = shapes_at(file, size)
     variants = [False, True] if any(node.domain == "dinn360" for node in file.nodes) else [False]

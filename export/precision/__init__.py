@@ -1,1 +1,1 @@
-"""fp16 that is right: roles of the nodes, fp32 islands, casts at their borders, and how the choice was measured."""
+"""fp16 that is right: roles of the nodes, what stays in fp32, casts at its borders, how that was chosen."""

@@ -28,18 +28,18 @@ _FULL_INPUTS = {"Resize": (1, 2)}  # region and scales, fp32 whatever the image 
 _BIAS = {"Conv": 2, "SphereConv2d": 2, DEFORM_CONV_2D.name: 3}  # the input that is the bias
 
 
-def to_half(model: ModelProto, islands: Collection[str]) -> ModelProto:
-    """A copy of a traced fp32 `model` in fp16, but for `islands` (roles) and FIXED. Its inputs and outputs stay fp32.
+def to_half(model: ModelProto, full: Collection[str]) -> ModelProto:
+    """A copy of a traced fp32 `model` in fp16, but for `full` (roles) and FIXED. Its inputs and outputs stay fp32.
 
     Raises:
         UserError: a weight is beyond the range of fp16.
-        ValueError: `islands` names no role.
+        ValueError: `full` names no role.
     """
-    unknown = sorted(set(islands) - set(ROLES))
+    unknown = sorted(set(full) - set(ROLES))
     if unknown:
-        raise ValueError(f"islands: expected some of {sorted(ROLES)}, found {unknown[0]!r}")
+        raise ValueError(f"full: expected some of {sorted(ROLES)}, found {unknown[0]!r}")
     result = ir.from_proto(model)
-    full = {*islands, *FIXED}
+    full = {*full, *FIXED}
     types = {node: FULL if role in full else HALF for node, role in roles_of(result.graph).items()}
     _take_biases_apart(result.graph, types)
     _follow(result.graph, types)
@@ -154,7 +154,7 @@ class _Borders:
             half = exact.astype(np.float16)
         if not np.isfinite(half).all():
             raise UserError(
-                f"--precision fp16: {value.name}: expected weights within 65504, found {abs(exact).max():g}"
+                f"{value.name}: expected weights within 65504, found {abs(exact).max():g}", about="precision"
             )
         return _initializer(self.graph, f"{value.name}_fp16", half)
 

@@ -1,9 +1,9 @@
-"""What fp16 costs in each part of the network: the measurement behind `islands`.
+"""What fp16 costs in each part of the network: the measurement behind `fp32_ops`.
 
 One role at a time works in fp16 while all others stay in fp32, every fp16 tensor rounded (`rounding`). Downscaling is
 judged by the LR values that come out another level, upscaling by the decibels that the reconstruction loses. Errors of
 independent roundings add as squares, so the roles do not sum up to the last rows, which show all roles in fp16 and the
-islands that are in use.
+parts in fp32 that are in use.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from dinn360.evaluation.metrics import luma, ws_psnr
 from engines.session import open_session
 from engines.support.arrays import Image8, to_image, to_tensor
 from engines.support.text import aligned
+from export.config import Lowering
 from export.graphs import GRAPHS
-from export.lowering import Lowering, lower
+from export.lowering import lower
 from export.precision.casts import to_half
-from export.precision.islands import islands_of
+from export.precision.fp32_ops import fp32_ops_of
 from export.precision.roles import FIXED, ROLES, roles_of_model
 from export.precision.rounding import with_rounding
 from export.trace import trace
@@ -54,7 +55,7 @@ class Effect:
 def sensitivity(
     ckpt: Path, images: Sequence[Image8], lowering: Lowering = "primitive", parts: Collection[str] = tuple(ROLES)
 ) -> Iterator[Effect]:
-    """Effects of every role of `parts`, of all roles together, and of all but the islands, on both graphs.
+    """Effects of every role of `parts`, of all roles together, and of all but what stays in fp32, on both graphs.
 
     Raises UserError for a bad checkpoint.
     """
@@ -64,9 +65,9 @@ def sensitivity(
         traced = trace(network, direction, 19)
         exact = _run(lower(traced, lowering), direction, given)
         roles = roles_of_model(traced)
-        islands = {island.role for island in islands_of(direction, lowering)}
+        kept = {op.role for op in fp32_ops_of(direction, lowering)}
         trials = [(role, set(ROLES) - {role}) for role in parts if role in roles and role not in FIXED]
-        for half, full in [*trials, ("everything", set[str]()), ("everything but the islands", islands)]:
+        for half, full in [*trials, ("everything", set[str]()), ("everything but the fp32 ops", kept)]:
             found = _run(with_rounding(lower(to_half(traced, full), lowering)), direction, given)
             nodes = sum(role not in {*full, *FIXED} for role in roles)
             yield _effect(direction, half, nodes, found, exact, images)
@@ -103,7 +104,7 @@ def table(effects: Collection[Effect], lowering: Lowering = "primitive") -> str:
     """The effects as aligned text; roles that the export keeps in fp32 are marked."""
     lines = [["graph", "in fp16", "nodes", "mean error, levels", "8-bit values that differ", "loss", ""]]
     for effect in effects:
-        island = effect.half in {island.role for island in islands_of(effect.graph, lowering)}
+        kept = effect.half in {op.role for op in fp32_ops_of(effect.graph, lowering)}
         lines.append(
             [
                 effect.graph,
@@ -112,7 +113,7 @@ def table(effects: Collection[Effect], lowering: Lowering = "primitive") -> str:
                 f"{effect.error:.4f}",
                 f"{effect.moved:.3%}",
                 "-" if effect.loss is None else f"{effect.loss:.4f} dB",
-                "island" if island else "",
+                "fp32" if kept else "",
             ]
         )
     return aligned(lines)

@@ -77,7 +77,9 @@ def tarball(package: Package, runtime: Path | None = None) -> Path:
     if runtime is not None:
         path = runtime / package.tarball
         if not path.is_file():
-            raise UserError(f"--runtime: expected {package.tarball} in {runtime} (npm pack writes it), found none")
+            raise UserError(
+                f"expected {package.tarball} in {runtime} (npm pack writes it), found none", about="runtime"
+            )
     else:
         path = cache() / package.tarball
         if not path.is_file():
@@ -145,5 +147,8 @@ def _npm() -> str:
     beside = shutil.which("npm", path=str(Path(sys.executable).parent))
     found = shutil.which("npm") or beside
     if found is None:
-        raise UserError("npm: expected it on the path, found none; pip install 'dinn360[web]' brings one, or --runtime")
+        raise UserError(
+            "npm: expected it on the path, found none; pip install 'dinn360[web]' brings one, or name a folder that "
+            "has the packages' tarballs"
+        )
     return found

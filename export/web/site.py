@@ -23,7 +23,8 @@ from engines.panorama.sources import Source, open_source
 from engines.support.errors import UserError
 from engines.support.files import make_folder, sha256_of, write_text
 from engines.support.temporary import temporary_folder_in
-from export.onnx import Form, export_up
+from export.config import ExportConfig
+from export.onnx import export_up
 from export.web.packages import ONNXRUNTIME, PACKAGES, THREE, VIEWER, copy, tarball
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".avif")  # what browsers read
@@ -73,7 +74,7 @@ def _write(ckpt: Path, pictures: dict[str, Path], site: Path, runtime: Path | No
     """pictures: by their names in the site."""
     site.mkdir()
     site.chmod(0o755)
-    export_up(ckpt, site, Form("web"))
+    export_up(ckpt, site, ExportConfig("web"))
     shutil.copytree(MODULE, site / "module")
     for package in PACKAGES:
         copy(package, site / "vendor" / FOLDERS[package], runtime)
