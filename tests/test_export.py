@@ -84,9 +84,9 @@ def test_each_lowering_holds_the_operators_it_promises(folders: dict[str, Path],
 
 
 def test_the_command_offers_every_lowering() -> None:
-    from export import cli, lowering
+    from export import cli, config
 
-    assert cli.LOWERINGS == lowering.LOWERINGS
+    assert cli.LOWERINGS == config.LOWERINGS
 
 
 def test_plugin_nodes_follow_their_schema(folders: dict[str, Path]) -> None:
