@@ -115,7 +115,7 @@ def shallow(name: str, scale: int) -> DINN360:
 def released(name: str, **options: Any) -> Path:
     """The folder with down.onnx and up.onnx of checkpoints/<name>.pth, exported once for all tests and processes.
 
-    options: of `ExportConfig`. The graphs stay in build/ until a source that makes them changes; one trace serves all forms.
+    options: of `ExportConfig`. The graphs stay in build/ until a source that makes them changes; one trace serves all.
     """
     digest = sha256_of(checkpoint(name))
     folder = _kept() / "-".join([name, digest[:12], *(f"{key}={value}" for key, value in sorted(options.items()))])
