@@ -68,10 +68,7 @@ def test_the_sidecar_says_what_was_built(tmp_path: Path) -> None:
     assert manifest.inputs == (IO("hr", "float32", (-1, 3, -1, -1)),)
     assert [io.name for io in manifest.outputs] == ["lr"]
     assert manifest.layers["pooling float32"] == 1
-    assert manifest.metadata == SMALL and manifest.checkpoint_sha256 == "c" * 64
-    manifest.check_checkpoint(engine, "c" * 64, Path("x4.pth"))
-    with pytest.raises(UserError, match=r"expected an engine of x4\.pth \(sha256 dddddddddddd\), found cccccccccccc"):
-        manifest.check_checkpoint(engine, "d" * 64, Path("x4.pth"))
+    assert manifest.metadata == SMALL
 
 
 @rtx

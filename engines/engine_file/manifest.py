@@ -121,10 +121,6 @@ class Manifest:
     layers: Annotated[dict[str, int], _COUNTS]
     metadata: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def checkpoint_sha256(self) -> str:
-        return self.metadata.get("checkpoint_sha256", "")
-
     def check_file(self, engine: Path) -> None:
         """Refuse an engine that is not the one that this sidecar was written for."""
         found = sha256_of(engine)
@@ -167,12 +163,6 @@ class Manifest:
                 f"put {library.file} beside the engine or name it",
                 "plugins",
             )
-
-    def check_checkpoint(self, engine: Path, digest: str, source: Path) -> None:
-        """Refuse an engine of another checkpoint than `source`, whose SHA-256 is `digest`."""
-        if self.checkpoint_sha256 != digest:
-            found = self.checkpoint_sha256[:12] or "none"
-            raise UserError(f"{engine}: expected an engine of {source} (sha256 {digest[:12]}), found {found}")
 
 
 def sidecar(engine: Path) -> Path:

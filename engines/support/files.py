@@ -124,7 +124,10 @@ def prepare_output(path: Path) -> None:
     Raises:
         UserError: as `atomic_path` does, or the folder cannot be made.
     """
-    make_folder(path.parent, "")
+    try:
+        make_folder(path.parent, "")
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     probe_output(path)
 
 
