@@ -24,8 +24,8 @@ def open_session(
             stands in its sidecar).
         threads: CPU threads inside one operator; None leaves the choice to the runtime (all physical cores). An
             engine has no use for it.
-        provider: of an .onnx file: "CPU" (also None), "CUDA" or "TensorRT", or ONNX Runtime's own name, such as
-            "CUDAExecutionProvider". What is asked for is what runs: no silent fall-back to the CPU.
+        provider: of an .onnx file: "CPU" (also None), "CUDA", "TensorRT" or "WebGPU", or ONNX Runtime's own name, such
+            as "CUDAExecutionProvider". What is asked for is what runs: no silent fall-back to the CPU.
         plugins: of an engine: the plugin library; None looks for it beside the engine.
 
     Raises:

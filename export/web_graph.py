@@ -16,10 +16,10 @@ import onnxruntime
 from onnx import ModelProto
 
 from engines.panorama.halo import choose_halo
+from engines.runtimes.webgpu import TILE, soft_blobs
 from engines.session import open_session
 from engines.support.files import write_text
 
-_TILE = (24, 16)  # LR rows and columns of the known tile: windows in both directions, and 12 KB of result at x4
 _OMITTED = (8, 24, 8, 16)  # a tile made of two pieces
 
 
@@ -47,11 +47,9 @@ def complete_sidecar(path: Path) -> None:
 
 
 def known_tile(path: Path, scale: int) -> dict[str, Any]:
-    """The known tile of a web graph (see `complete_sidecar`): soft blobs, so that a wrong sum shows."""
-    height, width = _TILE
-    rows, columns = np.mgrid[:height, :width]
-    planes = [np.sin(rows * 0.9 + phase) * np.cos(columns * 0.7 - phase) for phase in (0.0, 1.0, 2.0)]
-    lr = np.rint(127.5 + 90 * np.stack(planes, axis=-1)).astype(np.uint8)
+    """The known tile of a web graph (see `complete_sidecar`): 12 KB of result at x4."""
+    height, width = TILE
+    lr = soft_blobs(height, width)
     omitted = np.array(_OMITTED, np.int64)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

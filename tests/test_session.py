@@ -169,7 +169,7 @@ def test_options(make_graph: GraphMaker) -> None:
     path = make_graph()
     with pytest.raises(UserError, match="threads: expected a number of at least 1, found 0"):
         open_session(path, threads=0)
-    with pytest.raises(UserError, match="provider: expected CPU, CUDA or TensorRT, found 'tpu'"):
+    with pytest.raises(UserError, match="provider: expected CPU, CUDA, TensorRT or WebGPU, found 'tpu'"):
         open_session(path, provider="tpu")
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         with pytest.raises(UserError, match="found CUDAExecutionProvider .*onnxruntime-gpu"):

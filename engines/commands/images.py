@@ -96,7 +96,7 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
 def runtime_options(command: Callable[..., None]) -> Callable[..., None]:
     """--model, --threads and --provider."""
     for option in (
-        click.option("--provider", help="Of ONNX Runtime: CPU (default), CUDA or TensorRT."),
+        click.option("--provider", help="Of ONNX Runtime: CPU (default), CUDA, TensorRT or WebGPU."),
         click.option("--threads", type=THREADS, help="CPU threads; default: all cores."),
         click.option("--model", type=PATH, required=True, help="The graph or engine, or a folder that holds it."),
     ):

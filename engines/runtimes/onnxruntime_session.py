@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.runtimes import operator_library
+from engines.runtimes import operator_library, webgpu
 from engines.runtimes.base import Session, TensorSpec, listed
 from engines.support.arrays import Array
 from engines.support.errors import UserError
@@ -26,7 +26,9 @@ _PROVIDERS = {
     "CPU": "CPUExecutionProvider",
     "CUDA": "CUDAExecutionProvider",
     "TENSORRT": "TensorrtExecutionProvider",
+    "WEBGPU": webgpu.PROVIDER,
 }
+_PACKAGES = {webgpu.PROVIDER: "onnxruntime-webgpu"}  # else onnxruntime-gpu
 
 
 class OnnxRuntimeSession(Session):
@@ -42,9 +44,15 @@ class OnnxRuntimeSession(Session):
         options.log_severity_level = 4  # what goes wrong is raised; ONNX Runtime would print it as well
         if threads is not None:
             options.intra_op_num_threads = threads
+        if wanted == webgpu.PROVIDER:
+            options.add_session_config_entry(*webgpu.LAYOUT)
         native = _load(onnxruntime, path, options, wanted)
         if native.get_providers()[0] != wanted:
             raise UserError(f"provider: expected {wanted}, found that ONNX Runtime fell back to the CPU")
+        if wanted == webgpu.PROVIDER:
+            plain = onnxruntime.SessionOptions()
+            plain.log_severity_level = 4
+            webgpu.self_test(path, native, _load(onnxruntime, path, plain, _PROVIDERS["CPU"]))
         self._native: Any = native
         self.path = path
         try:
@@ -73,15 +81,21 @@ class OnnxRuntimeSession(Session):
 
 def _load(onnxruntime: Any, path: Path, options: Any, provider: str) -> Any:
     """The native session. Whether a graph needs the operator library is what loading it without one says."""
+    # ONNX Runtime would print why WebGPU finds no adapter, and go on without.
+    more = {"enable_fallback": False} if provider == webgpu.PROVIDER else {}
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=_with_helpers(provider))
+        return onnxruntime.InferenceSession(str(path), options, providers=_with_helpers(provider), **more)
     except Exception as error:  # ONNX Runtime's errors share no base class of their own
+        if provider == webgpu.PROVIDER and "adapter" in str(error):
+            raise UserError(
+                "WebGPU finds no adapter here (it needs a driver of Vulkan, Direct3D or Metal)", "provider"
+            ) from error
         operator = operator_library.missing_operator(_reason(error))
         if operator is None:
             raise UserError(_explain_load_error(path, error)) from error
     operator_library.register(options, path, operator, gpu=provider != _PROVIDERS["CPU"])
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=_with_helpers(provider))
+        return onnxruntime.InferenceSession(str(path), options, providers=_with_helpers(provider), **more)
     except Exception as error:  # as above
         raise UserError(_explain_load_error(path, error)) from error
 
@@ -89,11 +103,10 @@ def _load(onnxruntime: Any, path: Path, options: Any, provider: str) -> Any:
 def _choose_provider(provider: str | None, available: list[str]) -> str:
     wanted = _PROVIDERS.get((provider or "CPU").upper(), provider)
     if wanted not in _PROVIDERS.values():
-        raise UserError(f"provider: expected CPU, CUDA or TensorRT, found {provider!r}")
+        raise UserError(f"provider: expected CPU, CUDA, TensorRT or WebGPU, found {provider!r}")
     if wanted not in available:
-        raise UserError(
-            f"provider: expected one of {listed(available)}, found {wanted} (it comes with onnxruntime-gpu)"
-        )
+        package = _PACKAGES.get(str(wanted), "onnxruntime-gpu")
+        raise UserError(f"provider: expected one of {listed(available)}, found {wanted} (it comes with {package})")
     return str(wanted)
 
 
