@@ -48,6 +48,12 @@ class Checkpoint:
         said = self.provenance.get("codec", {})
         return {str(name): str(value) for name, value in said.items()} if isinstance(said, dict) else {}
 
+    @property
+    def decoder_only(self) -> bool:
+        """Whether it was trained behind a bicubic reduction, so that its encoder never learnt anything."""
+        training = self.provenance.get("training", {})
+        return isinstance(training, dict) and training.get("downscaler") == "bicubic"
+
     def build(self) -> RescalingNetwork:
         """The network in eval mode, fp32. Raises UserError when weights and config do not fit."""
         try:

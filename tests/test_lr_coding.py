@@ -237,3 +237,29 @@ def test_an_encoder_that_is_missing(
     options = ("--model", lossless["down"], "--codec", "hevc")
     assert "has no encoder libmissing" in refused("downscale-video", clip, tmp_path / "lr.mkv", *options)
     assert not (tmp_path / "lr.mkv").exists()
+
+
+def test_a_clip_whose_codec_is_missing(tmp_path: Path, aware: dict[str, Path], clip: Path) -> None:
+    content = clip.read_bytes()
+    assert content.count(b"V_FFV1") == 1
+    unknown = tmp_path / "unknown.mkv"
+    unknown.write_bytes(content.replace(b"V_FFV1", b"V_ABC1"))
+    for command, kind in (("downscale-video", "down"), ("upscale-video", "up")):
+        told = refused(command, unknown, tmp_path / "out.mkv", "--model", aware[kind])
+        assert "unknown.mkv: expected a video of a codec that PyAV decodes here, found another" in told
+        assert not (tmp_path / "out.mkv").exists()
+
+
+def test_files_that_no_model_made(tmp_path: Path, aware: dict[str, Path], panorama: Path) -> None:
+    """A foreign JPEG and a CMYK one, for a model that was trained through JPEG: one line for each matter."""
+    with Image.open(panorama) as image:
+        image.save(tmp_path / "bare.jpg", quality=80)
+        image.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    up = ("--model", aware["up"], "--overwrite")
+    told = done("upscale", tmp_path / "bare.jpg", tmp_path / "hr.png", *up).stderr.splitlines()
+    assert "downscale did not make this image" in told[0] and all(line.startswith("warning: ") for line in told)
+    assert done("upscale", tmp_path / "bare.jpg", tmp_path / "hr.png", *up, "--foreign").stderr == ""
+    told = done("upscale", tmp_path / "cmyk.jpg", tmp_path / "hr.png", *up, "--foreign").stderr.splitlines()
+    assert len(told) == 1 and "CMYK is converted to RGB" in told[0]
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "bare.jpg").read_bytes()[:2000])
+    assert "cut.jpg" in refused("upscale", tmp_path / "cut.jpg", tmp_path / "hr.png", *up)

@@ -10,18 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from networks import build, tiny
+from networks import build, tiny, tiny_flat
 from PIL import Image
 
+from benchmarks import codec_release
 from benchmarks import rate_distortion as benchmark
 from dinn360.checkpoint import Checkpoint, save_checkpoint
 from dinn360.cli import main
 from dinn360.codec.coders import Coder
+from dinn360.codec.layer import Plan
 from dinn360.evaluation import equal_bytes
 from dinn360.evaluation.clips import curves_of, flicker, measure_clips, turned, turning
-from dinn360.evaluation.metrics import luma, ws_psnr
+from dinn360.evaluation.metrics import luma, psnr, ws_psnr
 from dinn360.evaluation.rate_distortion import DIRECT, LOSSLESS, Curve, Point, gains, in_words, measure, winners
-from dinn360.evaluation.systems import Interpolation
+from dinn360.evaluation.systems import Decoder, Interpolation, Network, reference_lr
 from engines.support.arrays import Image8
 
 pytest.importorskip("bjontegaard")
@@ -193,3 +195,64 @@ def test_the_benchmark(
     monkeypatch.setattr(sys, "argv", ["rate_distortion", "--data", str(folder), "--codec", "jpeg"])
     with pytest.raises(SystemExit, match="error: --scale: expected one scale for all systems, found none"):
         benchmark.main()
+
+
+def test_goals_by_hand() -> None:
+    """A curve 1 dB above the anchor leads by 1 dB; the least lead of one that crosses another lies at the end."""
+    jpeg = codec_release.JPEG
+    ours = curve("ours", *((p.bits, p.psnr_y + 1) for p in STRAIGHT.points))
+    assert codec_release.mean_gain([STRAIGHT, ours], "ours", "a", jpeg) == pytest.approx(1)
+    assert codec_release.mean_gain([STRAIGHT, ours], "ours", "b", jpeg) is None
+    steeper = curve("b", (0.1, 29.0), (0.8, 29.0 + 3 * 4))
+    lead, where = codec_release.least_gain(STRAIGHT, steeper, 0.4)
+    assert lead == pytest.approx(-1, abs=0.03) and where == " from 0.10 to 0.40 bits"
+    assert codec_release.least_gain(STRAIGHT, steeper, 0.05) == (None, "")
+    assert codec_release.Goal("t", 1.5, 1.4).row() == ["t", "at least +1.50 dB", "+1.40 dB", "no"]
+    assert codec_release.Goal("t", -2.0, -1.4).row()[3] == "yes" and codec_release.Goal("t", 1.0, None).row()[3] == "–"
+
+
+def test_a_release_is_measured_by_one_command(
+    tmp_path: Path, folder: Path, small: Image8, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("av")
+    network = build(tiny_flat(2, untie=True, dst=False, deform=False), 1, 0.02)
+    provenances = {
+        "aware": {"codec": Plan("jpeg", 50, 95, "mixed").metadata()},
+        "behind": {"training": {"downscaler": "bicubic"}},
+        "plain": {},
+    }
+    for name, provenance in provenances.items():
+        save_checkpoint(tmp_path / f"{name}.pth", Checkpoint(network.config, network.state_dict(), provenance))
+    assert isinstance(Network.load(tmp_path / "behind.pth"), Decoder)
+    assert not isinstance(Network.load(tmp_path / "aware.pth"), Decoder)
+    sheet, plot = tmp_path / "sheet.png", tmp_path / "plot.png"
+    given = ["codec_release", "--ckpt", tmp_path / "aware.pth", "--lossless", tmp_path / "plain.pth", "--data", folder]
+    drawn = ["--decoder", tmp_path / "behind.pth", "--sheet", sheet, "--plot", plot, "--quality", "50,75,90"]
+    monkeypatch.setattr(sys, "argv", [*map(str, given), *map(str, drawn)])
+    codec_release.main()
+    told = capsys.readouterr().out
+    rows = {
+        line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1:] for line in told.splitlines() if " | " in line
+    }
+    system, pair = Network(network, "aware"), Interpolation("bicubic", 2)
+    lr, hr = system(small)
+    assert rows["LR image against bicubic"][1] == f"{psnr(lr, reference_lr(small, 2)):.2f} dB"
+    assert rows[f"LR untouched ({ws_psnr(luma(hr), luma(small)):.2f} dB) over the lossless model"][1] == "+0.00 dB"
+    curves = measure([pair, system], {"a": small}, [Coder("avif")], [20, 35, 50, 65, 75, 85, 90, 98], ssim=False)
+    ladder = [p for c in curves if c.system == "bicubic" for p in c.points]
+    files = [p for c in curves if c.codec == "AVIF 4:2:0" and c.system == "aware" for p in c.points]
+    over = [
+        p.psnr_y
+        - np.interp(np.log(p.bits), np.log([a.bits for a in ladder]), np.maximum.accumulate([a.psnr_y for a in ladder]))
+        for p in files
+        if p.quality in (50, 75, 90)
+    ]
+    assert float(rows["AVIF 4:2:0, never trained on, over the bicubic pair"][1].split()[0]) == pytest.approx(
+        np.mean(over), abs=0.1
+    )
+    assert rows["AVIF 4:4:4 over WebP of the full picture, least up to 0.6 bits"][0] == "at least +0.00 dB"
+    assert Image.open(sheet).size[0] > 4 * 64 and plot.exists()
+    given[2] = tmp_path / "plain.pth"
+    monkeypatch.setattr(sys, "argv", list(map(str, given)))
+    with pytest.raises(SystemExit, match="plain.pth: expected a checkpoint trained through a codec, found a lossless"):
+        codec_release.main()

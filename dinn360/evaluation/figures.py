@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from dinn360.codec.coders import Coder
 from dinn360.evaluation.evaluate import BANDS, Result
 from dinn360.evaluation.metrics import luma
 from dinn360.evaluation.rate_distortion import LOSSLESS, Curve
-from dinn360.evaluation.systems import System
+from dinn360.evaluation.systems import System, reference_lr
 from engines.support.arrays import Image8
 from engines.support.files import atomic_path
 from engines.support.images import write_png
@@ -23,6 +24,7 @@ matplotlib.use("Agg")  # no display is needed
 
 CLOSEUP = 160  # HR pixels a side
 CAPTION = 16
+LR_CROP, LR_ZOOM = 96, 3  # LR pixels a side of a crop, and how often each is repeated
 
 
 def latitude_plot(results: Sequence[Result], detail: NDArray[np.float64], path: Path) -> None:
@@ -70,6 +72,30 @@ def closeups(systems: Sequence[System], images: dict[str, Image8], path: Path, r
         for column, shown in enumerate([image, *(system(image)[1] for system in systems)]):
             place = (column * (size + 4), CAPTION + row * (size + 4))
             sheet.paste(Image.fromarray(np.ascontiguousarray(_cut(shown, at, size))), place)
+    write_png(path, np.asarray(sheet))
+
+
+def lr_sheet(
+    lrs: Mapping[str, Image8], images: Mapping[str, Image8], scale: int, coder: Coder, path: Path, quality: int = 75
+) -> None:
+    """LR images to look at, at their busiest places: bicubic, ours, ours as its reader sees it, and what ours has more.
+
+    lrs: LR images by the names of their `images`. The last column is the difference to bicubic, eight times, around
+    grey: dots, halos and false colours show there first.
+    """
+    size = min(LR_CROP, *(min(lr.shape[:2]) for lr in lrs.values()))
+    side = size * LR_ZOOM
+    titles = ("bicubic", "LR image", f"as {coder.title}, quality {quality}", "LR image less bicubic, x8")
+    sheet = Image.new("RGB", (len(titles) * (side + 4), CAPTION + len(lrs) * (side + 4)), "white")
+    for column, title in enumerate(titles):
+        ImageDraw.Draw(sheet).text((column * (side + 4) + 2, 2), title[: side // 6], fill="black")
+    for row, (name, lr) in enumerate(lrs.items()):
+        guide, seen = reference_lr(images[name], scale), coder.round_trip(lr, quality)[0]
+        apart = np.clip(128 + 8 * (lr.astype(int) - guide), 0, 255).astype(np.uint8)
+        at = busiest(lr, size)
+        for column, shown in enumerate((guide, lr, seen, apart)):
+            enlarged = _cut(shown, at, size).repeat(LR_ZOOM, axis=0).repeat(LR_ZOOM, axis=1)
+            sheet.paste(Image.fromarray(enlarged), (column * (side + 4), CAPTION + row * (side + 4)))
     write_png(path, np.asarray(sheet))
 
 

@@ -86,19 +86,22 @@ def measure(
     coders: Sequence[Coder],
     qualities: Sequence[int] = QUALITIES,
     ssim: bool = True,
+    direct: bool = True,
+    lossless: bool = True,
 ) -> list[Curve]:
     """The full picture and every system through every coder; learned LR images also through lossless WebP.
 
-    images: (H,W,3) uint8 by name. ssim: also WS-SSIM, which takes as long as all the rest.
+    images: (H,W,3) uint8 by name. ssim: also WS-SSIM, which takes as long as all the rest. direct, lossless: leave the
+    full picture or the lossless files out where they are False.
     """
-    everyone = [Direct(), *systems]
+    everyone = [*([Direct()] if direct else []), *systems]
     ladders = sum(len(_ladder(system, qualities)) for system in everyone)
-    files = len(images) * (len(coders) * ladders + sum(s.learned_lr for s in systems))
+    files = len(images) * (len(coders) * ladders + lossless * sum(s.learned_lr for s in systems))
     curves = []
     with progress(total=files, unit="file") as bar:
         for system in everyone:
             lrs = {name: system.shrink(image) for name, image in images.items()}
-            if system.learned_lr:
+            if system.learned_lr and lossless:
                 rows = [
                     _scores(system, image, lr, _webp_bytes(lr), ssim)
                     for image, lr in zip(images.values(), lrs.values(), strict=True)

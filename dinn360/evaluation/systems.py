@@ -81,8 +81,11 @@ class Network(System):
 
     @classmethod
     def load(cls, path: Path) -> Network:
-        network = load_checkpoint(path).build()
-        return cls(network, f"{network.config.name} ({path.name})")
+        """A checkpoint's network; of one that was trained behind a bicubic reduction the decoder (see `Decoder`)."""
+        checkpoint = load_checkpoint(path)
+        if checkpoint.decoder_only:
+            return Decoder(checkpoint.build(), path.name)
+        return cls(checkpoint.build(), f"{checkpoint.config.name} ({path.name})")
 
     def shrink(self, image: Image8) -> Image8:
         return downscaled(self.network, image)

@@ -12,6 +12,7 @@ from dinn360.codec.coders import Coder
 from dinn360.evaluation.interpolation import resize
 from dinn360.evaluation.metrics import luma, ws_psnr
 from dinn360.evaluation.rate_distortion import Curve, Point
+from dinn360.evaluation.systems import reference_lr
 from dinn360.evaluation.validate import Figures, Restored, Validation, downscaled, likeness, upscaled
 from dinn360.networks import RescalingNetwork
 from engines.support.arrays import Image8
@@ -56,7 +57,7 @@ class CodecValidation(Validation):
         self.pairs: list[Curve] = []
         self.bicubic, self.bicubic_y, self.bicubic_rgb = [], [], []
         for image in self.images.values():
-            lr, points = reduced(image, scale), {}
+            lr, points = reference_lr(image, scale), {}
             for quality in LADDER:
                 seen, size = self.coder.round_trip(lr, quality)
                 restored = resize(seen, (image.shape[0], image.shape[1]))
@@ -70,7 +71,7 @@ class CodecValidation(Validation):
     def restored(self, network: RescalingNetwork, number: int, name: str, image: Image8) -> Restored:
         """One panorama; the reconstruction to look at is that of the second quality."""
         size = (image.shape[0], image.shape[1])
-        lr = reduced(image, network.config.scale) if self.decoder_only else downscaled(network, image)
+        lr = reference_lr(image, network.config.scale) if self.decoder_only else downscaled(network, image)
         files = {quality: self.coder.round_trip(lr, quality) for quality in QUALITIES}
         images = {quality: upscaled(network, seen, size) for quality, (seen, _) in files.items()}
         points = [_point(quality, image, images[quality], files[quality][1]) for quality in QUALITIES]
@@ -91,11 +92,6 @@ class CodecValidation(Validation):
             clean_y=clean,
         )
         return Restored(name, image, lr, images[QUALITIES[1]], self.bicubic[number], figures)
-
-
-def reduced(image: Image8, scale: int) -> Image8:
-    """The bicubic LR image."""
-    return resize(image, (-(-image.shape[0] // scale), -(-image.shape[1] // scale)))
 
 
 def _point(quality: int, image: Image8, restored: Image8, size: int) -> Point:

@@ -1,0 +1,184 @@
+"""What the card of a model for a codec says, by one command: each goal with what was found, and crops of LR images.
+
+python -m benchmarks.codec_release --ckpt runs/x2-codec/best.pth --lossless checkpoints/x2-flat.pth --data VAL \
+    [--decoder runs/x2-decoder/best.pth] [--sheet lr.png] [--plot curves.png] [--save x2-codec]
+
+WS-PSNR of Y, means over the panoramas. Gains are at equal bytes: at the bytes of each of our files, the anchor's
+quality interpolated in log(bytes). --lossless: what the LR image untouched is compared with. --decoder: a decoder of
+the same kind, trained behind bicubic through the same codec.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import record
+from benchmarks.rate_distortion import gains_table, points_table
+from dinn360.checkpoint import load_checkpoint
+from dinn360.codec.coders import Coder
+from dinn360.commands.evaluate import parse_qualities
+from dinn360.data.crops import read_folder
+from dinn360.evaluation.figures import lr_sheet, rate_distortion_plot
+from dinn360.evaluation.metrics import psnr
+from dinn360.evaluation.rate_distortion import DIRECT, LOSSLESS, Curve, check_packages, gains, in_words, measure
+from dinn360.evaluation.systems import Decoder, Interpolation, Network, System, reference_lr
+from engines.support.arrays import Image8
+from engines.support.errors import UserError
+
+QUALITIES = (50, 75, 90, 95)
+BICUBIC = "bicubic"
+JPEG, WEBP = Coder("jpeg"), Coder("webp")
+FULL_CHROMA = (Coder("avif", halved=False), Coder("hevc", halved=False))
+HALVED = (Coder("avif"), Coder("hevc"))
+_PLACES = 200  # file sizes at which two curves are compared
+GOALS = {"goal": "{}", "wanted": "{}", "found": "{}", "reached": "{}"}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """least: of what is found. found: None where it could not be measured. unit: "dB" or with a sign, "+dB"."""
+
+    title: str
+    least: float | None
+    found: float | None
+    signed: bool = True
+    where: str = ""
+
+    def row(self) -> list[record.Cell]:
+        form = "{:+.2f} dB" if self.signed else "{:.2f} dB"
+        found = "not measured" if self.found is None else form.format(self.found) + self.where
+        if self.least is None or self.found is None:
+            return [self.title, "–" if self.least is None else f"at least {form.format(self.least)}", found, "–"]
+        return [self.title, f"at least {form.format(self.least)}", found, "yes" if self.found >= self.least else "no"]
+
+
+def of(curves: Sequence[Curve], system: str, codec: str) -> Curve | None:
+    return next((curve for curve in curves if (curve.system, curve.codec) == (system, codec)), None)
+
+
+def mean_gain(curves: Sequence[Curve], system: str, anchor: str, coder: Coder) -> float | None:
+    """At the bytes of each of the system's files, the mean. Beyond its largest file the anchor keeps its quality."""
+    ours, other = of(curves, system, coder.title), of(curves, anchor, coder.title)
+    if ours is None or other is None:
+        return None
+    bits, quality = other.rising()
+    found = [p.psnr_y - np.interp(np.log(p.bits), np.log(bits), quality) for p in ours.points if p.bits >= bits[0]]
+    return float(np.mean(found)) if found else None
+
+
+def least_gain(ours: Curve | None, other: Curve | None, most: float) -> tuple[float | None, str]:
+    """The smallest lead over the bytes that both cover, up to `most` bits per HR pixel, and which bytes these are."""
+    if ours is None or other is None:
+        return None, ""
+    bits = np.geomspace(0.005, most, _PLACES)
+    lead = ours.at(bits) - other.at(bits)
+    there = np.isfinite(lead)
+    if not there.any():
+        return None, ""
+    return float(lead[there].min()), f" from {bits[there][0]:.2f} to {bits[there][-1]:.2f} bits"
+
+
+def curves_of(
+    ours: System, pair: System, others: Sequence[System], images: Mapping[str, Image8], qualities: Sequence[int]
+) -> list[Curve]:
+    """Everything that the goals need, and nothing twice: JPEG for all, the other codecs where a goal names them."""
+    finer = sorted({20, 35, 65, 85, 98, *qualities})  # of the pair, so that it has files of any size near ours
+    found = measure([ours, *others], images, [JPEG], qualities, ssim=False)
+    found += measure([pair], images, [JPEG, *HALVED], finer, ssim=False, direct=False)
+    found += measure([ours], images, [*HALVED, *FULL_CHROMA], qualities, ssim=False, direct=False, lossless=False)
+    return found + measure([], images, [WEBP], [5, 20, 30, *qualities], ssim=False)
+
+
+def goals_of(
+    curves: Sequence[Curve], name: str, decoder: str | None, scale: int, lossless: Curve | None, likeness: float
+) -> list[Goal]:
+    """The goals of a release at x2 and x4; of x8 there is none, and what is found stands alone."""
+    at = {2: 0, 4: 1}.get(scale, 2)
+    over_pair, over_decoder, elsewhere = ((1.5, None, 1.0), (0.8, 0.4, None), (None, None, None))[at]
+    through_full, whole = (0.0, 0.0) if scale == 2 else (None, None)
+    goals = [Goal(f"{JPEG.title} over the bicubic pair", over_pair, mean_gain(curves, name, BICUBIC, JPEG))]
+    lead, where = least_gain(of(curves, name, JPEG.title), of(curves, DIRECT, JPEG.title), 0.3)
+    goals.append(
+        Goal(f"{JPEG.title} over {JPEG.title} of the full picture, least up to 0.3 bits", whole, lead, where=where)
+    )
+    if decoder is not None or over_decoder is not None:
+        gain = None if decoder is None else mean_gain(curves, name, decoder, JPEG)
+        goals.append(Goal(f"{JPEG.title} over the decoder alone behind bicubic", over_decoder, gain))
+    for coder in FULL_CHROMA:
+        lead, where = least_gain(of(curves, name, coder.title), of(curves, DIRECT, WEBP.title), 0.6)
+        goals.append(
+            Goal(f"{coder.title} over WebP of the full picture, least up to 0.6 bits", through_full, lead, where=where)
+        )
+    for coder in HALVED:
+        gain = mean_gain(curves, name, BICUBIC, coder)
+        goals.append(Goal(f"{coder.title}, never trained on, over the bicubic pair", elsewhere, gain))
+    clean = of(curves, name, LOSSLESS)
+    assert clean is not None
+    missing = None if lossless is None else clean.points[0].psnr_y - lossless.points[0].psnr_y
+    goals.append(Goal(f"LR untouched ({clean.points[0].psnr_y:.2f} dB) over the lossless model", -2.0, missing))
+    return [*goals, Goal("LR image against bicubic", 28.0, likeness, signed=False)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--ckpt", type=Path, required=True, help="the checkpoint for a codec")
+    parser.add_argument("--lossless", type=Path, help="the model that it came from")
+    parser.add_argument("--decoder", type=Path, help="a decoder trained behind bicubic through the same codec")
+    parser.add_argument("--data", type=Path, required=True, help="folder of panoramas")
+    parser.add_argument("--images", type=int, help="the first N of them")
+    parser.add_argument("--quality", default=",".join(map(str, QUALITIES)), help="1 to 100; of HEVC 100 is CRF 0")
+    parser.add_argument("--sheet", type=Path, help="draw crops of LR images into this PNG")
+    parser.add_argument("--plot", type=Path, help="draw the curves into this PNG")
+    record.add_option(parser)
+    options = parser.parse_args()
+    try:
+        run(options)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measures, prints, and draws."""
+    check_packages()
+    qualities = parse_qualities(options.quality)
+    checkpoint = load_checkpoint(options.ckpt)
+    if not checkpoint.codec:
+        raise UserError(f"--ckpt {options.ckpt}: expected a checkpoint trained through a codec, found a lossless one")
+    scale = checkpoint.config.scale
+    ours, pair = Network(checkpoint.build(), options.ckpt.stem), Interpolation(BICUBIC, scale)
+    others: list[System] = []
+    for option, path in (("--decoder", options.decoder), ("--lossless", options.lossless)):
+        if path is not None and (other := load_checkpoint(path)).config.scale != scale:
+            raise UserError(f"{option} {path}: expected a checkpoint of scale {scale}, found {other.config.scale}")
+    if options.decoder is not None:
+        others.append(Decoder(load_checkpoint(options.decoder).build(), options.decoder.name))
+    images = dict(list(read_folder(options.data, 8 * scale, "panoramas").items())[: options.images])
+    curves = curves_of(ours, pair, others, images, qualities)
+    lossless = None
+    if options.lossless is not None:
+        network = Network(load_checkpoint(options.lossless).build(), f"{options.lossless.stem}, lossless")
+        (lossless,) = measure([network], images, [], qualities, ssim=False, direct=False)
+    lrs = {name: ours.shrink(image) for name, image in images.items()}
+    likeness = float(np.mean([psnr(lr, reference_lr(images[name], scale)) for name, lr in lrs.items()]))
+    decoder = others[0].name if others else None
+    rows = [goal.row() for goal in goals_of(curves, ours.name, decoder, scale, lossless, likeness)]
+    tables = [
+        record.Table(f"{options.ckpt.stem}, x{scale}: goals", GOALS, rows),
+        points_table(f"Files, means of {len(images)} panoramas", [*curves, *([lossless] if lossless else [])]),
+        gains_table(gains(curves, [BICUBIC, DIRECT])),
+    ]
+    record.report(tables, [f"Panoramas: {', '.join(images)}.", *in_words(curves)], options.save)
+    if options.plot:
+        rate_distortion_plot(curves, options.plot)
+    if options.sheet:
+        lr_sheet(lrs, images, scale, JPEG, options.sheet)
+
+
+if __name__ == "__main__":
+    main()
