@@ -97,6 +97,7 @@ def test_ranges_by_hand() -> None:
     assert ranges[1][1] == pytest.approx(0.8)
     longer = curve(DIRECT, (0.1, 29.0), (3.2, 29.0 + 5 * 4))
     assert winners([longer, STRAIGHT], "JPEG 4:2:0")[-1][1] == pytest.approx(0.8, rel=0.02)  # alone beyond: no winner
+    assert in_words([STRAIGHT]) == []
     assert in_words([direct, STRAIGHT])[0].startswith("JPEG 4:2:0, bits per HR pixel: a from 0.1 to 0.")
 
 

@@ -225,12 +225,13 @@ def winners(curves: Sequence[Curve], codec: str) -> list[tuple[float, float, str
 
 
 def in_words(curves: Sequence[Curve]) -> list[str]:
-    """A sentence for each codec: in which range of bytes which system is best."""
+    """A sentence for each codec that two systems went through: in which range of bytes which of them is best."""
     sentences = []
     for codec in dict.fromkeys(curve.codec for curve in curves if curve.codec != LOSSLESS):
         ranges = winners(curves, codec)
         told = [f"{name} from {low:.3g} to {high:.3g}" for low, high, name in ranges]
-        sentences.append(f"{codec}, bits per HR pixel: {'; '.join(told)}.")
+        if told:
+            sentences.append(f"{codec}, bits per HR pixel: {'; '.join(told)}.")
     return sentences
 
 
