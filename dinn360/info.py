@@ -28,6 +28,7 @@ class Info:
     """Figures of one network. Per-pixel figures are for an HR pixel, sizes are in bytes.
 
     parameters: by part (DINN360: I_D, G_SC, I_P). macs: by direction. receptive_field: radius, by direction.
+    traffic: bytes to and from memory in fp16, by direction (`count_traffic`).
     weights: the fp32 parameters. peak: the live tensors, weights included, at `size` (width, height), by
     direction.
     """
@@ -36,6 +37,7 @@ class Info:
     scale: int
     parameters: dict[str, int]
     macs: dict[str, float]
+    traffic: dict[str, float]
     receptive_field: dict[str, int]
     size: tuple[int, int]
     weights: int
@@ -55,6 +57,7 @@ class Info:
         parts = ", ".join(f"{name} {count:,}" for name, count in self.parameters.items())
         width, height = self.size
         down, up = self.macs["downscale"], self.macs["upscale"]
+        moved = self.traffic
         gib = {name: value / 2**30 for name, value in self.peak.items()}
         return "\n".join(
             [
@@ -62,6 +65,8 @@ class Info:
                 f"parameters       {self.total:,} ({parts})",
                 f"MAC per HR pixel downscale {down:,.0f}, upscale {up:,.0f}",
                 "                 (convolutions, matrix products, bilinear sampling; no elementwise work)",
+                f"bytes moved      downscale {moved['downscale']:,.0f}, upscale {moved['upscale']:,.0f} per HR pixel",
+                "                 (fp16, element-wise work fused, deformable operators as unrolled samples)",
                 f"receptive field  downscale {self.receptive_field['downscale']}, upscale "
                 f"{self.receptive_field['upscale']} HR pixels to each side",
                 "                 (upper bound; without where a DST places its queries, which is learned)",
@@ -85,6 +90,7 @@ def describe(config: NetworkConfig, size: tuple[int, int] = (3840, 1920)) -> Inf
         scale=config.scale,
         parameters={name: sum(p.numel() for p in part.parameters()) for name, part in network.parts().items()},
         macs={name: count_macs(run) / pixels for name, run in directions(network, *COUNTED).items()},
+        traffic={name: count_traffic(run) / pixels for name, run in directions(network, *COUNTED).items()},
         receptive_field=network.receptive_field(),
         size=size,
         weights=weights,
@@ -114,6 +120,44 @@ def count_macs(run: Callable[[], Any]) -> int:
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=samplers) as counter:
         run()
     return int(counter.get_total_flops()) // 2
+
+
+class _Traffic(TorchDispatchMode):
+    """Adds up what operators read and write, in elements."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        read = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
+        written = [tensor for tensor in tree_leaves(result) if isinstance(tensor, Tensor)]
+        given = {tensor.untyped_storage()._cdata for tensor in read}
+        sizes = sorted(tensor.numel() for tensor in read)
+        if not read or all(tensor.untyped_storage()._cdata in given for tensor in written):
+            return result  # a view, or made of nothing
+        if torch.Tag.pointwise in func.tags:  # part of what makes its largest operand: only the others are read
+            self.elements += sum(sizes[:-1])
+        elif func is torch.ops.aten.index_select.default:
+            self.elements += 2 * written[0].numel()
+        else:
+            self.elements += sum(sizes) + sum(tensor.numel() for tensor in written)
+        return result
+
+
+def count_traffic(run: Callable[[], Any]) -> int:
+    """Bytes that `run` moves with every tensor in fp16, weights among them, as a device would that fuses element-wise
+    operators into what makes their operand: what convolutions, products, samplings and copies read and write.
+
+    A bound to compare networks by, from PyTorch's definitions; `python -m export estimate` counts a graph's.
+    """
+    traffic = _Traffic()
+    with torch.no_grad(), traffic:
+        run()
+    return 2 * traffic.elements
 
 
 class _LiveBytes(TorchDispatchMode):

@@ -21,9 +21,11 @@ from dinn360.cli import main
 from dinn360.evaluation.evaluate import Result as Evaluation
 from dinn360.evaluation.evaluate import Scores
 from dinn360.evaluation.published import ABLATION
+from dinn360.info import describe
 from dinn360.networks import FlatConfig, ModelConfig
-from dinn360.training.ablation import Outcome, Variant, markdown, variants
+from dinn360.training.ablation import ADDITIONS, Outcome, Variant, addition, markdown, variants, with_seeds
 from dinn360.training.config import TrainConfig
+from engines.support.errors import UserError
 
 CONFIG = TrainConfig(steps=3, batch=1, crop=16)
 
@@ -51,6 +53,18 @@ def test_each_variant_lacks_its_part_and_nothing_else(model: ModelConfig | FlatC
     assert replace(full.training, alpha=0.0) == found["w/o feedback"].training != full.training
 
 
+def test_what_a_network_lacks_is_not_taken_away_and_may_be_added() -> None:
+    model = tiny_flat(4, dst=False, margin=8)
+    assert "w/o DST" not in {v.name for v in variants(model, CONFIG, 1)}
+    added = [with_seeds(name, addition(name, model), replace(CONFIG, seed=3), 2) for name in ADDITIONS]
+    assert len({variant.folder for row in added for variant in row}) == 2 * len(ADDITIONS)
+    for name, row in zip(ADDITIONS, added, strict=True):
+        assert [variant.training.seed for variant in row] == [3, 4]
+        assert row[0].model == replace(model, **ADDITIONS[name]) != model  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="flat DINN360"):
+        addition("with DST", tiny(4))
+
+
 def outcome(name: str, seed: int, psnr: list[float]) -> Outcome:
     scores = {str(i): Scores(p, 0.5 + i / 10, p, 0.5, 30.0, 0.9) for i, p in enumerate(psnr)}
     variant = next(v for v in variants(tiny(2), replace(CONFIG, seed=seed), 1) if v.name == name)
@@ -73,6 +87,8 @@ def test_another_network_has_a_row_without_published_figures() -> None:
     other = replace(outcome("full", 0, [29.0, 30.0]), variant=Variant("irn-edge", tiny(2), CONFIG))
     row = markdown([outcome("full", 0, [30.0, 32.0]), other]).splitlines()[3]
     assert row.startswith("| irn-edge | 0 | 29.500 ± 0.50") and "| -1.500 ± 0.500 | – | – |" in row
+    moved = describe(tiny(2)).traffic
+    assert row.endswith(f"| {moved['downscale']:.0f} + {moved['upscale']:.0f} |")
     alone = markdown([other])
     assert "nan" not in alone and "seed" not in alone.splitlines()[-1]
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from networks import build, picture, tiny
 
 from dinn360.cli import main
-from dinn360.info import count_macs, describe
+from dinn360.info import count_macs, count_traffic, describe
 from dinn360.networks import DINN360, preset
 from dinn360.networks.layers import DST, DConv, SphereConv2d
 
@@ -44,6 +44,22 @@ def test_macs_of_single_layers_by_hand() -> None:
     attention = 2 * 64 * 16  # q k^T and the weighted sum, over the 64 keys of a window
     heads = 2 * 16 * 4 * (pixels // 64)  # scale and offset, once a window
     assert count_macs(lambda: dst(x, True)) == pixels * (tokens + attention + 4 * 16) + heads
+
+
+def test_traffic_by_hand() -> None:
+    """Element-wise work reads its other operand only; a view costs nothing; what a Gather leaves is not read."""
+    x, weight, bias = torch.zeros(1, 4, 8, 8), torch.zeros(6, 4, 3, 3), torch.zeros(6)
+    other, places = torch.zeros(1, 6, 8, 8), torch.tensor([0, 1])
+
+    def convolve() -> torch.Tensor:
+        return torch.nn.functional.conv2d(x, weight, bias, padding=1)
+
+    size = 2 * (x.numel() + weight.numel() + bias.numel() + other.numel())
+    assert count_traffic(convolve) == size
+    assert count_traffic(lambda: convolve().relu()) == size
+    assert count_traffic(lambda: convolve() + other) == size + 2 * other.numel()
+    assert count_traffic(lambda: x[..., ::2]) == 0
+    assert count_traffic(lambda: x.index_select(3, places)) == 2 * 2 * 4 * 8 * 2
 
 
 def test_parameters_add_up() -> None:

@@ -18,7 +18,16 @@ from dinn360.evaluation.systems import Network
 from dinn360.evaluation.validate import Validation
 from dinn360.networks import PRESETS, FlatConfig, ModelConfig
 from dinn360.networks import preset as named
-from dinn360.training.ablation import Outcome, Variant, draw_curves, markdown, train_variant, variants
+from dinn360.training.ablation import (
+    ADDITIONS,
+    Outcome,
+    addition,
+    draw_curves,
+    markdown,
+    train_variant,
+    variants,
+    with_seeds,
+)
 from dinn360.training.config import TrainConfig
 from dinn360.training.memory import check_memory, keep_freed_memory
 from dinn360.training.processes import join
@@ -35,8 +44,15 @@ FILES = ("ablation.md", "ablation.json", "curves.png")
 @click.option("--out", type=PATH, required=True, help="Folder of the study: one run a folder, and its results.")
 @click.option("--preset", type=click.Choice(PRESETS), help="Size of the network.  [default: edge]")
 @click.option("--scale", type=int, help="2, 4 or 8.  [default: 4]")
-@click.option("--seeds", type=click.IntRange(1, 1000), default=2, show_default=True, help="Runs of the full network.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 1000),
+    default=2,
+    show_default=True,
+    help="Runs of the full network and of each rival.",
+)
 @click.option("--against", type=click.Choice(PRESETS), multiple=True, help="Also this network under the same budget.")
+@click.option("--also", type=click.Choice(list(ADDITIONS)), multiple=True, help="Flat DINN360 with this added, too.")
 @click.option("--only", multiple=True, help='Only these rows, as "full" or "w/o DST"; may be repeated.')
 @setting_options("data", DataConfig)
 @setting_options("train", TrainConfig)
@@ -48,6 +64,7 @@ def ablate(
     scale: int | None,
     seeds: int,
     against: tuple[str, ...],
+    also: tuple[str, ...],
     only: tuple[str, ...],
     data: dict[str, Any],
     train: dict[str, Any],
@@ -72,7 +89,9 @@ def ablate(
         torch.set_num_threads(settings.run.threads)
     with configs_are_checked():
         runs = variants(settings.model, settings.train, seeds)
-    runs += [Variant(name, named(name, settings.model.scale), settings.train) for name in against]
+    more = [(name, addition(name, settings.model)) for name in also]
+    more += [(name, named(name, settings.model.scale)) for name in against]
+    runs += [run for name, model in more for run in with_seeds(name, model, settings.train, seeds)]
     unknown = sorted(set(only) - {run.name for run in runs})
     if unknown:
         names = ", ".join(dict.fromkeys(run.name for run in runs))

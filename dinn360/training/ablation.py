@@ -49,16 +49,44 @@ class Variant:
 
 
 def variants(model: ModelConfig | FlatConfig, training: TrainConfig, seeds: int) -> list[Variant]:
-    """The full network with `seeds` seeds, counted from that of `training`, and the five ablations with the first."""
-    without: dict[str, NetworkConfig] = {
-        "w/o DST": replace(model, dst=False),
-        "w/o deform": replace(model, deform=False),
-        "w/o latitude head": replace(model, latitude_head=False),
-        "w/o content head": replace(model, content_head=False),
-    }
-    full = [Variant(FULL, model, replace(training, seed=training.seed + i)) for i in range(seeds)]
-    ablated = [Variant(name, changed, training) for name, changed in without.items()]
-    return [*full, *ablated, Variant("w/o feedback", model, replace(training, alpha=0.0))]
+    """The full network with `seeds` seeds, counted from that of `training`, and the five ablations with the first.
+
+    A part that the network does not have is not taken away.
+    """
+    without = {"w/o DST": "dst", "w/o deform": "deform", "w/o latitude head": "latitude_head"}
+    without["w/o content head"] = "content_head"
+    ablated = [
+        Variant(name, replace(model, **{field: False}), training)  # type: ignore[arg-type]
+        for name, field in without.items()
+        if getattr(model, field)
+    ]
+    return [
+        *with_seeds(FULL, model, training, seeds),
+        *ablated,
+        Variant("w/o feedback", model, replace(training, alpha=0.0)),
+    ]
+
+
+def with_seeds(name: str, model: NetworkConfig, training: TrainConfig, seeds: int) -> list[Variant]:
+    """One network with `seeds` seeds, counted from that of `training`."""
+    return [Variant(name, model, replace(training, seed=training.seed + i)) for i in range(seeds)]
+
+
+# What flat DINN360 may have beside: rows of `ablate --also`.
+ADDITIONS: dict[str, dict[str, bool]] = {
+    "spherical offsets": {"sphere_offsets": True},
+    "latitude offsets": {"latitude_offsets": True},
+    "spherical and latitude offsets": {"sphere_offsets": True, "latitude_offsets": True},
+    "with DST": {"dst": True},
+    "with spherical DST": {"dst": True, "sphere_windows": True},
+}
+
+
+def addition(name: str, model: NetworkConfig) -> NetworkConfig:
+    """The network with an entry of ADDITIONS. Raises UserError for one that is not flat DINN360."""
+    if not isinstance(model, FlatConfig):
+        raise UserError(f"expected a preset of flat DINN360, as flat-edge, for {name!r}, found {model.preset}", "also")
+    return replace(model, **ADDITIONS[name])  # type: ignore[arg-type]
 
 
 def train_variant(
@@ -107,8 +135,19 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
     full = [outcome for outcome in outcomes if outcome.variant.name == FULL]
     reference = np.mean([outcome.psnr() for outcome in full], axis=0) if full else None
     lines = [
-        ["variant", "seed", "WS-PSNR Y", "WS-SSIM Y", "to full", "published", "published to full", "parameters", "MAC"],
-        ["---"] * 9,
+        [
+            "variant",
+            "seed",
+            "WS-PSNR Y",
+            "WS-SSIM Y",
+            "to full",
+            "published",
+            "published to full",
+            "parameters",
+            "MAC",
+            "bytes",
+        ],
+        ["---"] * 10,
     ]
     for outcome in outcomes:
         variant, psnr = outcome.variant, outcome.psnr()
@@ -127,6 +166,7 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
                 f"{printed.psnr - ABLATION[FULL].psnr:+.2f}" if printed else "–",
                 f"{info.total:,}",
                 f"{info.macs['downscale'] / 1e3:.1f} + {info.macs['upscale'] / 1e3:.1f} k",
+                f"{info.traffic['downscale']:.0f} + {info.traffic['upscale']:.0f}",
             ]
         )
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n\n" + _noise(full)
@@ -142,8 +182,9 @@ def _apart(differences: NDArray[np.float64]) -> str:
 def _noise(full: Sequence[Outcome]) -> str:
     means = [float(outcome.psnr().mean()) for outcome in full]
     text = (
-        "Means ± deviation over panoramas; differences ± standard error of the paired difference. MAC: per HR pixel, "
-        "down + up. Published: WS-PSNR / WS-SSIM of the slides, other data and budget."
+        "Means ± deviation over panoramas; differences ± standard error of the paired difference. MAC and bytes moved "
+        "(fp16, element-wise work fused): per HR pixel, down + up. Published: WS-PSNR / WS-SSIM of the slides, other "
+        "data and budget."
     )
     if not means:
         return text
