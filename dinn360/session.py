@@ -46,7 +46,7 @@ class TorchSession(Session):
         hr, lr = (TensorSpec(name, IMAGE, dtype) for name in ("hr", "lr"))
         self.network, self.direction, self.path = network, direction, path
         self.inputs, self.outputs = ((hr,), (lr,)) if direction == "down" else ((lr,), (hr,))
-        if direction == "up":
+        if direction == "up" or network.config.encoder_reads_latitude:
             self.optional = (TensorSpec("omitted", (4,), np.dtype("int64")),)
         self.metadata = {
             "direction": direction,
@@ -67,10 +67,10 @@ class TorchSession(Session):
     @torch.inference_mode()
     def _run(self, arrays: dict[str, Array]) -> dict[str, Array]:
         image, omitted = torch.from_numpy(arrays[self.inputs[0].name]).to(self._device), arrays.get("omitted")
-        if self.direction == "down":
-            return {"lr": self.network.downscale(image).cpu().numpy()}
         place = torch.from_numpy(np.zeros(4, np.int64) if omitted is None else omitted)
         frame = Frame.of_tile(place, self.network.config.scale)
+        if self.direction == "down":
+            return {"lr": self.network.downscale(image, frame).cpu().numpy()}
         return {"hr": self.network.upscale(image, frame=frame).clamp(0, 1).cpu().numpy()}
 
     def close(self) -> None:

@@ -73,6 +73,13 @@ def distortion_map(like: Tensor, omitted: Tensor | None, reduction: int) -> Tens
     return _cosine((rows + (rows > at).to(rows.dtype) * between + above) / height)
 
 
+def stretch(latitude: Tensor, most: float) -> Tensor:
+    """How much longer than on the equator a way along a row is in pixels: 1/cos - 1 of the distortion map, at most
+    `most`, in its shape."""
+    cosine = latitude.clamp(min=1 / (1 + most))
+    return (1 - cosine) / cosine
+
+
 def _row_centres(like: Tensor) -> Tensor:
     return torch.arange(like.shape[2], device=like.device, dtype=torch.float32)[None] + 0.5
 

@@ -1,7 +1,8 @@
 """The two modules that are traced: an image in, an image out, and nothing that the direction does not need.
 
 Latitude is the one thing that a tile of a panorama cannot know by itself, so that Upscale is told which rows a tile
-leaves out. In the file that input has a default, the whole panorama: who does not tile need not know of it.
+leaves out; so is Downscale, where the encoder asks. In the file that input has a default, the whole panorama: who does
+not tile need not know of it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from dinn360.tracing import role
 class Downscale(nn.Module):
     """hr (B,3,H,W) in [0,1] -> lr (B,3,ceil(H/s),ceil(W/s)), not rounded: the writer of the 8-bit file rounds.
 
-    Holds what `split` needs only (DINN360: I_D); all else stays behind.
+    Holds what `split` needs only (DINN360: I_D); all else stays behind. omitted: as of Upscale, where the network's
+    encoder reads the latitude.
     """
 
     source, result = "hr", "lr"
@@ -25,8 +27,9 @@ class Downscale(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, hr: Tensor) -> Tensor:
-        return self.network.downscale(hr)
+    def forward(self, hr: Tensor, omitted: Tensor | None = None) -> Tensor:
+        frame = PANORAMA if omitted is None else Frame.of_tile(omitted, self.network.config.scale)
+        return self.network.downscale(hr, frame)
 
 
 class Upscale(nn.Module):

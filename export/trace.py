@@ -30,27 +30,33 @@ def trace(network: RescalingNetwork, direction: str, opset: int) -> ModelProto:
     """One direction ("down" or "up") as a graph that keeps the package's operators as nodes (`export.translate`).
 
     Batch, H and W are free. "up" has the further input `omitted` (see Upscale), whose default stands among the
-    initializers. `export.lowering` makes a graph of it that a runtime knows.
+    initializers; so has "down" where the encoder reads the latitude. `export.lowering` makes a graph of it that a
+    runtime knows.
 
     Raises NotImplementedError when the network uses an operator that cannot be translated, or when a size is baked in.
     """
     module = GRAPHS[direction](network).eval()
-    first, second = (_traced(module, direction, network.config.scale, size, opset) for size in _LR_SIZES)
+    placed = direction == "up" or network.config.encoder_reads_latitude
+    first, second = (_traced(module, direction, network.config.scale, placed, size, opset) for size in _LR_SIZES)
     if first.graph.node != second.graph.node or first.graph.initializer != second.graph.initializer:
         raise NotImplementedError(f"{direction}: the graph depends on the size of the image that it was traced with")
-    if direction == "up":
+    if OMITTED in {value.name for value in first.graph.input}:
         first.graph.initializer.append(numpy_helper.from_array(np.zeros(4, np.int64), OMITTED))
     _keep_apart(first, second)
     _name_dimensions(first, direction, network.config.scale)
     return first
 
 
-def _traced(module: torch.nn.Module, direction: str, scale: int, size: tuple[int, int, int], opset: int) -> ModelProto:
+def _traced(
+    module: torch.nn.Module, direction: str, scale: int, placed: bool, size: tuple[int, int, int], opset: int
+) -> ModelProto:
     batch, rows, columns = size
     if direction == "down":  # odd parts, so that padding shows
         inputs = {"hr": torch.rand(batch, 3, rows * scale - 1, columns * scale - 1)}
     else:
-        inputs = {"lr": torch.rand(batch, 3, rows, columns), OMITTED: torch.arange(4)}
+        inputs = {"lr": torch.rand(batch, 3, rows, columns)}
+    if placed:
+        inputs[OMITTED] = torch.arange(4)
     with torch.no_grad(), quiet(), torch.fx.traceback.preserve_node_meta():
         program = torch.export.export(module, tuple(inputs.values()), strict=False)
     return ir.to_proto(translate(program, opset, list(inputs), [GRAPHS[direction].result], (rows, columns)))

@@ -17,6 +17,7 @@ from ort_library import needs_library
 import export.onnx
 from dinn360.checkpoint import Checkpoint, save_checkpoint
 from dinn360.networks import NetworkConfig, RescalingNetwork
+from dinn360.sphere import Frame
 from dinn360.tiling import tiling
 from engines.session import open_session
 from engines.support.arrays import to_image
@@ -29,6 +30,7 @@ from export.parity import TOLERANCE, difference, rounded_session
 
 CONFIGS: dict[str, NetworkConfig] = {
     **{f"flat-x{scale}": tiny_flat(scale, margin=4) for scale in (2, 4, 8)},
+    "flat-sphere": tiny_flat(4, margin=4, blocks=1, sphere_offsets=True, latitude_offsets=True, sphere_windows=True),
     "irn": tiny_irn(2),
     "hcflow": tiny_hcflow(4),
 }
@@ -96,6 +98,17 @@ def test_every_upscaling_graph_can_be_told_where_a_tile_lies(case: tuple[Rescali
             assert [spec.name for spec in session.optional] == ["omitted"]
             whole, tile = session.run(lr=y)["hr"], session.run(lr=y, omitted=np.array([4, 2, 0, 0]))["hr"]
             knows = network.config.architecture == "flat"
+            with open_session(folder / ops / "down.onnx", 1) as down:
+                reads = network.config.encoder_reads_latitude
+                assert [spec.name for spec in down.optional] == ["omitted"] * reads
+                if reads:
+                    frame = Frame.of_tile(torch.tensor([4, 2, 0, 0]), network.config.scale)
+                    x = picture(8 * network.config.scale, 16 * network.config.scale)
+                    with torch.inference_mode():
+                        expected = network.downscale(x, frame).numpy()
+                    found = down.run(hr=x.numpy(), omitted=np.array([4, 2, 0, 0]))["lr"]
+                    assert difference(found, expected)[0] <= TOLERANCE
+                    assert difference(down.run(hr=x.numpy())["lr"], expected)[0] > 10 * TOLERANCE
             assert np.array_equal(whole, tile) != knows
             assert session.metadata["tile_align"] == str(network.alignment)
             config = json.loads(session.metadata["config"])

@@ -162,6 +162,42 @@ def test_a_margin_leaves_odd_sizes_crops_and_latents_alone() -> None:
     torch.testing.assert_close(network.upscale(split.y, z), picture(8, 16), atol=1e-5, rtol=0)
 
 
+SPHERE = {"sphere_offsets": True, "latitude_offsets": True, "sphere_windows": True}
+
+
+def test_deformation_from_the_sphere_is_off_by_default_and_part_of_both_directions() -> None:
+    plain = build(tiny_flat(4))
+    x = picture(32, 64)
+    y = plain.downscale(x)
+    for name in SPHERE:
+        network = build_network(tiny_flat(4, **{name: True})).eval()
+        missing, unexpected = network.load_state_dict(plain.state_dict(), strict=False)
+        assert not unexpected and all("latitude_head" in key for key in missing)
+        assert bool(missing) == (name == "latitude_offsets")
+        randomise(network, seed=1)
+        assert (network.downscale(x) - y).abs().max() > 1e-5, name
+        assert (network.upscale(y) - plain.upscale(y)).abs().max() > 1e-5, name
+        network.set_deformation(False)
+        flattened = build(tiny_flat(4))
+        flattened.set_deformation(False)
+        assert torch.equal(network.downscale(x), flattened.downscale(x))
+
+
+def test_deformation_from_the_sphere_turns_with_the_panorama_and_knows_tiles() -> None:
+    network = build(tiny_flat(4, **SPHERE)).double()
+    x = picture(32, 64, dtype=torch.float64)
+    turned = network.downscale(x.roll(16, 3))  # whole windows
+    torch.testing.assert_close(turned.roll(-4, 3), network.downscale(x), atol=1e-12, rtol=0)
+    split = network.split(x)
+    z = network.project(split.high, split.y)
+    torch.testing.assert_close(network.reconstruct(split.y, z).x, x, atol=1e-9, rtol=0)
+    far = Frame.of_tile(torch.tensor([8, 16, 0, 0]), 4)
+    assert (network.downscale(x, far) - network.downscale(x)).abs().max() > 1e-6
+    crop = Frame(False, torch.tensor([32]), torch.tensor([128]))
+    tile = Frame(False, omitted=torch.tensor([32, 64, 0, 0]))
+    torch.testing.assert_close(network.downscale(x, crop), network.downscale(x, tile), atol=1e-7, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -98,6 +100,49 @@ def test_a_dconv_is_bounded_and_rolls_by_any_column() -> None:
         differs = (dconv(changed, False) - dconv(x, False)).abs().amax((0, 1, 2)) > 1e-9
     # kernel 1 + max_offset 2 to each side
     assert differs.nonzero().min() >= 2 and differs.nonzero().max() <= 8
+
+
+def test_offsets_on_the_sphere_cover_the_same_way_at_every_latitude() -> None:
+    """Columns lie 1/cos apart: nothing on the equator, twice as far at 60 degrees, never more than the bound."""
+    dconv = DConv(2, 1, 3.0, True, on_sphere=True)
+    latitude = torch.tensor([0.01, math.cos(math.radians(80)), 0.5, 1.0]).reshape(1, 1, 4, 1)
+    x = random(1, 2, 4, 7).float()
+    with torch.no_grad():
+        offset = dconv.offsets(x, True, latitude).reshape(3, 3, 2, 4, 7)
+        assert not offset[:, :, 0].any() and not offset[:, 1].any()  # rows stay, and the middle column does
+        for tap, sign in ((0, -1), (2, 1)):
+            assert offset[0, tap, 1, :, 0].tolist() == pytest.approx([3 * sign, 3 * sign, sign, 0])
+        assert torch.equal(dconv(x, True, latitude.new_ones(1, 1, 4, 1)), dconv(x, True))
+        torch.testing.assert_close(dconv(x, True), dconv.conv(x, True))  # nobody said where x lies
+        moved = dconv(x, True, latitude)
+        assert (moved - dconv.conv(x, True)).abs().amax((0, 1, 3)).gt(1e-4).tolist() == [True, True, True, False]
+        torch.testing.assert_close(dconv(x.roll(3, 3), True, latitude), moved.roll(3, 3), atol=1e-6, rtol=0)
+
+
+def test_a_head_reads_the_latitude() -> None:
+    dconv = DConv(2, 1, 3.0, True, reads_latitude=True)
+    assert dconv.latitude_head is not None
+    latitude = torch.tensor([0.5, 1.0]).reshape(1, 1, 2, 1)
+    with torch.no_grad():
+        dconv.latitude_head.weight[1] = 2.0
+        offset = dconv.offsets(random(1, 2, 2, 3).float(), True, latitude)
+    assert offset[0, 1].tolist() == [[1.0] * 3, [2.0] * 3] and not offset[0, 2:].any()
+
+
+@pytest.mark.parametrize("shift", [0, 2])
+def test_windows_on_the_sphere_are_wider_towards_the_poles(shift: int) -> None:
+    dst = DST(4, 2, 4, shift, 2, True, spread=3.0)
+    x = random(1, 4, 8, 8).float()
+    latitude = torch.tensor([0.3] * 4 + [0.9] * 4).reshape(1, 1, 8, 1)
+    with torch.no_grad():
+        mean = window_mean(x, 4, shift, True)
+        rows = dst.scale(mean, latitude, x).reshape(2, 2, 2, 2)
+        assert not rows[:, 0].any()
+        found = rows[0, 1, :, 0].tolist()  # 1.5 pixels from the middle to a side: at most twice further out
+        assert found == pytest.approx([2.0, 1 / 9] if shift == 0 else [2 / 3, 2 / 3])
+        assert dst.query_reach() == 3.0
+        assert torch.equal(dst(x, True, torch.ones_like(latitude)), dst(x, True))
+        assert (dst(x, True, latitude) - dst(x, True)).abs().max() > 1e-6
 
 
 def test_a_convolution_sees_across_the_seam_and_zeros_beyond_the_poles() -> None:

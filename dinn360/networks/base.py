@@ -44,6 +44,11 @@ class NetworkConfig:
         return False
 
     @property
+    def encoder_reads_latitude(self) -> bool:
+        """Whether downscaling, too, depends on where on the sphere an image lies."""
+        return False
+
+    @property
     def name(self) -> str:
         """Architecture and size for tables, as "IRN edge"."""
         return f"{self.title} {self.preset.removeprefix(f'{self.architecture}-')}"
@@ -188,6 +193,8 @@ class RescalingNetwork(nn.Module, ABC):
         for module in self.modules():
             if isinstance(module, DConv | DST):
                 heads.append(module.offset_head)
+            if isinstance(module, DConv) and module.latitude_head is not None:
+                heads.append(module.latitude_head)
             if isinstance(module, DST):
                 heads.append(module.scale_head)
         return heads

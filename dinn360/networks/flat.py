@@ -40,6 +40,9 @@ class FlatConfig(NetworkConfig):
         extended. At 16 no 8-bit value of a panorama changed, at 8 one in 200,000, by one (checkpoints/README.md); 0 is
         the exact form, a wrap in every layer. Crops have no margin.
     deform, dst, latitude_head, content_head: the ablations of the slides.
+    sphere_offsets: offsets of the DConvs start from the sphere, columns 1/cos of the latitude apart, where their heads
+        start at zero. latitude_offsets: the DConvs have heads that read the latitude, too. sphere_windows: the scale of
+        a DST's windows starts from the latitude in the same way. All within max_offset working pixels.
     """
 
     architecture: ClassVar[str] = "flat"
@@ -60,6 +63,9 @@ class FlatConfig(NetworkConfig):
     window: int = 8
     mlp_ratio: int = 2
     margin: int = 16
+    sphere_offsets: bool = False
+    latitude_offsets: bool = False
+    sphere_windows: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -82,6 +88,11 @@ class FlatConfig(NetworkConfig):
             raise ConfigError(f"margin: expected a multiple of the window of {self.window}, found {self.margin}")
         if not 0 < self.max_offset <= LARGEST_NUMBER:
             raise ConfigError(f"max_offset: expected a positive number of pixels, found {self.max_offset}")
+
+    @property
+    def encoder_reads_latitude(self) -> bool:
+        on_sphere = self.sphere_offsets or self.latitude_offsets or (self.sphere_windows and self.dst)
+        return self.deform and self.deformable > 0 and on_sphere
 
     @property
     def reduction(self) -> int:
@@ -163,12 +174,15 @@ class Function(nn.Module):
         self.reads = "rho eta input" if channels_in == config.channels[1] else "features"  # the role of the first
         self.first = SphereConv2d(channels_in, width, gain=1.0)
         self.middle: DConv | SphereConv2d = (
-            DConv(width, 1, config.max_offset, config.deform) if deformable else SphereConv2d(width, width)
+            DConv(width, 1, config.max_offset, config.deform, config.sphere_offsets, config.latitude_offsets)
+            if deformable
+            else SphereConv2d(width, width)
         )
+        spread = config.max_offset if config.sphere_windows else 0.0
         self.dst = (
             None
             if shift is None
-            else DST(width, config.heads, config.window, shift, config.mlp_ratio, config.deform, activation=F.relu)
+            else DST(width, config.heads, config.window, shift, config.mlp_ratio, config.deform, F.relu, spread)
         )
         self.last = SphereConv2d(width, channels_out, gain=0.0)
 
@@ -177,13 +191,18 @@ class Function(nn.Module):
         dst = 0 if self.dst is None else self.dst.radius
         return self.first.radius + self.middle.radius + dst + self.last.radius
 
-    def forward(self, x: Tensor, wrap: bool) -> Tensor:
+    def forward(self, x: Tensor, wrap: bool, latitude: Tensor | None = None) -> Tensor:
+        """latitude: the distortion map, (B or 1,1,H,1), for deformation that starts from the sphere."""
         with role(self.reads):
             features = F.relu(self.first(x, wrap))
         with role("features"):
-            features = F.relu(features + self.middle(features, wrap))
+            if isinstance(self.middle, DConv):
+                residual = self.middle(features, wrap, latitude)
+            else:
+                residual = self.middle(features, wrap)
+            features = F.relu(features + residual)
         if self.dst is not None:
-            features = self.dst(features, wrap)
+            features = self.dst(features, wrap, latitude)
         with role("last convolutions"):
             return self.last(features, wrap)
 
@@ -208,19 +227,19 @@ class LiftingBlock(nn.Module):
         """How many pixels away either direction sees."""
         return self.eta.radius + self.phi.radius
 
-    def forward(self, low: Tensor, high: Tensor, wrap: bool) -> tuple[Tensor, Tensor]:
-        eta = self.eta(low, wrap).to(high.dtype)
+    def forward(self, low: Tensor, high: Tensor, wrap: bool, latitude: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        eta = self.eta(low, wrap, latitude).to(high.dtype)
         with role("details"):
             high = high + eta
-        phi = self.phi(high, wrap).to(low.dtype)
+        phi = self.phi(high, wrap, latitude).to(low.dtype)
         with role("low path"):
             return low + phi, high
 
-    def inverse(self, low: Tensor, high: Tensor, wrap: bool) -> tuple[Tensor, Tensor]:
-        phi = self.phi(high, wrap).to(low.dtype)
+    def inverse(self, low: Tensor, high: Tensor, wrap: bool, latitude: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        phi = self.phi(high, wrap, latitude).to(low.dtype)
         with role("low path"):
             low = low - phi
-        eta = self.eta(low, wrap).to(high.dtype)
+        eta = self.eta(low, wrap, latitude).to(high.dtype)
         with role("details"):
             return low, high - eta
 
@@ -362,8 +381,9 @@ class FlatDINN360(RescalingNetwork):
             low = squeeze(x, self.bands[:kept])
         with role("haar"):
             high = squeeze(x, self.bands[kept:])
+        latitude = self.latitude(low, frame)
         for block in self.blocks:
-            low, high = block(low, high, frame.wrap)
+            low, high = block(low, high, frame.wrap, latitude)
         return low, high
 
     def inverse_blocks(
@@ -375,10 +395,15 @@ class FlatDINN360(RescalingNetwork):
         if z is not None and z[0] is not None:
             predicted = predicted + z[0]
         high = predicted
+        latitude = self.latitude(low, frame)
         for block in reversed(self.blocks):
-            low, high = block.inverse(low, high, frame.wrap)
+            low, high = block.inverse(low, high, frame.wrap, latitude)
         with role("haar"):
             return Reconstruction(unsqueeze(torch.cat([low, high], dim=1), self.bands, margin), [predicted])
+
+    def latitude(self, low: Tensor, frame: Frame) -> Tensor | None:
+        """The distortion map where the blocks read it."""
+        return frame.latitude(low, self.config.reduction) if self.config.encoder_reads_latitude else None
 
     def low(self, y: Tensor) -> Tensor:
         """y at the working resolution."""

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dinn360.ops import channel_norm, deform_conv2d, dst_attention, sphere_conv2d, window_mean
+from dinn360.ops import channel_norm, deform_conv2d, dst_attention, sphere_conv2d, spread, window_mean
+from dinn360.sphere import stretch
 from dinn360.tracing import role
 
 
@@ -99,12 +100,28 @@ class DConv(nn.Module):
     """3x3 deformable convolution with one offset group; its offset head starts at zero (our choice: DCNv1).
 
     At zero offsets it is the plain convolution of the same weights, which is also what `deform=False` computes.
+
+    on_sphere: the head's offsets are added to those of a kernel that covers as much of the sphere at every latitude:
+        its columns lie 1/cos apart, where that is no more than `max_offset` beyond their place. reads_latitude: a
+        second head, from the distortion map alone, adds to the offsets.
     """
 
-    def __init__(self, channels: int, offset_kernel: int, max_offset: float, deform: bool) -> None:
+    def __init__(
+        self,
+        channels: int,
+        offset_kernel: int,
+        max_offset: float,
+        deform: bool,
+        on_sphere: bool = False,
+        reads_latitude: bool = False,
+    ) -> None:
         super().__init__()
         self.conv = SphereConv2d(channels, channels)
         self.offset_head = SphereConv2d(channels, 2 * 9, offset_kernel, gain=0.0)
+        self.latitude_head = SphereConv2d(1, 2 * 9, 1, gain=0.0) if reads_latitude else None
+        taps = torch.tensor([[0.0, column - 1.0] for _ in range(3) for column in range(3)])
+        self.register_buffer("columns", taps.reshape(1, 18, 1, 1) if on_sphere else None, persistent=False)
+        self.columns: Tensor | None
         self.max_offset = max_offset
         self.deform = deform
 
@@ -112,11 +129,22 @@ class DConv(nn.Module):
     def radius(self) -> int:
         return max(self.conv.radius + (math.ceil(self.max_offset) if self.deform else 0), self.offset_head.radius)
 
-    def forward(self, x: Tensor, wrap: bool) -> Tensor:
+    def offsets(self, x: Tensor, wrap: bool, latitude: Tensor | None = None) -> Tensor:
+        """(B,18,H,W), ordered [tap, (row, column)], within max_offset pixels. latitude: the map, (B or 1,1,H,1)."""
+        with role("offsets"):
+            offset = self.offset_head(x, wrap)
+            if self.latitude_head is not None and latitude is not None:
+                offset = offset + self.latitude_head(latitude, False)
+            if self.columns is not None and latitude is not None:
+                with role("latitude map"):
+                    further = stretch(latitude, self.max_offset)
+                offset = offset + further * self.columns
+            return offset.clamp(-self.max_offset, self.max_offset)
+
+    def forward(self, x: Tensor, wrap: bool, latitude: Tensor | None = None) -> Tensor:
         if not self.deform:
             return self.conv(x, wrap)
-        with role("offsets"):
-            offset = self.offset_head(x, wrap).clamp(-self.max_offset, self.max_offset)
+        offset = self.offsets(x, wrap, latitude)
         return deform_conv2d(x, offset, self.conv.weight, self.conv.bias, None, self.max_offset, wrap)
 
 
@@ -145,6 +173,8 @@ class DST(nn.Module):
 
     The scale head and the offset head read the mean token of each window and tell, per head, where the window's
     queries are sampled. `shift` displaces the windows (0, or window/2 in every second block). activation: of the MLP.
+    spread: pixels by which queries at a window's sides start further out where the sphere asks for it: columns lie
+    1/cos of the window's latitude apart, as far as that is no more. 0: everywhere as on the equator.
     """
 
     def __init__(
@@ -156,8 +186,13 @@ class DST(nn.Module):
         mlp_ratio: int,
         deform: bool,
         activation: Callable[[Tensor], Tensor] = F.gelu,
+        spread: float = 0.0,
     ) -> None:
         super().__init__()
+        self.spread = spread
+        columns = torch.tensor([0.0, 1.0] * heads).reshape(1, 2 * heads, 1, 1)
+        self.register_buffer("columns", columns if spread else None, persistent=False)
+        self.columns: Tensor | None
         self.activation = activation
         self.heads, self.window, self.shift, self.deform = heads, window, shift, deform
         self.norm_attention = LayerNorm2d(channels)
@@ -197,7 +232,7 @@ class DST(nn.Module):
             return centre.abs() + len(gain) ** 0.5 * (matrix * gain).norm(dim=1)
 
         reach = (self.window - 1) / 2 * largest(self.scale_head) + self.window * largest(self.offset_head)
-        return float(reach.max())
+        return float(reach.max()) + self.spread
 
     @property
     def radius(self) -> int:
@@ -207,7 +242,18 @@ class DST(nn.Module):
         reach = 0 if self.qkv.weight.is_meta else math.ceil(self.query_reach()) + 1
         return max(self.window - 1, reach)
 
-    def forward(self, x: Tensor, wrap: bool) -> Tensor:
+    def scale(self, mean: Tensor, latitude: Tensor | None, like: Tensor) -> Tensor:
+        """By how much each window's queries lie further out, (B,2*heads,h,w). mean: (B,C,h,w), of its tokens.
+
+        latitude: the distortion map of `like` (B,C,H,W), of the image that the windows are of.
+        """
+        scale = self.scale_head(mean)
+        if self.columns is None or latitude is None:
+            return scale
+        row = window_mean(spread(latitude, like), self.window, self.shift, False)
+        return scale + stretch(row, self.spread / ((self.window - 1) / 2)).to(scale.dtype) * self.columns
+
+    def forward(self, x: Tensor, wrap: bool, latitude: Tensor | None = None) -> Tensor:
         with role("tokens"):
             tokens = self.norm_attention(x)
             q, k, v = self.qkv(tokens).chunk(3, dim=1)
@@ -215,7 +261,7 @@ class DST(nn.Module):
             if self.deform:
                 with role("window heads"):
                     mean = leaky_relu(window_mean(tokens, self.window, self.shift, wrap))
-                    scale = self.scale_head(mean)
+                    scale = self.scale(mean, latitude, tokens)
                     offset = self.window * self.offset_head(mean)
             attended = dst_attention(q, k, v, scale, offset, self.bias(), self.window, self.shift, wrap)
             x = x + self.out(attended)

@@ -93,8 +93,12 @@ class Rescaler:
 
     @property
     def _placed(self) -> bool:
-        """Whether the graph can be told on which latitude a tile lies; downscaling does not ask."""
-        return self.direction == "down" or any(spec.name == "omitted" for spec in self.session.optional)
+        """Whether the graph can be told on which latitude a tile lies, or does not ask, as most that downscale."""
+        return self.direction == "down" or self._asks_where
+
+    @property
+    def _asks_where(self) -> bool:
+        return any(spec.name == "omitted" for spec in self.session.optional)
 
     def _check_placed(self) -> None:
         if not self._placed:
@@ -186,7 +190,7 @@ class Rescaler:
         unit = self.scale if self.direction == "down" else 1
         name, result = ENDS[self.direction]
         arrays: dict[str, NDArray[Any]] = {name: self._tensor(region[..., :3], name)}
-        if self.direction == "up" and omitted.any():
+        if omitted.any() and (self.direction == "up" or self._asks_where):
             arrays["omitted"] = omitted
         colour = _pixels(self.session.run(**arrays)[result], bits)
         height, across = (region.shape[0] // unit, region.shape[1] // unit)
