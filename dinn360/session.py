@@ -62,6 +62,8 @@ class TorchSession(Session):
     def load(cls, path: Path, direction: str) -> TorchSession:
         """A checkpoint file. Raises UserError as `load_checkpoint` does."""
         checkpoint = load_checkpoint(path)
+        if direction == "down" and checkpoint.decoder_only:
+            raise UserError(f"{path}: expected a network that downscales, found a decoder trained behind bicubic")
         return cls(checkpoint.build(), direction, path, sha256_of(path), checkpoint.codec)
 
     @torch.inference_mode()

@@ -121,6 +121,8 @@ def export_checkpoint(
         raise UserError(f"expected fp32 in graphs for CPU cores, found {config.precision}", about="precision")
     prepare_outputs(out, [f"{direction}{suffix}" for direction in GRAPHS for suffix in (".onnx", ".json")])
     checkpoint = load_checkpoint(ckpt)
+    if checkpoint.decoder_only:
+        raise UserError(f"{ckpt}: expected a network for both directions, found a decoder trained behind bicubic")
     network = checkpoint.build()
     folded = foldable(network, calibration) if calibration else []
     fold(network, folded)

@@ -31,8 +31,8 @@ from engines.session import open_session
 from engines.support.arrays import Image8
 from engines.support.files import sha256_of
 from export.cli import main
-from export.lowering import LOWERINGS
-from export.onnx import Form, metadata, write_graph
+from export.config import LOWERINGS, ExportConfig
+from export.onnx import metadata, write_graph
 from export.report.contents import gather
 from export.web import site as sites
 from export.web.site import write_site
@@ -59,7 +59,7 @@ def graphs(network: RescalingNetwork, ckpt: Path) -> dict[str, Path]:
     """The model's folders by kind: each lowering, and the standard one in half precision."""
     folders = {}
     content, digest = load_checkpoint(ckpt), sha256_of(ckpt)
-    kinds = {name: Form(name) for name in LOWERINGS} | {"fp16": Form("standard", precision="fp16")}
+    kinds = {name: ExportConfig(name) for name in LOWERINGS} | {"fp16": ExportConfig("standard", precision="fp16")}
     for name, form in kinds.items():
         folders[name] = ckpt.parent / name
         folders[name].mkdir()

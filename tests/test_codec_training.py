@@ -33,7 +33,7 @@ from engines.panorama.coding import Survives
 from engines.support.arrays import Image8, to_tensor
 from engines.support.errors import UserError
 from export.config import ExportConfig
-from export.onnx import finish, metadata
+from export.onnx import export_checkpoint, finish, metadata
 
 JPEG = replace(SHORT, codec="jpeg", quality="60:90", lambda_rate=0.01, lambda_chroma=1.0, lambda_z=0.0)
 CONFIGS = Path(__file__).parents[1] / "dinn360" / "training" / "configs"
@@ -66,6 +66,13 @@ def test_only_the_decoder(tmp_path: Path, forest: Image8) -> None:
     assert isinstance(trainer.network, Untied)
     assert all(p.grad is None or not p.grad.any() for p in trainer.network.encoder.parameters())
     assert any(p.grad is not None and p.grad.any() for p in trainer.network.decoder.parameters())
+    path = tmp_path / "decoder.pth"
+    save_checkpoint(path, trainer.checkpoint({}))
+    assert TorchSession.load(path, "up").metadata["codec"] == "jpeg"
+    with pytest.raises(UserError, match="decoder.pth: expected a network that downscales, found a decoder trained"):
+        TorchSession.load(path, "down")
+    with pytest.raises(UserError, match="decoder.pth: expected a network for both directions"):
+        export_checkpoint(path, tmp_path / "graphs")
 
 
 def test_a_checkpoint_says_its_codec_and_a_graph_repeats_it(tmp_path: Path, forest: Image8) -> None:
