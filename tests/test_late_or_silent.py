@@ -174,22 +174,50 @@ def test_a_released_checkpoint_by_name_on_the_command_line() -> None:
     assert done.exit_code == 0 and "x2" in done.output, done.output
 
 
+# What a base install with ONNX Runtime lacks.
+LACKING = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "matplotlib", "av", "ray", "tifffile", "scipy")
+
+
 def test_ready_graphs(tmp_path: Path) -> None:
-    """An archive is a folder that runs, and comes out the same again."""
+    """An archive is a folder that says what it is and runs both ways with the base install and ONNX Runtime."""
     network = build(tiny())
-    save_checkpoint(tmp_path / "small.pth", Checkpoint(network.config, network.state_dict()))
-    arguments = ["release", "--ckpt", str(tmp_path / "small.pth"), "--kind", "standard", "--out", str(tmp_path / "out")]
-    done = CliRunner().invoke(export.cli.main, arguments)
+    save_checkpoint(tmp_path / "small.pth", Checkpoint(network.config, network.state_dict(), {"steps": 7}))
+    arguments = ["--ckpt", str(tmp_path / "small.pth"), "--kind", "standard-fp16", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(export.cli.main, ["release", *arguments])
     assert done.exit_code == 0, done.output
-    archive = tmp_path / "out" / "dinn360-small-standard.zip"
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    assert (tmp_path / "out" / "SHA256SUMS").read_text() == f"{digest}  {archive.name}\n"
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["SHA256SUMS", archive.name]
+    archive = tmp_path / "out" / "dinn360-small-standard-fp16.zip"
+    assert sorted(path.name for path in archive.parent.iterdir()) == ["SHA256SUMS", archive.name]
+    sums_hold(archive.parent, 1)
     with zipfile.ZipFile(archive) as opened:
         opened.extractall(tmp_path)
-    with Image.open(ASSETS / "forest.png") as image, engines.load(tmp_path / archive.stem, threads=1) as model:
-        small = image.convert("RGB").resize((64, 32))
-        assert model.upscale(model.downscale(small)).size == (64, 32)
+    folder = tmp_path / archive.stem
+    sums_hold(folder, 6)
+    readme = (folder / "README.md").read_text()
+    assert f"--model {archive.stem}\n" in readme and "- steps: 7" in readme and "fp16 data" in readme
+    assert "Apache License" in (folder / "LICENSE").read_text()
+    Image.open(ASSETS / "forest.png").convert("RGB").resize((64, 32)).save(tmp_path / "in.png")
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({LACKING!r}))
+from engines.cli import main
+folder = sys.argv[1]
+for command, source, target in (("downscale", "../in.png", "lr.png"), ("upscale", "lr.png", "hr.png")):
+    words = [command, f"{{folder}}/{{source}}", f"{{folder}}/{{target}}", "--model", folder, "--quiet"]
+    main(words, standalone_mode=False)
+"""
+    ran = subprocess.run([sys.executable, "-c", code, folder], cwd=ROOT, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, ""), ran.stderr
+    assert Image.open(folder / "lr.png").size == (32, 16) and Image.open(folder / "hr.png").size == (64, 32)
+
+
+def sums_hold(folder: Path, count: int) -> None:
+    """SHA256SUMS names as many files of the folder and their digests."""
+    lines = (folder / "SHA256SUMS").read_text().splitlines()
+    assert lines == [
+        f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}"
+        for name in (line.split("  ")[1] for line in lines)
+    ]
+    assert len(lines) == count
 
 
 def test_kinds_of_the_command_line() -> None:

@@ -247,22 +247,59 @@ def test_two_frames_at_one_time_are_one_line() -> None:
     assert [untold.time_of(Frame(None)) for _ in range(3)] == [0, 40, 80]
 
 
+def packets_of(path: Path) -> list[bytes]:
+    """The coded frames, as they are shown one after the other."""
+    with av.open(str(path)) as video:
+        packets = [(packet.pts, bytes(packet)) for packet in video.demux(video=0) if packet.size]
+    return [data for _, data in sorted(packets)]
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("ffv1", ".mkv"), ("x264", ".mkv"), ("h264", ".mp4"), ("hevc", ".mov")])
 def test_a_damaged_lr_video_is_refused_and_the_frames_named(
-    tmp_path: Path, models: dict[str, Path], forest: Image8
+    tmp_path: Path, models: dict[str, Path], forest: Image8, codec: str, suffix: str
 ) -> None:
-    clip = write_clip(tmp_path / "in.mkv", forest, TIMES)
-    lr, hr = tmp_path / "lr.mkv", tmp_path / "hr.mkv"
-    assert run("downscale-video", clip, lr, "--model", models["down"]).exit_code == 0
-    with av.open(str(lr)) as video:
-        packets = [bytes(packet) for packet in video.demux(video=0)]
-    whole = bytearray(lr.read_bytes())
+    clip = write_film(tmp_path / "in.mp4", forest, 6)
+    lr, hr = tmp_path / f"lr{suffix}", tmp_path / "hr.mkv"
+    assert run("downscale-video", clip, lr, "--model", models["down"], "--codec", codec).exit_code == 0
+    packets, whole = packets_of(lr), bytearray(lr.read_bytes())
+    assert len(packets) == 6
     for number in (1, 4):
         whole[whole.index(packets[number]) + len(packets[number]) // 2] ^= 8
-    lr.write_bytes(whole)
+    (tmp_path / f"bad{suffix}").write_bytes(whole)
     before = set(tmp_path.iterdir())
-    result = run("upscale-video", lr, hr, "--model", models["up"])
-    assert result.exit_code == 2 and "lr.mkv: frames 1, 4 are damaged" in result.stderr, result.output
+    result = run("upscale-video", tmp_path / f"bad{suffix}", hr, "--model", models["up"])
+    assert result.exit_code == 2 and f"bad{suffix}: frames 1, 4 are damaged (checksums)" in result.stderr, result.output
     assert result.stderr.count("\n") == 1 and set(tmp_path.iterdir()) == before
+    result = run("upscale-video", lr, hr, "--model", models["up"])
+    assert result.exit_code == 0 and "checksums" not in result.stderr, result.output
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("ffv1", ".mkv"), ("h264", ".mp4")])
+def test_checksums_of_an_lr_video_that_are_lost_are_told(
+    tmp_path: Path, models: dict[str, Path], forest: Image8, codec: str, suffix: str
+) -> None:
+    """Frames that are missing, and a file that another program has written anew; FFV1 is checked all the same."""
+    clip = write_film(tmp_path / "in.mp4", forest, 6)
+    lr, copy = tmp_path / f"lr{suffix}", tmp_path / f"copy{suffix}"
+    assert run("downscale-video", clip, lr, "--model", models["down"], "--codec", codec).exit_code == 0
+    with av.open(str(lr)) as reading, av.open(str(copy), "w", options={"movflags": "use_metadata_tags"}) as writing:
+        writing.metadata.update(reading.metadata)
+        stream = writing.add_stream_from_template(reading.streams.video[0])
+        for packet in [packet for packet in reading.demux(video=0) if packet.size][:-1]:
+            packet.stream = stream
+            writing.mux(packet)
+    result = run("upscale-video", copy, tmp_path / "hr.mkv", "--model", models["up"])
+    assert result.exit_code == 0 and "has lost the checksums at its end" in result.stderr, result.output
+    with copy.open("ab") as file:  # those of the whole video
+        file.write(lr.read_bytes()[-(8 + 4 + 4 * 6 + 4 + 12) :])
+    result = run("upscale-video", copy, tmp_path / "hr2.mkv", "--model", models["up"])
+    assert result.exit_code == 2 and "expected 6 frames as written, found 5" in result.stderr, result.output
+    if codec == "ffv1":
+        packets, whole = packets_of(lr), bytearray(lr.read_bytes())
+        whole[whole.index(packets[2]) + len(packets[2]) // 2] ^= 8
+        lr.write_bytes(whole[:-4])
+        result = run("upscale-video", lr, tmp_path / "hr3.mkv", "--model", models["up"])
+        assert result.exit_code == 2 and "frame 2 is damaged (checksums of FFV1)" in result.stderr, result.output
 
 
 def test_a_video_without_frames_leaves_nothing(tmp_path: Path, models: dict[str, Path], forest: Image8) -> None:

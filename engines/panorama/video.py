@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from engines.panorama import video_checksums
 from engines.panorama.coding import Coding, problems_of
 from engines.panorama.ffv1 import check_frames, named
 from engines.panorama.layout import Layout, Stereo, check_words, choose, recorded
@@ -55,6 +56,7 @@ _NOT_COPIED = {
     KEYWORD,
     TIMES,
     TAG,
+    video_checksums.KEYWORD,
     "MAJOR_BRAND",
     "MINOR_VERSION",
     "COMPATIBLE_BRANDS",
@@ -126,8 +128,10 @@ def rescale_video(
                 )
             if stream.chroma == "4:2:0" and (size[0] % 2 or size[1] % 2):
                 raise UserError(f"{target}: 4:2:0 has even sides only, found {size[1]} x {size[0]}; choose 4:4:4")
-            if reading.streams.video[0].codec_context.name == "ffv1" and record_of(reading) is not None:
-                check_frames(source, reading)
+            if record_of(reading) is not None:
+                checked = video_checksums.check(source, video_checksums.KEYWORD in reading.metadata)
+                if not checked and reading.streams.video[0].codec_context.name == "ffv1":
+                    check_frames(source, reading)
             # Audio that begins before the first frame, as AAC does, must not push the frames back. Keeps the record.
             mkv = target.suffix.lower() == ".mkv"
             options = {"avoid_negative_ts": "disabled"} if mkv else {"movflags": "use_metadata_tags"}
@@ -140,6 +144,7 @@ def rescale_video(
                 if record is not None:
                     writing.metadata[KEYWORD] = record.to_text()
                     writing.metadata[TIMES] = clock.times.to_text()
+                    writing.metadata[video_checksums.KEYWORD] = "1"
                 factor = rescaler.scale if rescaler.direction == "up" else 1 / rescaler.scale
                 spherical = spherical.resized(factor)
                 copy = _Copy(reading, writing, rescaler, plan, stream, tile, clock)
@@ -152,6 +157,8 @@ def rescale_video(
                 _tell_damage(source, copy.damaged, refuse=record_of(reading) is not None and not foreign)
             if spherical:
                 (write_projection if mkv else write_boxes)(temporary, spherical)
+            if record is not None:
+                video_checksums.append(temporary, mkv)
             if mkv and copy.rounding.largest:
                 moved = f"{float(1000 * copy.rounding.largest):.2f} ms"
                 warnings.warn(f"{target}: .mkv counts milliseconds: frames move by up to {moved}", stacklevel=2)
