@@ -15,7 +15,7 @@ from dinn360.checkpoint import Checkpoint, load_checkpoint
 from dinn360.tiling import tiling
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
-from engines.support.files import atomic_path, prepare_outputs, sha256_of, write_text
+from engines.support.files import atomic_path, make_folder, probe_outputs, sha256_of, write_text
 from engines.support.progress import progress
 from export.config import DEFAULT, OPSETS, ExportConfig
 from export.folding import FOLDED, fold, foldable
@@ -119,13 +119,14 @@ def export_checkpoint(
         raise UserError(f"expected one of {OPSETS}, found {config.opset}", about="opset")
     if config.lowering == "cpu" and config.precision != "fp32":
         raise UserError(f"expected fp32 in graphs for CPU cores, found {config.precision}", about="precision")
-    prepare_outputs(out, [f"{direction}{suffix}" for direction in GRAPHS for suffix in (".onnx", ".json")])
+    probe_outputs(out, [f"{direction}{suffix}" for direction in GRAPHS for suffix in (".onnx", ".json")])
     checkpoint = load_checkpoint(ckpt)
     if checkpoint.decoder_only:
         raise UserError(f"{ckpt}: expected a network for both directions, found a decoder trained behind bicubic")
     network = checkpoint.build()
     folded = foldable(network, calibration) if calibration else []
     fold(network, folded)
+    make_folder(out)
     nodes = {}
     with progress(total=4, unit="step") as bar:
         for direction in GRAPHS:

@@ -14,7 +14,7 @@ from pathlib import Path
 from dinn360 import __version__
 from dinn360.checkpoint import load_checkpoint
 from engines.support.errors import UserError
-from engines.support.files import atomic_path, prepare_outputs, sha256_of, write_text
+from engines.support.files import atomic_path, make_folder, probe_outputs, sha256_of, write_text
 from engines.support.temporary import temporary_folder_in
 from export.config import ExportConfig
 from export.onnx import export_checkpoint
@@ -64,7 +64,10 @@ def release(checkpoints: Sequence[Path], kinds: Sequence[str], out: Path) -> Ite
         raise UserError(
             f"expected checkpoints with names of their own, found {', '.join(sorted(twins))} twice", "ckpts"
         )
-    prepare_outputs(out, [*(_archive(path, kind) for path in checkpoints for kind in kinds), SUMS])
+    for checkpoint in checkpoints:  # a bad one is told before the others are exported
+        load_checkpoint(checkpoint)
+    probe_outputs(out, [*(_archive(path, kind) for path in checkpoints for kind in kinds), SUMS])
+    make_folder(out)
     written: list[Path] = []
     for checkpoint in checkpoints:
         for kind in kinds:

@@ -55,7 +55,7 @@ def test_outputs_are_seen_to_before_the_work(tmp_path: Path) -> None:
         ("dinn360 ablate --data nothing --val assets --scale 2 --out {}", "curves.png"),
         ("dinn360 train --data nothing --out {}", "config.toml"),
         ("export onnx --ckpt nothing.pth --out {}", "up.json"),
-        ("export release --ckpt nothing.pth --kind primitive --out {}", "dinn360-nothing-primitive.zip"),
+        ("export release --ckpt x2 --kind primitive --out {}", "dinn360-x2-primitive.zip"),
         ("engines view nothing.png {}/lost.png --overwrite --model nothing.onnx", "lost.png/x"),
     ],
 )

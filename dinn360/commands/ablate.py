@@ -34,7 +34,7 @@ from dinn360.training.processes import join
 from dinn360.training.run_file import DataConfig, RunConfig, resolve
 from engines.commands.types import PATH
 from engines.support.errors import UserError
-from engines.support.files import prepare_outputs, write_text
+from engines.support.files import make_folder, probe_outputs, write_text
 
 FILES = ("ablation.md", "ablation.json", "curves.png")
 
@@ -99,9 +99,10 @@ def ablate(
     runs = [run for run in runs if not only or run.name in only]
 
     check_memory(settings.train)
-    prepare_outputs(out, FILES)
+    probe_outputs(out, FILES)
     crops = read_crops(settings.data, settings.train)
     validation = Validation(settings.data.val, settings.model.scale)
+    make_folder(out)
     networks = []
     for number, variant in enumerate(runs):
         click.echo(f"{variant.name}, seed {variant.training.seed} ({number + 1} of {len(runs)})", err=True)

@@ -22,7 +22,7 @@ from dinn360.evaluation.systems import BASELINES, Interpolation, Network, Rescal
 from engines.commands.types import PATH
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
-from engines.support.files import prepare_outputs, write_text
+from engines.support.files import make_folder, probe_outputs, write_text
 
 FILES = ("results.md", "results.json", "latitude.png", "closeups.png")
 CODEC_FILES = ("rate_distortion.md", "rate_distortion.json", "rate_distortion.png")
@@ -87,7 +87,7 @@ def evaluate(
     if per_panorama and "bicubic" not in (system.name for system in systems):
         raise UserError("--per-panorama: expected bicubic among --baselines, found it missing")
     if out is not None:
-        prepare_outputs(out, FILES if codec is None else CODEC_FILES)
+        probe_outputs(out, FILES if codec is None else CODEC_FILES)
     images = read_folder(data, 8 * factor, "panoramas", selection)
     if codec is not None:
         _through_codecs(systems, images, coders, qualities, not no_ssim, out, as_json)
@@ -103,6 +103,7 @@ def evaluate(
     if out is not None:
         from dinn360.evaluation.figures import closeups, latitude_plot
 
+        make_folder(out)
         write_text(out / "results.md", text + "\n")
         write_text(out / "results.json", values + "\n")
         detail = sum(evaluation.high_frequency(image, factor) for image in images.values()) / len(images)
@@ -146,6 +147,7 @@ def _through_codecs(
     if out is not None:
         from dinn360.evaluation.figures import rate_distortion_plot
 
+        make_folder(out)
         write_text(out / "rate_distortion.md", text + "\n")
         write_text(out / "rate_distortion.json", values + "\n")
         rate_distortion_plot(curves, out / "rate_distortion.png")

@@ -27,6 +27,7 @@ FORMAT, VERSION = "dinn360-engine", 1
 _DTYPES = ("float32", "float16", "float64", "uint8", "int8", "int32", "int64", "bool")
 _DTYPE = Rule(f"one of {', '.join(_DTYPES)}", lambda name: name in _DTYPES)
 _SHAPE = Rule("at most 8 sizes, -1 where one is free", lambda s: len(s) <= 8 and all(-1 <= n < 2**31 for n in s))
+_SOME = Rule("at least one tensor", bool)
 _SIZE = Rule("sizes of 1 to 1000000 pixels", lambda size: all(1 <= side <= 10**6 for side in size))
 _CAPABILITIES = Rule(
     'at least one such as "8.7"', lambda all_: bool(all_) and all(re.fullmatch(r"[0-9]{1,2}\.[0-9]", cc) for cc in all_)
@@ -115,8 +116,8 @@ class Manifest:
     tile: Annotated[Size, _SIZE]
     profile: Profile
     plugin_library: PluginLibrary | None
-    inputs: tuple[IO, ...]
-    outputs: tuple[IO, ...]
+    inputs: Annotated[tuple[IO, ...], _SOME]
+    outputs: Annotated[tuple[IO, ...], _SOME]
     optional: tuple[Default, ...]
     layers: Annotated[dict[str, int], _COUNTS]
     metadata: dict[str, str] = field(default_factory=dict)
@@ -197,7 +198,8 @@ def read_manifest(engine: Path) -> Manifest:
             f"{engine}: expected its sidecar {path.name} beside it, found none; "
             "python -m engines build writes it, python -m engines build --engine for one that trtexec has built"
         ) from None
-    if (content.pop("format", None), content.pop("version", None)) != (FORMAT, VERSION):
+    form, version = content.pop("format", None), content.pop("version", None)
+    if (form, version) != (FORMAT, VERSION) or version is True:  # which is equal to 1
         raise UserError(f"{path}: expected an engine's sidecar ({FORMAT} {VERSION}), found another format")
     if "islands" in content:  # its name before 0.2.0
         content.setdefault("fp32_ops", content.pop("islands"))

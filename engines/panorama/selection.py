@@ -77,6 +77,10 @@ def _select_one(source: str, target: Path, suffix: str, sort: Sort) -> tuple[lis
         found = sorted(map(Path, glob.glob(source, recursive=True)))
     else:
         raise UserError(f"{source}: expected {sort.name}, a folder or a glob pattern, found no such file")
+    if target.suffix.lower() in sort.writable and not target.is_dir():
+        raise UserError(
+            f"{target}: expected a folder for what is in {source}, found a name that ends in {target.suffix}"
+        )
     inside = target.resolve()
     sources = [
         file

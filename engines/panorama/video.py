@@ -62,6 +62,7 @@ _NOT_COPIED = {
     "COMPATIBLE_BRANDS",
     "ENCODER",
 }  # of the old file itself
+_UNNAMED = {"1 channels": "mono", "2 channels": "stereo", "6 channels": "5.1", "8 channels": "7.1"}
 _MILLISECOND = Fraction(1, 1000)
 _HD = 720  # rows from which on a video that does not say so is taken as BT.709
 
@@ -165,7 +166,7 @@ def rescale_video(
     except av.codec.codec.UnknownCodecError as error:
         raise UserError(f"{target}: this PyAV has no encoder {error}; choose another", "codec") from error
     except av.error.FFmpegError as error:
-        reason = os_reason(error) if isinstance(error, OSError) else str(error)
+        reason = os_reason(error) if isinstance(error, OSError) else error.strerror or str(error)
         raise UserError(f"{source}: cannot be read or written as video: {reason}") from error
     height, width = size if rescaler.direction == "up" else copy.original
     return VideoResult(frames, height, width, time.perf_counter() - started)
@@ -202,6 +203,9 @@ class _Copy:
             for stream in reading.streams
             if stream.type in ("audio", "subtitle") and stream.codec_context is not None
         }
+        for sound in self._beside.values():  # of PCM, Matroska keeps the number of channels; MP4 wants a layout
+            if sound.type == "audio" and sound.codec_context.layout.name in _UNNAMED:
+                sound.codec_context.layout = _UNNAMED[sound.codec_context.layout.name]
 
     def name_track(self, name: str, xml: str) -> None:
         """Gives the video track a name, and the text of Google's V1 (matroska.py)."""

@@ -1,7 +1,7 @@
 """A CRC-32 of every coded frame of an LR video, at the end of its file: damage that a decoder would hide is seen.
 
 Codecs but FFV1 have no checksums of their own, and neither have MP4 and MOV. What stands at the end is an element that
-players skip: a `uuid` box (ISO/IEC 14496-12, 11.1), or `Void` in Matroska (RFC 8794, 11.3.2), with
+players skip: a `uuid` box (ISO/IEC 14496-12, 11.1), or `Void` in Matroska's Segment (RFC 8794, 11.3.2), with
 
     b"D360CRCS", the number of frames (uint32), a CRC of each in the order of the file, a CRC of all of this,
     its length (uint64), b"D360"
@@ -17,6 +17,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import IO
 
 from engines.panorama.ffv1 import named
 from engines.support.errors import UserError
@@ -25,6 +26,7 @@ KEYWORD = "DINN360_CHECKSUMS"  # in the metadata: there are some
 _UUID = bytes.fromhex("3f0d6a7c52c94f0b9a4e1d8b7c60d360")
 _HEAD, _TAIL = b"D360CRCS", b"D360"
 _END = struct.Struct(">Q4s")
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _VOID, _EIGHT_BYTES = b"\xec", 1 << 56  # the size of an EBML element, with the mark of its own length
 
 
@@ -38,8 +40,27 @@ def append(path: Path, matroska: bool) -> None:
         head = _VOID + (_EIGHT_BYTES | len(body)).to_bytes(8, "big")
     else:
         head = struct.pack(">I4s16s", 24 + len(body), b"uuid", _UUID)
-    with path.open("ab") as file:
+    with path.open("rb+") as file:
+        if matroska:
+            _lengthen_segment(file, len(head + body))
+        file.seek(0, os.SEEK_END)
         file.write(head + body)
+
+
+def _lengthen_segment(file: IO[bytes], more: int) -> None:
+    """Let the Segment, which is all of a file behind its EBML header, end `more` bytes later."""
+    file.seek(len(_EBML))
+    first = file.read(1)[0]
+    width = 9 - first.bit_length()  # bytes of the header's size
+    file.seek(len(_EBML))
+    length = int.from_bytes(file.read(width), "big") - (1 << 7 * width)
+    at = len(_EBML) + width + length
+    file.seek(at)
+    start = file.read(len(_SEGMENT) + 8)
+    size = int.from_bytes(start[len(_SEGMENT) :], "big") - _EIGHT_BYTES
+    if start.startswith(_SEGMENT) and 0 <= size < _EIGHT_BYTES - 1:
+        file.seek(at + len(_SEGMENT))
+        file.write((_EIGHT_BYTES | size + more).to_bytes(8, "big"))
 
 
 def check(path: Path, expected: bool) -> bool:

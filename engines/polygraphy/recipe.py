@@ -65,10 +65,11 @@ def write_recipe(model: Path, out: Path, panoramas: Sequence[Path], size: Size, 
     check_deform_convs(graph, profile, factor_of(graph), (10, 10))
     if any(out.iterdir() if out.is_dir() else ()):
         raise UserError(f"{out}: expected a new or an empty folder, found files in it")
+    inputs = {f"{path.stem}.npy": _input(graph, profile, path) for path in panoramas}  # a bad one leaves no folder
     make_folder(out / "panoramas")
-    for path in panoramas:
-        with atomic_path(out / "panoramas" / f"{path.stem}.npy") as temporary, temporary.open("wb") as file:
-            np.save(file, _input(graph, profile, path))
+    for name, pixels in inputs.items():
+        with atomic_path(out / "panoramas" / name) as temporary, temporary.open("wb") as file:
+            np.save(file, pixels)
     _copy(model, out)
     carried = _libraries(graph, model, out, libraries)
     names = {"graph": model.name, "input": profile.input, "ort_library": carried.onnxruntime or ""}

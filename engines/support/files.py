@@ -137,11 +137,24 @@ def probe_output(path: Path) -> None:
         raise _WritableError
 
 
-def prepare_outputs(folder: Path, names: Iterable[str], about: str = "out") -> None:
-    """`prepare_output` for files of these names in a folder; `about` as `make_folder` takes it."""
-    make_folder(folder, about)
-    for name in names:
-        probe_output(folder / name)
+def probe_outputs(folder: Path, names: Iterable[str], about: str = "out") -> None:
+    """See that files of these names can be written into a folder that may not be there yet; nothing is made.
+
+    Raises:
+        UserError: as `atomic_path` does, or the folder could not be made. `about` as `make_folder` takes it.
+    """
+    if folder.is_dir():
+        for name in names:
+            probe_output(folder / name)
+        return
+    there = next(parent for parent in (folder, *folder.absolute().parents) if os.path.lexists(parent))
+    if not there.is_dir():
+        raise UserError(f"{folder}: expected a folder, found a file", about)
+    try:
+        with temporary_in(there, ""):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder}: cannot create the folder: {os_reason(error)}", about) from None
 
 
 class _WritableError(Exception):

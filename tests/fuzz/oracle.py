@@ -25,12 +25,14 @@ class Command:
 
     main: the group. arguments: file names are relative to the folder of the case. makes: what is new when it ends
     well, each with a function that raises when the file is not whole. leaves: names that may be new even when it fails.
+    says: what its error must contain.
     """
 
     main: click.Group
     arguments: tuple[str, ...]
     makes: Mapping[str, Callable[[Path], object]] = field(default_factory=dict)
     leaves: tuple[str, ...] = ()
+    says: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ def _run_one(command: Command, folder: Path) -> tuple[int, list[Finding]]:
         errors = [line for line in lines if line.startswith("error: ")]
         if len(errors) != 1 or lines[-1] != errors[0] or len(errors[0]) > 1500 or "Traceback" in result.stderr:
             found.append(Finding("message", f"{name}: not one line", result.stderr[:2000]))
+        elif command.says not in errors[0]:
+            found.append(Finding("message", f"{name}: does not say {command.says!r}", errors[0]))
     elif result.exit_code not in (0, 1):
         found.append(Finding("message", f"{name}: status {result.exit_code}", result.output[:2000]))
 
