@@ -138,7 +138,9 @@ def test_rms_is_what_psnr_measures_crop_by_crop() -> None:
     torch.testing.assert_close(difference(error, "rms"), torch.tensor(0.2), atol=1e-5, rtol=0)
     spread, even = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.1)
     spread[0, 0, 0, 0] = 0.4  # as large on average, but PSNR sees twice the error
-    torch.testing.assert_close(difference(spread, "rms") / difference(even, "rms"), torch.tensor(2.0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        difference(spread, "rms") / difference(even, "rms"), torch.tensor(2.0), atol=1e-4, rtol=0
+    )
     right = torch.zeros(1, 3, 4, 4, requires_grad=True)
     difference(right, "rms").backward()  # type: ignore[no-untyped-call]
     assert right.grad is not None and bool(right.grad.isfinite().all())
