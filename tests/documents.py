@@ -91,6 +91,8 @@ def complaint(command: str) -> str | None:
         return None
     try:
         found = importlib.import_module(module if module.startswith(("benchmarks.", "tests.")) else f"{module}.cli")
+        if module.startswith("tests.") and hasattr(found, "__path__"):
+            found = importlib.import_module(f"{module}.__main__")
     except ImportError as error:
         return f"{module}: {error}"
     main = getattr(found, "main", None)
