@@ -236,6 +236,17 @@ def test_a_convolution_takes_in_what_follows() -> None:
     assert node.inputs[3] is graph.inputs[0] and graph.outputs[0].name == "y"
 
 
+def test_a_residual_block_with_a_rectifier_behind_its_sum_is_two_convolutions() -> None:
+    """The first takes the sum in, the second rectifies what it reads."""
+    rest = """total = Add (x, convolved)
+    active = Relu (total)
+    y = dinn360.layers.SphereConv2d <wrap = 1> (active, weight)"""
+    first, second = fused(graph_of(CONVOLUTION.format(rest=rest), **WEIGHT))
+    assert (first.op_type, second.op_type) == ("SphereConv2d", "SphereConv2d")
+    assert first.inputs[3] is first.inputs[0] and first.attributes["input_slope"].value == 1.0
+    assert second.inputs[0] is first.outputs[0] and second.attributes["input_slope"].value == 0.0
+
+
 def test_what_only_looks_alike_stays() -> None:
     """A value that somebody else reads, too; a clip that is not symmetric; a pointwise convolution with a stride."""
     shared = CONVOLUTION.format(rest="active = Relu (convolved)\n    y = Add (convolved, active)")

@@ -67,7 +67,7 @@ def fuse_convolutions(graph: ir.Graph) -> None:
 
 
 def _of(node: ir.Node) -> Convolution | None:
-    """A convolution, with its input's leaky_relu, sum and concatenation."""
+    """A convolution, with its input's leaky_relu or relu, sum and concatenation."""
     weight, x = constant(node.inputs[1]), node.inputs[0]
     if weight is None or x is None or weight.shape[2:] not in ((1, 1), (3, 3)):
         return None
@@ -77,14 +77,13 @@ def _of(node: ir.Node) -> Convolution | None:
     if bias is None:
         return None
     convolution = Convolution([], weight, bias, bool(attribute(node, "wrap", 0)), node, [node.outputs[0]])
-    relu = producer(x, "LeakyRelu")
+    relu = producer(x, "LeakyRelu") or producer(x, "Relu")
     if relu is not None and only_user(x) is node and relu.inputs[0] is not None:
-        convolution.input_slope, x = attribute(relu, "alpha"), relu.inputs[0]
+        convolution.input_slope, x = attribute(relu, "alpha", 0.0), relu.inputs[0]
         total = producer(x, "Add")
         if total is not None and only_user(x) is relu:
             a, b = total.inputs
-            whole = channel_count(x)
-            if a is not None and b is not None and channel_count(a) == channel_count(b) == whole is not None:
+            if a is not None and b is not None and _same_size(a, b) and channel_count(x) is not None:
                 x, convolution.addend = a, b
     found = pieces(x)
     plain = convolution.addend is None and len(found) <= MOST_SOURCES
