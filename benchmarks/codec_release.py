@@ -125,6 +125,13 @@ def goals_of(
     return [*goals, Goal("LR image against bicubic", 28.0, likeness, signed=False)]
 
 
+def to_draw(curves: Sequence[Curve]) -> list[Curve]:
+    """The curves as the goals compare them: WebP of the full picture in the panels of 4:4:4."""
+    webp = next(curve for curve in curves if curve.codec == WEBP.title)
+    beside = [Curve(f"{DIRECT} as {WEBP.title}", coder.title, webp.points) for coder in FULL_CHROMA]
+    return [*(curve for curve in curves if curve is not webp), *beside]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--ckpt", type=Path, required=True, help="the checkpoint for a codec")
@@ -175,7 +182,7 @@ def run(options: argparse.Namespace) -> None:
     ]
     record.report(tables, [f"Panoramas: {', '.join(images)}.", *in_words(curves)], options.save)
     if options.plot:
-        rate_distortion_plot(curves, options.plot)
+        rate_distortion_plot(to_draw(curves), options.plot)
     if options.sheet:
         lr_sheet(lrs, images, scale, JPEG, options.sheet)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
@@ -116,6 +117,9 @@ def rate_distortion_plot(curves: Sequence[Curve], path: Path) -> None:
                     label, style = f"{curve.system}, {LOSSLESS}", "*"
                 panel.plot(bits, quality, style, color=colour, markersize=4, linewidth=1.2, label=label)
         panel.set(title=codec, xscale="log", xlabel="bits per HR pixel", ylabel="WS-PSNR Y (dB)")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter(NullFormatter())
         panel.grid(alpha=0.3, which="both")
         panel.legend(fontsize=7)
     with atomic_path(path) as temporary:
