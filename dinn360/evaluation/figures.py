@@ -107,7 +107,10 @@ def rate_distortion_plot(curves: Sequence[Curve], path: Path) -> None:
     rows = -(-len(codecs) // columns)
     figure = Figure(figsize=(4.6 * columns, 3.8 * rows), layout="constrained")
     names = list(dict.fromkeys(curve.system for curve in curves))
-    for panel, codec in zip(figure.subplots(rows, columns, squeeze=False).flat, codecs, strict=False):
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for panel in panels[len(codecs) :]:
+        panel.set_axis_off()
+    for panel, codec in zip(panels, codecs, strict=False):
         for curve in curves:
             if curve.codec in (codec, LOSSLESS):
                 colour = f"C{names.index(curve.system)}"

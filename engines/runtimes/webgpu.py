@@ -1,8 +1,8 @@
 """ONNX Runtime's WebGPU provider (package onnxruntime-webgpu): GPUs of AMD, Intel and Apple, among others.
 
 It is young. In its own layout, NHWC, 3x3 convolutions whose input channels are a multiple of 3 but not of 4 are wrong
-without a word (1.27, seen on a software adapter); NCHW is right. So NCHW is asked for, and a graph is used only where it
-computes a known tile as the CPU does.
+without a word (1.27, seen on a software adapter); NCHW is right. So NCHW is asked for, and a graph is used only where
+it computes a known tile as the CPU does.
 """
 
 from __future__ import annotations
