@@ -218,7 +218,8 @@ def demo(ctx: click.Context, ckpt: Path, image: Path, out: Path, ops: Lowering |
 @click.option("--image", type=PATH, required=True, help="A panorama.")
 @click.option("--out", type=PATH, help="The page; default: out/report and the names of checkpoint and image.")
 @click.option("--onnx", "folders", type=PATH, multiple=True, help="Folder of graphs to compare; repeatable.")
-def report(ckpt: Path, image: Path, out: Path | None, folders: tuple[Path, ...]) -> None:
+@click.option("--runtime", type=PATH, help="Folder with the viewer's npm tarballs; default: a cache that npm fills.")
+def report(ckpt: Path, image: Path, out: Path | None, folders: tuple[Path, ...], runtime: Path | None) -> None:
     """One HTML page: original, LR image and reconstruction side by side in 360 degrees, errors, parity, model card.
 
     Without --onnx the graphs are exported for the occasion.
@@ -229,7 +230,7 @@ def report(ckpt: Path, image: Path, out: Path | None, folders: tuple[Path, ...])
 
     path = out or Path("out/report") / f"{ckpt.stem}_{image.stem}.html"
     prepare_output(path)
-    write(gather(ckpt, image, folders), path)
+    write(gather(ckpt, image, folders), path, runtime)
     click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
 
 

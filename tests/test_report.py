@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shutil
 import time
@@ -18,10 +19,11 @@ from PIL import Image
 
 from dinn360.evaluation.interpolation import resize
 from engines.support.arrays import Image8
+from engines.support.errors import UserError
 from engines.support.images import write_png
 from export.cli import main
 from export.report.contents import Contents, gather
-from export.report.page import WIDEST, html
+from export.report.page import WIDEST, html, write
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -46,8 +48,13 @@ def page(panorama: Path) -> Path:
 
 def test_the_page_is_complete_in_itself(page: Path) -> None:
     text = page.read_text()
-    without_viewer = re.sub(r"<script>.*?</script>", "", text, flags=re.S)  # Pannellum names addresses in its texts
-    assert not re.findall(r"""(?<![-\w])(?:src|href)=["'](?!data:|#)[^"']+""", without_viewer)
+    assert not re.findall(r"""(?<![-\w])(?:src|href)=["'](?!data:|#)[^"']+""", text)
+    imports = re.search(r'<script type="importmap">(.*?)</script>', text)
+    if imports is None:
+        assert "made without its 360-degree viewer" in text
+    else:
+        assert all(address.startswith("data:") for address in json.loads(imports[1])["imports"].values())
+        assert text.count("Permission is hereby granted, free of charge") == 2
     assert text.count("data:image/png;base64,") == 6
 
 
@@ -63,13 +70,31 @@ def test_the_tables_say_what_was_measured(page: Path) -> None:
     assert cells.count("ok") == 2 and cells.count("reference") == 2
 
 
-def test_wide_panoramas_are_reduced_for_the_viewer(panorama: Path) -> None:
-    contents = gather(checkpoint("x2"), panorama, [released("x2")])
+@pytest.fixture(scope="module")
+def contents(panorama: Path) -> Contents:
+    return gather(checkpoint("x2"), panorama, [released("x2")])
+
+
+def test_wide_panoramas_are_reduced_for_the_viewer(contents: Contents) -> None:
     assert contents.stored == "as an ordinary 8-bit image"
     assert contents.files[1][1] == "lossless WebP" and contents.files[-1][1] == "JPEG 4:4:4, quality 95"
     wide = {name: np.zeros((8, 2 * WIDEST, 3), np.uint8) for name in contents.pictures}
-    text = html(Contents(**{**vars(contents), "pictures": wide}))
+    text = html(Contents(**{**vars(contents), "pictures": wide}), None)
     assert f"reduced to\n{WIDEST} columns" in text and f'"width": {WIDEST}' in text
+
+
+def test_a_page_without_a_viewer(contents: Contents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where npm is missing: one line, and the panoramas flat. A folder that was named has to be whole."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    with pytest.warns(UserWarning, match="npm: expected it on the path, found none.*shows its panoramas flat"):
+        write(contents, tmp_path / "flat.html")
+    text = (tmp_path / "flat.html").read_text()
+    assert '"viewer": false' in text and "importmap" not in text and "made without its 360-degree viewer" in text
+    with pytest.raises(UserError, match="runtime: expected three-.*tgz"):
+        write(contents, tmp_path / "none.html", tmp_path)
+    assert not (tmp_path / "none.html").exists()
 
 
 def test_a_checkpoint_of_another_scale_ends_in_one_line(panorama: Path, tmp_path: Path) -> None:
@@ -84,6 +109,8 @@ def browser(page: Path) -> Iterator[Any]:
     """Headless Chromium with the page open and its views drawn."""
     if not (BROWSER and DRIVER):
         pytest.skip("no chromium and chromedriver on this machine (Debian: chromium, chromium-driver)")
+    if "importmap" not in page.read_text():
+        pytest.skip("the npm packages of the viewer cannot be had")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import warnings
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,25 +19,38 @@ from PIL import Image
 from dinn360 import __version__
 from dinn360.evaluation.interpolation import resize
 from engines.support.arrays import Image8
+from engines.support.errors import UserError
 from engines.support.files import write_text
 from export.report.contents import Contents
+from export.report.viewer import Viewer, load_viewer
 
 matplotlib.use("Agg")  # no display is needed
 
 WIDEST = 4096  # columns of a picture on the page: what every device's WebGL takes
 
 
-def write(contents: Contents, path: Path) -> None:
-    """Writes the page, whole or not at all. Raises UserError when `path` cannot be written."""
-    write_text(path, html(contents))
+def write(contents: Contents, path: Path, runtime: Path | None = None) -> None:
+    """Writes the page, whole or not at all; `warnings.warn` tells when it has no viewer.
+
+    runtime: as `load_viewer`. Raises UserError when `path` cannot be written, or a given `runtime` is not whole.
+    """
+    try:
+        viewer = load_viewer(runtime)
+    except UserError as error:
+        if runtime is not None:
+            raise
+        warnings.warn(f"{error}: the report shows its panoramas flat, without the 360-degree viewer", stacklevel=2)
+        viewer = None
+    write_text(path, html(contents, viewer))
 
 
-def html(contents: Contents) -> str:
-    """The page's text. What comes from files (names, provenance) is escaped."""
+def html(contents: Contents, viewer: Viewer | None) -> str:
+    """The page's text. What comes from files (names, provenance) is escaped. viewer: None shows panoramas flat."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     height, width = contents.pictures["original"].shape[:2]
     shown = min(width, WIDEST)
     scene = {
+        "viewer": viewer is not None,
         "scale": contents.scale,
         "width": shown,
         "height": round(height * shown / width),
@@ -51,8 +65,9 @@ def html(contents: Contents) -> str:
         widest=WIDEST,
         plot=Markup(latitude_plot(contents)),
         scene=Markup(json.dumps(scene)),  # base64, names of ours and numbers: nothing that could end the script
-        style=Markup(_asset("viewer/pannellum.css") + _asset("page.css")),
-        viewer=Markup(_asset("viewer/pannellum.js")),
+        style=Markup((viewer.style if viewer else "") + _asset("page.css")),
+        imports=Markup(viewer.imports) if viewer else "",
+        licences=viewer.licences if viewer else "",
         script=Markup(_asset("page.js")),
     )
 

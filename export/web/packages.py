@@ -1,6 +1,6 @@
-"""The pinned npm packages of a site: fetched once, checked against their hash, never committed.
+"""The pinned npm packages of sites and reports: fetched once, checked against their hash, never committed.
 
-The registry's tarball goes into a cache as npm packs it; what a site needs of it is copied out, with the licence.
+The registry's tarball goes into a cache as npm packs it; what is needed of it is copied out, with the licence.
 """
 
 from __future__ import annotations
@@ -90,16 +90,13 @@ def tarball(package: Package, runtime: Path | None = None) -> Path:
     return path
 
 
-def copy(package: Package, target: Path, runtime: Path | None = None) -> None:
-    """Copies `package.files` into the folder `target`, under their names there, and the licence.
-
-    onnxruntime-web's tarball has no licence file; ONNX Runtime's own, of the Python package, goes along.
+def read(package: Package, runtime: Path | None = None) -> dict[str, bytes]:
+    """What `package.files` hold, by their names.
 
     Raises:
         UserError: as `tarball`; or the tarball lacks a file.
     """
-    path = tarball(package, runtime)
-    make_folder(target)
+    path, held = tarball(package, runtime), {}
     with tarfile.open(path) as archive:
         for name in package.files:
             try:
@@ -108,8 +105,23 @@ def copy(package: Package, target: Path, runtime: Path | None = None) -> None:
                 member = None
             if member is None:
                 raise UserError(f"{path}: expected the file {name}, found none")
-            with member, (target / Path(name).name).open("wb") as file:
-                shutil.copyfileobj(member, file)
+            with member:
+                held[name] = member.read()
+    return held
+
+
+def copy(package: Package, target: Path, runtime: Path | None = None) -> None:
+    """Copies `package.files` into the folder `target`, under their names there, and the licence.
+
+    onnxruntime-web's tarball has no licence file; ONNX Runtime's own, of the Python package, goes along.
+
+    Raises:
+        UserError: as `read`.
+    """
+    held = read(package, runtime)
+    make_folder(target)
+    for name, content in held.items():
+        (target / Path(name).name).write_bytes(content)
     if package is ONNXRUNTIME:
         spec = importlib.util.find_spec("onnxruntime")
         assert spec is not None and spec.origin is not None
