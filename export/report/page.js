@@ -44,11 +44,13 @@ const turnTogether = async () => {
   const { EquirectangularAdapter, Viewer } = await import("@photo-sphere-viewer/core");
   const { CanvasTexture, LinearFilter } = await import("three");
 
+  const textures = new Map(); // of canvases
   class CanvasAdapter extends EquirectangularAdapter {
     async loadTexture(canvas) {
       const texture = new CanvasTexture(canvas);
       texture.minFilter = LinearFilter;
       texture.generateMipmaps = false;
+      textures.set(canvas, texture);
       const { width, height } = canvas;
       const panoData = {
         isEquirectangular: true, fullWidth: width, fullHeight: height, croppedWidth: width, croppedHeight: height,
@@ -63,17 +65,17 @@ const turnTogether = async () => {
     container.tabIndex = 0;
     pane.viewer = new Viewer({
       container, adapter: CanvasAdapter, panorama: pane.canvas, navbar: false, keyboard: false, loadingTxt: "",
-      minFov: FIELD.least, maxFov: FIELD.most, defaultTransition: null,
+      minFov: FIELD.least, maxFov: FIELD.most, defaultTransition: null, moveInertia: false,
       defaultZoomLvl: (100 * (FIELD.most - FIELD.first)) / (FIELD.most - FIELD.least),
     });
     pane.viewer.addEventListener("ready", ready, { once: true });
     pane.changed = () => {
-      pane.viewer.renderer.textureData.texture.needsUpdate = true;
+      textures.get(pane.canvas).needsUpdate = true;
       pane.viewer.needsUpdate();
     };
   })));
 
-  // Whoever was touched last leads; the others follow in every frame, also while the leader glides to a stop.
+  // Whoever was touched last leads; the others follow in every frame.
   let leader = panes[0];
   const degrees = (angle) => (angle * 180) / Math.PI;
   for (const pane of panes) {
