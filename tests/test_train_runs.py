@@ -275,6 +275,6 @@ def test_without_tensorboard_one_line_says_so(tmp_path: Path, forest: Image8, mo
 
 
 def test_a_config_is_checked_in_python_too() -> None:
-    with pytest.raises(UserError, match="--lr: expected a number, found 'fast'"):
+    with pytest.raises(UserError, match="^lr: expected a number, found 'fast'"):
         TrainConfig(lr="fast")  # type: ignore[arg-type]
     assert Trainer.__init__.__annotations__["config"] == "TrainConfig"
