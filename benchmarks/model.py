@@ -127,7 +127,7 @@ def high_water() -> int:
 def work(system: str, direction: str, ckpt: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """One system and direction in this process: seconds of each run, bytes of memory, mean of the result."""
     width, height = map(int, options.size.split("x"))
-    scale = int(ckpt.stem[1:]) if direction == "up" else 1
+    scale = int(ckpt.stem[1:].split("-")[0]) if direction == "up" else 1
     x = np.random.default_rng(0).random((1, 3, height // scale, width // scale), np.float32)
     imports = {"openvino": "openvino", "torch": "torch", "compile": "torch"}
     __import__(imports.get(system, "onnxruntime"))
@@ -200,7 +200,7 @@ def verdicts(found: dict[tuple[str, str], dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ckpt", type=Path, default=ROOT / "checkpoints" / "x4.pth", help="named after its scale")
+    parser.add_argument("--ckpt", type=Path, default=ROOT / "checkpoints" / "x4.pth", help="named after its scale: x4.pth, x4-flat.pth")
     parser.add_argument("--size", default="2048x1024", help="of the panorama")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=3, help="timed runs after a first one")
