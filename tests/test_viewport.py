@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -209,6 +210,8 @@ def test_the_command(tmp_path: Path, rescaler: Rescaler) -> None:
     base = ["view", str(small), str(out), "--model", model, "--threads", "1", "--size", "96x64", "--pitch", "20"]
     result = CliRunner().invoke(main, [*base, "--foreign"])
     assert result.exit_code == 0 and "of the panorama decoded" in result.stdout, result.output
+    told = json.loads(CliRunner().invoke(main, [*base, "--foreign", "--overwrite", "--json"]).stdout)
+    assert (told["width"], told["height"]) == (96, 64) and 0 < told["decoded"] < 1
     with Image.open(out) as picture:
         assert picture.size == (96, 64)
     for more, message in (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
 import click
 
-from engines.commands.images import EXACT, FOREIGN, SPAN, STEREO_OPTION, runtime_options
+from engines.commands.images import EXACT, FOREIGN, SPAN, STEREO_OPTION, report, runtime_options, summary_options
 from engines.commands.types import PATH, SIZE, NumberRange
 from engines.kinds import open_model
 from engines.panorama.camera import WIDEST, View
@@ -39,6 +40,7 @@ TURN = NumberRange(-36_000, 36_000)  # a hundred times around
 @EXACT
 @FOREIGN
 @runtime_options
+@summary_options
 def view(
     source: Path,
     target: Path,
@@ -57,6 +59,8 @@ def view(
     model: Path,
     threads: int | None,
     provider: str | None,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Write the rectilinear picture TARGET (.png) of the LR panorama SOURCE; only what it shows is decoded."""
     camera = View(yaw, pitch, roll, fov, width=size[1], height=size[0])
@@ -73,4 +77,6 @@ def view(
             seconds = time.perf_counter() - started
             share = panorama.decoded / panorama.lr_pixels
     write_png(target, picture[..., :3])
-    click.echo(f"{size[1]}x{size[0]} in {seconds:.1f} s, {100 * share:.0f} % of the panorama decoded")
+    told = {"width": size[1], "height": size[0], "seconds": round(seconds, 3), "decoded": round(share, 4)}
+    text = f"{size[1]}x{size[0]} in {seconds:.1f} s, {100 * share:.0f} % of the panorama decoded"
+    report(text, json.dumps(told), quiet, as_json)
