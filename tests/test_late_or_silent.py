@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import subprocess
 import sys
 import zipfile
@@ -167,6 +168,19 @@ os.write(2, b"heard")
 """
     done = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stderr == "heard" and (compression == "jpeg" or done.stdout == 4 * "refused "), done
+
+
+def test_pillow_says_nothing_of_its_own(tmp_path: Path, forest: Image8) -> None:
+    """A TIFF of eight samples a pixel, of which Pillow would log an error before it refuses the file."""
+    path = tmp_path / "a.tif"
+    Image.fromarray(forest).save(path)
+    content, tag = path.read_bytes(), struct.pack("<HHIH", 277, 3, 1, 3)
+    assert content.count(tag) == 1
+    path.write_bytes(content.replace(tag, struct.pack("<HHIH", 277, 3, 1, 8)))
+    command = [sys.executable, "-m", "engines", "downscale", path, tmp_path / "b.png", "--model"]
+    save_graph(tmp_path / "down.onnx", "down", {"scale": "2", "direction": "down"})
+    done = subprocess.run([*command, tmp_path / "down.onnx"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
 
 
 def test_a_released_checkpoint_by_name_on_the_command_line() -> None:

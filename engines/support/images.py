@@ -4,6 +4,7 @@ Colour profiles are not applied: the numbers in the file are taken as sRGB, as e
 metric does.
 """
 
+import logging
 import os
 import struct
 import warnings
@@ -19,6 +20,10 @@ from engines.support.arrays import Image8, check_image8
 from engines.support.chatter import hidden
 from engines.support.errors import UserError
 from engines.support.files import atomic_path, os_reason
+
+# What these log goes to whoever listens; without any handler Python prints it to stderr.
+for _library in ("PIL", "tifffile"):
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 
 # A closed list: Pillow would also open EPS by starting Ghostscript on whatever the file says.
 _FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP", "PPM", "GIF", "JPEG2000", "AVIF")
