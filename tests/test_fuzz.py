@@ -111,12 +111,13 @@ def test_a_long_run_goes_on_where_it_stopped_and_counts_everything(tmp_path: Pat
     assert record.add("images", 1, 250, told) == [bug]
     assert record.add("images", 2, 250, told) == []
     record.add("books", 1, 40, {"cases": 0, "codes": {}, "findings": {"hang: books 1": 1}, "slowest": 0.0})
+    record.add("runs", 1, 250, {"cases": 0, "codes": {}, "findings": {"killed: runs 1": 1}, "slowest": 0.0})
     with (tmp_path / "chunks.jsonl").open("a") as file:
         file.write('{"kind": "images", "se')  # killed while it wrote
 
     record = Record.of(tmp_path)
     assert record.has("images", 1, 250) and record.has("books", 1, 40)
-    assert not record.has("images", 3, 250) and not record.has("books", 1, 250)
+    assert not record.has("runs", 1, 250) and not record.has("images", 3, 250) and not record.has("books", 1, 250)
     summary = record.summary()
     assert (summary["cases"], summary["traceback"], summary["hang"], summary["half-written"]) == (500, 6, 1, 0)
     assert summary["kinds"]["images"] == {"cases": 500, "slowest_ms": 1500, "status 0": 400, "status 2": 100}

@@ -57,7 +57,7 @@ def run_round(items: list[Item], record: Record, jobs: int, seconds: int) -> lis
             except BrokenProcessPool:
                 continue
             except Exception as error:  # of the fuzzer's own; the rest of the run is not lost
-                cause = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error  # Hypothesis's is a group
+                cause = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
                 told = nothing(f"no cases: {kind} {seed}: {type(cause).__name__}: {cause}")
             left.remove(item)
             for key in record.add(kind, seed, count, told):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import fcntl
 import shutil
 import signal
 import time
@@ -33,6 +34,7 @@ def chunk(kind: str, number: int, count: int, keep: Path, seconds: int = SECONDS
     folder = case_folder(keep, kind, number)
     told: dict[str, Any] = {"cases": 0, "codes": Counter(), "findings": Counter(), "slowest": 0.0}
     with hang_file(keep, kind, number).open("w") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)  # a process of a run that was stopped may still be at this chunk
         alarm = Alarm(seconds, log)
 
         @seed(number)

@@ -11,6 +11,7 @@ from typing import Any
 from engines.support.files import write_text
 
 SORTS = ("traceback", "hang", "crash", "half-written", "message")  # what may be found, and is counted even when it is 0
+AGAIN = ("no cases: ", "killed: ")  # nothing is known of the commands: another start tries these chunks again
 _BOOK, _SUMMARY = "chunks.jsonl", "summary.json"
 
 
@@ -33,7 +34,8 @@ class Record:
                 line = json.loads(text)
             except ValueError:  # the run was killed while it wrote
                 continue
-            record.lines[line["kind"], line["seed"]] = line
+            if not any(key.startswith(AGAIN) for key in line["findings"]):
+                record.lines[line["kind"], line["seed"]] = line
         return record
 
     def has(self, kind: str, seed: int, count: int) -> bool:
