@@ -28,6 +28,7 @@ from dinn360.evaluation.figures import lr_sheet, rate_distortion_plot
 from dinn360.evaluation.metrics import psnr
 from dinn360.evaluation.rate_distortion import DIRECT, LOSSLESS, Curve, check_packages, gains, in_words, measure
 from dinn360.evaluation.systems import Decoder, Interpolation, Network, System, reference_lr
+from dinn360.evaluation.validate_codec import dots
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
 
@@ -180,7 +181,12 @@ def run(options: argparse.Namespace) -> None:
         points_table(f"Files, means of {len(images)} panoramas", [*curves, *([lossless] if lossless else [])]),
         gains_table(gains(curves, [BICUBIC, DIRECT])),
     ]
-    record.report(tables, [f"Panoramas: {', '.join(images)}.", *in_words(curves)], options.save)
+    most = max(dots(lr, images[name]) for name, lr in lrs.items())
+    notes = [
+        f"Panoramas: {', '.join(images)}.",
+        f"Dots in the LR image: {most:.2f} levels at most (`CodecFigures.dots`).",
+    ]
+    record.report(tables, [*notes, *in_words(curves)], options.save)
     if options.plot:
         rate_distortion_plot(to_draw(curves), options.plot)
     if options.sheet:

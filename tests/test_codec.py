@@ -17,6 +17,8 @@ from dinn360.codec.jpeg import dct, inverse_dct, jpeg
 from dinn360.codec.layer import Channel, Plan
 from dinn360.codec.rate import HEADER_BYTES, flat_bits, jpeg_bits
 from dinn360.evaluation.interpolation import resize
+from dinn360.evaluation.validate_codec import dots as validated_dots
+from dinn360.training.losses import dots as dots_of
 from dinn360.training.losses import fine_chroma
 from engines.panorama.coding import Survives
 from engines.support.arrays import Image8, to_image
@@ -232,5 +234,11 @@ def test_fine_chroma_sees_dots_of_colour_only() -> None:
     expected = (0.05**2 + (0.1 * 0.081312) ** 2) / 2  # Cb takes half of blue, Cr -0.081
     torch.testing.assert_close(fine_chroma(blue), torch.tensor(expected), rtol=1e-4, atol=0)
     assert fine_chroma(0.1 * dots.expand(1, 3, 16, 16)) < 1e-9
+    torch.testing.assert_close(dots_of(0.1 * dots.expand(1, 3, 16, 16)), torch.tensor(0.01), rtol=1e-4, atol=0)
+    stripes = 0.1 * dots[:1].expand(1, 3, 16, 16)  # fine in one direction only: edges are, too
+    assert dots_of(stripes) < 1e-9
+    torch.testing.assert_close(dots_of(blue), torch.tensor((0.1 * 0.114) ** 2), rtol=1e-4, atol=0)
+    levels = np.clip(128 + 20 * dots.numpy()[:, :, None].repeat(3, 2), 0, 255).astype(np.uint8)
+    assert validated_dots(levels, np.full((32, 32, 3), 128, np.uint8)) == pytest.approx(20 * 219 / 255, rel=1e-4)
     coarse = torch.cos(2 * torch.pi * 2 / 16 * torch.arange(16.0)).expand(16, 16)
     assert fine_chroma(torch.stack([coarse, 0 * coarse, -coarse])[None]) < 1e-9

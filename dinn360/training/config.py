@@ -60,6 +60,9 @@ class TrainConfig:
     lambda_chroma: float = setting(
         0.0, "Weight of l2(y, y^) in Cb and Cr above half of Nyquist: what 4:2:0 loses.", NOT_NEGATIVE
     )
+    lambda_dots: float = setting(
+        0.0, "Weight of l2(y, y^) in luma above half of Nyquist in both directions: checkerboards.", NOT_NEGATIVE
+    )
     downscaler: Literal["network", "bicubic"] = setting("network", "bicubic: only the decoder is trained.")
     clip_norm: float = setting(1.0, "Largest norm of the gradient.", POSITIVE)
     average: float = setting(0.999, "Decay of the averaged weights, which are validated and released.", DECAY)

@@ -40,12 +40,14 @@ class Coding:
     """How the LR image reaches the decoder, and what its file and its looks cost.
 
     channel: y (B,3,h,w), rounded, to what the decoder gets. lambda_rate: weight of the bits per HR pixel.
-    lambda_chroma: weight of `fine_chroma`. bicubic: the LR image is the guide y^, so that only the decoder learns.
+    lambda_chroma, lambda_dots: weights of `fine_chroma` and `dots`. bicubic: the LR image is the guide y^, so that only
+    the decoder learns.
     """
 
     channel: Callable[[Tensor], Received] | None = None
     lambda_rate: float = 0.0
     lambda_chroma: float = 0.0
+    lambda_dots: float = 0.0
     bicubic: bool = False
 
 
@@ -72,15 +74,28 @@ def fine_chroma(apart: Tensor) -> Tensor:
 
     There 4:2:0 loses it, and there it shows as coloured dots: the LR image is to stay a picture (our choice).
     """
-    chroma = F.conv2d(apart, apart.new_tensor(TO_CHROMA)[:, :, None, None])
-    _, _, height, width = chroma.shape
-    waves = torch.fft.rfft2(F.pad(chroma, (0, width % 2, 0, height % 2)), norm="ortho")
-    rows = torch.fft.fftfreq(waves.shape[2], device=apart.device).abs() > 0.25
-    columns = torch.fft.rfftfreq(2 * (waves.shape[3] - 1), device=apart.device) > 0.25
-    twice = torch.full((waves.shape[3],), 2.0, device=apart.device)
+    return _fine(F.conv2d(apart, apart.new_tensor(TO_CHROMA)[:, :, None, None]), corner=False)
+
+
+def dots(apart: Tensor) -> Tensor:
+    """Mean square of what y - y^ (B,3,h,w) holds in luma above half of Nyquist in both directions.
+
+    There a network hides what a codec would take from colours, as checkerboards along edges; an image of the world has
+    hardly anything there (our choice).
+    """
+    return _fine(F.conv2d(apart, apart.new_tensor(LUMA)[None, :, None, None]), corner=True)
+
+
+def _fine(planes: Tensor, corner: bool) -> Tensor:
+    """Mean square of planes (B,C,h,w) above half of Nyquist: in both directions (corner), or in either of them."""
+    _, _, height, width = planes.shape
+    waves = torch.fft.rfft2(F.pad(planes, (0, width % 2, 0, height % 2)), norm="ortho")
+    rows = torch.fft.fftfreq(waves.shape[2], device=planes.device).abs()[:, None] > 0.25
+    columns = torch.fft.rfftfreq(2 * (waves.shape[3] - 1), device=planes.device)[None] > 0.25
+    twice = torch.full((waves.shape[3],), 2.0, device=planes.device)
     twice[0] = twice[-1] = 1.0  # all other columns stand for two
-    power = waves.abs().square() * (rows[:, None] | columns[None]) * twice
-    return power.sum() / chroma.numel()
+    power = waves.abs().square() * (rows & columns if corner else rows | columns) * twice
+    return power.sum() / planes.numel()
 
 
 def difference(error: Tensor, measure: Measure) -> Tensor:
@@ -141,6 +156,9 @@ def algorithm_1(
     if coding.lambda_chroma and apart is not None:
         with torch.autocast(x.device.type, enabled=False):
             total = total + coding.lambda_chroma * fine_chroma(apart.float())
+    if coding.lambda_dots and apart is not None:
+        with torch.autocast(x.device.type, enabled=False):
+            total = total + coding.lambda_dots * dots(apart.float())
     latent_loss = None
     if latent and split is not None and prior is not None:
         mixed = [alpha * p + (1 - alpha) * h if alpha else h for p, h in zip(restored.high, split.high, strict=True)]

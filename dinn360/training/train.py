@@ -164,7 +164,8 @@ class Trainer:
         config, channel = self.config, self.channel
         seed = (config.seed, self.step, self.processes.rank)
         through = None if channel is None else lambda y: channel(y, seed)
-        return Coding(through, config.lambda_rate, config.lambda_chroma, config.downscaler == "bicubic")
+        bicubic = config.downscaler == "bicubic"
+        return Coding(through, config.lambda_rate, config.lambda_chroma, config.lambda_dots, bicubic)
 
     def _seed(self) -> None:
         """z~, too, is a pure function of the step (and of the process): a resumed run needs no random state."""
