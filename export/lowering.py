@@ -22,6 +22,7 @@ from export.decompositions.layers import LAYERS
 from export.fusion import fuse
 from export.operators import DEFORM_CONV_2D, DOMAIN, DST_ATTENTION
 from export.operators import LAYERS as LAYERS_DOMAIN
+from export.passes import simplify
 from export.web_graph import with_plain_inputs
 
 
@@ -35,6 +36,8 @@ def lower(model: ModelProto, to: Lowering) -> ModelProto:
     result = ir.from_proto(model)
     if to == "cpu":
         fuse(result.graph)
+    else:
+        simplify(result.graph, wrapping_deformation=to == "standard")
     expand(result.graph, LAYERS_DOMAIN, LAYERS)
     if to in ("standard", "primitive"):
         deformed = deform_conv.standard if to == "standard" else deform_conv.primitive

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import onnx_ir as ir
 
 from export.decompositions.emitter import FLOAT, INT64, Emitter, Value, attribute, bilinear, extent
+from export.decompositions.layers import around
 
 
 def primitive(e: Emitter) -> Value:
@@ -114,15 +114,8 @@ def standard(e: Emitter) -> Value:
     stride = same["strides"][1]
     beside = -(-(math.ceil(attribute(e.node, "max_offset")) + 1 + pad_row) // stride)
     margin = beside * stride + pad_column - pad_row
-    wrapped = wrap_columns(e, x, margin)
+    wrapped = around(e, x, margin)
     sides = (beside, beside)
     padded = [e.Pad(value, sides, None, (3,)) for value in (offset, *mask)]
     result = e.DeformConv(wrapped, weight, padded[0], bias, *padded[1:], pads=[pad_row] * 4, **same)
     return e.Slice(result, (beside,), (-beside,), (3,))
-
-
-def wrap_columns(e: Emitter, x: ir.Value | None, margin: int) -> Value:
-    """x with `margin` columns of the other end of the circle on both sides, however few columns there are."""
-    width = e.Squeeze(e.Shape(x, start=3, end=4), (0,))
-    places = e.Range(e.scalar(-margin), e.Add(width, e.scalar(margin)), e.scalar(1))
-    return e.Gather(x, e.Mod(places, width), axis=3)

@@ -19,8 +19,25 @@ def sphere_conv_2d(e: Emitter) -> Value:
     radius = extent(weight, 2) // 2
     if not (radius and attribute(e.node, "wrap")):
         return e.Conv(x, weight, *bias, pads=[radius] * 4)
-    before, after = e.Slice(x, (-radius,), (2**31,), (3,)), e.Slice(x, (0,), (radius,), (3,))
-    return e.Conv(e.Concat(before, x, after, axis=3), weight, *bias, pads=[radius, 0, radius, 0])
+    assert radius == 1, "an image may have one column only"
+    return e.Conv(around(e, x, radius), weight, *bias, pads=[radius, 0, radius, 0])
+
+
+def wrap_columns(e: Emitter) -> Value:
+    """x with `margin` columns of the other end of the circle on both sides. least: columns that x has at least."""
+    (x,) = e.inputs
+    margin, least = attribute(e.node, "margin"), attribute(e.node, "least")
+    return around(e, x, margin, least)
+
+
+def around(e: Emitter, x: Value | None, margin: int, least: int = 1) -> Value:
+    """`wrap_columns`. Builders make one kernel of either form; ONNX Runtime copies slices faster than it gathers."""
+    if margin <= least:
+        before, after = e.Slice(x, (-margin,), (2**31,), (3,)), e.Slice(x, (0,), (margin,), (3,))
+        return e.Concat(before, x, after, axis=3)
+    width = e.Squeeze(e.Shape(x, start=3, end=4), (0,))
+    places = e.Range(e.scalar(-margin), e.Add(width, e.scalar(margin)), e.scalar(1))
+    return e.Gather(x, e.Mod(places, width), axis=3)
 
 
 def haar(e: Emitter) -> Value:
@@ -108,11 +125,12 @@ def pad_to_multiple(e: Emitter) -> Value:
     multiple, margin = (attribute(e.node, name) for name in ("multiple", "margin"))
     height, width = e.sizes(x, 2, 2)
     tall, wide = [e.Mul(e.Div(e.Add(size, (multiple - 1,)), (multiple,)), (multiple,)) for size in (height, width)]
-    stop = e.Add(wide, (margin,)) if margin else wide
-    columns = e.Range(e.scalar(-margin), e.Squeeze(stop, (0,)), e.scalar(1))
-    if multiple > 1:
+    if multiple > 1:  # no Gather: a builder drops a Pad by no rows or no columns
         below = e.Concat(e.ints(0), e.Sub(tall, height), axis=0)
-        x = e.Pad(x, below, None, (2,), mode="edge")  # no Gather: a builder drops a Pad by no rows
+        x = e.Pad(x, below, None, (2,), mode="edge")
+    if not margin:
+        return e.Pad(x, e.Concat(e.ints(0), e.Sub(wide, width), axis=0), None, (3,), mode="wrap")
+    columns = e.Range(e.scalar(-margin), e.Squeeze(e.Add(wide, (margin,)), (0,)), e.scalar(1))
     return e.Gather(x, e.Mod(columns, width), axis=3)
 
 
@@ -147,5 +165,6 @@ LAYERS = {
     "SphereConv2d": sphere_conv_2d,
     "Spread": spread,
     "WindowMean": window_mean,
+    "WrapColumns": wrap_columns,
     "Zeros": zeros,
 }

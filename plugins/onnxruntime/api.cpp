@@ -159,6 +159,8 @@ OrtStatus* Shapes::set_output(Source const (&sources)[4]) const {
     if (status == nullptr && sources[i].input == 0) status = api_->GetTensorElementType(input, &type);
     values[i] = dimensions[sources[i].dimension];
     symbols[i] = names[sources[i].dimension];
+    // Neither a number nor a name: ONNX Runtime would take the -1 that stands there for a size.
+    known = values[i] >= 0 || (symbols[i] != nullptr && *symbols[i] != '\0');
   }
   if (known && status == nullptr) status = api_->SetTensorElementType(output, type);
   if (known && status == nullptr) status = api_->SetDimensions(output, values, 4);
