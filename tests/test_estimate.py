@@ -100,7 +100,7 @@ def test_what_changes_nothing_at_a_size_costs_nothing_and_indices_are_not_the_im
     assert (gather.reads, gather.writes) == ({"hr": 4 * column, "places": 32}, {"y": 4 * column})
 
 
-def test_a_tensor_with_two_readers_is_not_fused_away(tmp_path: Path) -> None:
+def test_a_tensor_with_two_readers_stays_inside_where_both_are_in_the_kernel(tmp_path: Path) -> None:
     path = graph(
         tmp_path / "g.onnx",
         helper.make_node("Relu", ["hr"], ["a"], "shared"),
@@ -112,10 +112,28 @@ def test_a_tensor_with_two_readers_is_not_fused_away(tmp_path: Path) -> None:
     )
     file = read_onnx(path)
     layers = layers_of(file, shapes_at(file, (HEIGHT, WIDTH)), stock=False)
+    (kernel,) = layers
+    assert (kernel.name, kernel.fused, sorted(kernel.reads), sorted(kernel.writes)) == ("shared", 3, ["hr"], ["y"])
+
+
+def test_a_gather_waits_for_its_image_and_takes_its_indices_along(tmp_path: Path) -> None:
+    """relu -> gather by computed places -> product: the image is written once, the places never."""
+    path = graph(
+        tmp_path / "g.onnx",
+        helper.make_node("Relu", ["hr"], ["a"], "image"),
+        helper.make_node("ReduceMean", ["hr", "axes"], ["m"], "mean", keepdims=0),
+        helper.make_node("Cast", ["m"], ["at"], "places", to=TensorProto.INT64),
+        helper.make_node("Gather", ["a", "at"], ["g"], "gather", axis=3),
+        helper.make_node("Exp", ["g"], ["y"], "exp"),
+        result="y",
+        weights={},
+        numbers={"axes": [0, 1, 2]},
+    )
+    file = read_onnx(path)
+    layers = layers_of(file, shapes_at(file, (HEIGHT, WIDTH)), stock=False)
     assert [(layer.name, sorted(layer.reads), sorted(layer.writes)) for layer in layers] == [
-        ("shared", ["hr"], ["a"]),
-        ("sigmoid", ["a"], ["s"]),
-        ("exp", ["a", "s"], ["y"]),
+        ("image", ["hr"], ["a"]),
+        ("mean", ["a", "hr"], ["y"]),
     ]
 
 

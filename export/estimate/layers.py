@@ -1,9 +1,12 @@
 """Nodes grouped into layers as an engine builder fuses them, and what each layer computes and moves.
 
-Fusion, our reading of what TensorRT does: an element-wise node joins the layer that makes its operand, where nobody
-else reads that and no plugin makes it; reshapes cost nothing, nor does what changes nothing at the size that is
-counted, as a Pad by no rows; other slices, concatenations and transposes are copies. fp16 images lie in memory with
-their channels last, filled up to a multiple of 8 (TensorRT's kHWC8, which our plugins take).
+Fusion, as TensorRT-RTX's plans show it: an element-wise node joins the convolution or product that makes its operand,
+where nobody else reads that. All else but plugins becomes generated kernels, each as long a run of element-wise work,
+slices, concatenations, transposes, sums and gathers as can be: only what comes in from other kernels and what others
+read moves through memory. A gather begins a kernel where the one before makes its image, since it reads all of it; its
+indices may be made inside. Reshapes cost nothing, nor does what changes nothing at the size that is counted, as a Pad
+by no rows. fp16 images lie in memory with their channels last, filled up to a multiple of 8 (TensorRT's kHWC8, which
+our plugins take).
 """
 
 from __future__ import annotations
@@ -20,6 +23,12 @@ ELEMENTWISE = frozenset(
     "Max Min Mul Neg Not Or Pow Reciprocal Relu Round Sigmoid Sqrt Sub Tanh Where".split()
 )
 FREE = frozenset("Flatten Identity Reshape Squeeze Unsqueeze".split())
+# What generated kernels hold: these and ELEMENTWISE.
+GENERATED = ELEMENTWISE | frozenset(
+    "Concat Cos DepthToSpace Expand Gather GatherND LayerNormalization Pad Range ReduceMean ReduceSum Resize Slice "
+    "Softmax Split Tile Transpose".split()
+)
+ANYWHERE = frozenset("Gather GatherND Resize".split())  # read places of their first input that others may still make
 PARTIAL = frozenset("Gather GatherND Slice Split".split())  # read what they give, not all that they are given
 REMOVED = frozenset("Expand Pad Slice".split())  # where they give what they are given, in full
 _CAST_TO = {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}
@@ -37,7 +46,7 @@ class Layer:
         inside: tensors that pass from one of its nodes to the next and never reach memory.
         scratch: bytes of memory for the duration of the layer. passes: bytes moved beyond reads and writes.
         half: whether its arithmetic is fp16. node: that it is built around.
-        launches: kernels that it starts.
+        launches: kernels that it starts. order: its place, which is behind that of all that it reads.
     """
 
     name: str
@@ -53,6 +62,7 @@ class Layer:
     passes: int = 0
     launches: int = 1
     node: OnnxNode | None = None
+    order: int = 0
 
     @property
     def macs(self) -> int:
@@ -86,7 +96,9 @@ class _Grouping:
         self.constants = {tensor.name for tensor in file.weights}
         self.types = {tensor.name: tensor.dtype for tensor in (*file.inputs, *file.weights, *file.outputs)}
         self.alias: dict[str, str] = {}  # what a free node gives is the tensor that it was given
-        self.tail: dict[str, Layer] = {}  # the layer whose last node made the tensor
+        self.tail: dict[str, Layer] = {}  # the layer that makes the tensor
+        self.read = Counter[str]()  # how many readers of a tensor have been met
+        self.outside = {tensor.name for tensor in file.outputs}  # read by other layers than the one that makes it
         self.layers: list[Layer] = []
         for node in file.nodes:
             self._take(node)
@@ -104,18 +116,27 @@ class _Grouping:
             self.readers[self._source(inputs[0])] += self.readers[node.outputs[0]] - 1
             return
         layer = self._joined(node, inputs) if node.op_type in ELEMENTWISE else None
+        if layer is None and node.op_type in GENERATED:
+            layer = self._generated(node, inputs)
         if layer is None:
             layer = Layer(node.name, node.op_type, self.types[node.outputs[0]] == "float16", node=node)
             layer.launches = (
                 2 if node.op_type in ("DeformConv", "DeformConv2d") else 1
             )  # weights are packed, columns made
-            self.layers.append(layer)
+            self._put_last(layer)
             _count(layer, node, self.shapes, self.stock, self._element(node.outputs[0]))
         for name in inputs:
             source = self._source(name)
-            if source not in layer.inside:
-                size = self._size(node.outputs[0] if node.op_type in PARTIAL and name == inputs[0] else source)
-                layer.reads[source] = max(size, layer.reads.get(source, 0))
+            self.read[source] += 1
+            if self.tail.get(source) is layer:
+                if self.read[source] == self.readers[source] and source not in self.outside:
+                    del layer.writes[source]
+                    layer.inside.add(source)
+            else:
+                self.outside.add(source)
+                part = node.op_type in PARTIAL and name == inputs[0]
+                size = self._size(node.outputs[0]) + layer.reads.get(source, 0) if part else self._size(source)
+                layer.reads[source] = min(size, self._size(source))
         for name in filter(None, node.outputs):
             if self.readers[name]:
                 layer.writes[name] = self._size(name)
@@ -125,14 +146,31 @@ class _Grouping:
         """The layer that this element-wise node ends from now on; what only it reads is not written any more."""
         for name in sorted(map(self._source, inputs), key=self._size, reverse=True):
             layer = self.tail.get(name)
-            if layer and self.readers[name] == 1 and list(layer.writes) == [name] and not self._is_plugin(layer):
-                del layer.writes[name]
-                layer.inside.add(name)
+            alone = layer is not None and self.readers[name] == 1 and list(layer.writes) == [name]
+            if layer is not None and alone and layer.kind not in GENERATED and not self._is_plugin(layer):
                 layer.fused += 1
                 self.layers.remove(layer)
-                self.layers.append(layer)  # it runs when all of its operands are there
+                self._put_last(layer)  # it runs when all of its operands are there
                 return layer
         return None
+
+    def _generated(self, node: OnnxNode, inputs: list[str]) -> Layer | None:
+        """The generated kernel that goes on with this node: the last of those that make its operands, if it is one.
+
+        Whatever else the node reads is there by then, since a layer reads only what layers before it make.
+        """
+        makers = [self.tail[source] for source in map(self._source, inputs) if source in self.tail]
+        last = max(makers, key=lambda layer: layer.order, default=None)
+        if last is None or last.kind not in GENERATED:
+            return None
+        if node.op_type in ANYWHERE and self.tail.get(self._source(inputs[0])) is last:
+            return None
+        last.fused += 1
+        return last
+
+    def _put_last(self, layer: Layer) -> None:
+        layer.order = self.layers[-1].order + 1 if self.layers else 0
+        self.layers.append(layer)
 
     def _is_plugin(self, layer: Layer) -> bool:
         """Whether a plugin computes it: TensorRT fuses nothing into one."""
