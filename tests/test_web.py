@@ -21,6 +21,7 @@ from click.testing import CliRunner
 from conftest import ASSETS
 from exported import checkpoint, released
 from PIL import Image, PngImagePlugin
+from test_webgpu import nine_channels
 
 from engines.panorama.camera import View
 from engines.panorama.rescale_file import rescale_file
@@ -236,6 +237,28 @@ def test_mistakes_are_one_line_on_the_page(browser: Any, site: Path, address: st
             wait(lambda: captured(browser).std() > 10, browser)  # the LR picture comes all the same
 
 
+LAYOUTS = """
+const [model, done] = arguments;
+(async () => {
+  const ort = await import("./vendor/onnxruntime/ort.webgpu.bundle.min.mjs");
+  const bytes = Uint8Array.from(atob(model), (letter) => letter.charCodeAt(0));
+  const values = Float32Array.from({ length: 3 * 24 * 32 }, (_, i) => Math.sin(i * i) / 2 + 0.5);
+  const run = async (provider) => {
+    const session = await ort.InferenceSession.create(bytes, { executionProviders: [provider] });
+    const { hr } = await session.run({ lr: new ort.Tensor("float32", values, [1, 3, 24, 32]) });
+    return hr.getData();
+  };
+  const right = await run("wasm");
+  const apart = {};
+  for (const preferredLayout of ["NCHW", "NHWC"]) {
+    const found = await run({ name: "webgpu", preferredLayout });
+    apart[preferredLayout] = Math.max(...found.map((value, i) => Math.abs(value - right[i])));
+  }
+  done(apart);
+})().catch((error) => done({ error: String(error) }));
+"""
+
+
 def test_webgpu_on_a_software_adapter(tmp_path: Path, site: Path, address: str) -> None:
     """The page's own self-test decides: a backend stands there only after it gave Python's pixels for a known tile."""
     driver = open_browser(tmp_path, "enable-unsafe-webgpu", "use-webgpu-adapter=swiftshader")
@@ -246,6 +269,11 @@ def test_webgpu_on_a_software_adapter(tmp_path: Path, site: Path, address: str) 
         if "no adapter" in line(driver):
             pytest.skip(line(driver))
         assert told(driver, "backend") == "webgpu", line(driver)
+        model = base64.b64encode(nine_channels(tmp_path / "nine.onnx").read_bytes()).decode()
+        driver.set_script_timeout(SECONDS)
+        apart = driver.execute_async_script(LAYOUTS, model)
+        assert apart.get("NCHW", 9) < 1e-4, apart
+        assert apart["NHWC"] > 0.1, "the fault of NHWC is mended: worker.js need not ask for NCHW"
     finally:
         driver.quit()
 

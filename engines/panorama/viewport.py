@@ -141,6 +141,10 @@ class Viewports:
             needed.update((int(tile) // across, int(tile) % across) for tile in np.unique(index))
         return needed
 
+    def area(self, view: View) -> int:
+        """LR pixels that the graph computes for a view of which nothing is decoded yet, halos included."""
+        return sum(map(self._grid.area, regions(self._grid, self.tiles(view), self._most)))
+
     def render(self, view: View) -> Pixels:
         """The picture of a view: uint8 (height, width, channels), bilinear.
 
