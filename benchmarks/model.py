@@ -200,7 +200,9 @@ def verdicts(found: dict[tuple[str, str], dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ckpt", type=Path, default=ROOT / "checkpoints" / "x4.pth", help="named after its scale: x4.pth, x4-flat.pth")
+    parser.add_argument(
+        "--ckpt", type=Path, default=ROOT / "checkpoints" / "x4.pth", help="named after its scale: x4.pth, x4-flat.pth"
+    )
     parser.add_argument("--size", default="2048x1024", help="of the panorama")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=3, help="timed runs after a first one")
