@@ -133,7 +133,7 @@ def test_a_gather_waits_for_its_image_and_takes_its_indices_along(tmp_path: Path
     layers = layers_of(file, shapes_at(file, (HEIGHT, WIDTH)), stock=False)
     assert [(layer.name, sorted(layer.reads), sorted(layer.writes)) for layer in layers] == [
         ("image", ["hr"], ["a"]),
-        ("mean", ["a", "hr"], ["y"]),
+        ("mean", ["a", "axes", "hr"], ["y"]),
     ]
 
 
