@@ -81,7 +81,7 @@ def train(
     if resume and config is None and (out / NAME).exists():
         config = out / NAME
     if resume and config is None and not has_state(out):
-        raise UserError(f"{out}: expected a run to resume, found none", "out")
+        raise UserError(f"{out}: expected a run that --resume can go on with, found none", "out")
     started: tuple[Path, State] | None = None
     if branch is not None and branch_steps is not None and not resume:
         config = branch / NAME if config is None else config
