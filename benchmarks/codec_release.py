@@ -1,6 +1,6 @@
 """What the card of a model for a codec says, by one command: each goal with what was found, and crops of LR images.
 
-python -m benchmarks.codec_release --ckpt runs/x2-codec/best.pth --lossless checkpoints/x2-flat.pth --data VAL \
+python -m benchmarks.codec_release --ckpt runs/x2-codec/best.pth --lossless checkpoints/x2.pth --data VAL \
     [--decoder runs/x2-decoder/best.pth] [--sheet lr.png] [--plot curves.png] [--save x2-codec]
 
 WS-PSNR of Y, means over the panoramas. Gains are at equal bytes: at the bytes of each of our files, the anchor's
