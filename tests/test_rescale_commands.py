@@ -247,7 +247,7 @@ def test_mistakes_end_in_one_line(tmp_path: Path, models: dict[str, Path], panor
     assert "none.png: expected an image, a folder or a glob pattern" in refused(
         "downscale", tmp_path / "none.png", out, *model
     )
-    assert "*.tif: expected images" in refused("downscale", tmp_path / "*.tif", tmp_path / "many", *model)
+    assert "*.tif: expected an image" in refused("downscale", tmp_path / "*.tif", tmp_path / "many", *model)
     assert "expected at most" in refused("downscale", bomb, out, *model)
     assert "does not exist" in refused("downscale", panorama, tmp_path / "none" / "out.png", *model)
     assert "cannot write" in refused("downscale", panorama, "/proc/out.png", *model)
