@@ -61,7 +61,7 @@ def metadata(checkpoint: Checkpoint, digest: str, direction: str, config: Export
         "checkpoint_sha256": digest,
         "ops": config.lowering,
         "precision": config.precision,
-        "islands": json.dumps([op.role for op in fp32_ops(direction, config)]),
+        "fp32_ops": json.dumps([op.role for op in fp32_ops(direction, config)]),
         "io": config.io_format,
         **checkpoint.codec,
     }
@@ -81,8 +81,8 @@ def label(model: ModelProto, values: dict[str, str]) -> None:
 
 def sidecar(path: Path, direction: str, config: ExportConfig, told: dict[str, str]) -> str:
     """JSON text about the graph file at `path`: its metadata, its hash and why what stays in fp32 does."""
-    plain = {name: value for name, value in told.items() if name not in ("producer", "islands", "config")}
-    islands = [{"role": op.role, "reason": op.reason} for op in fp32_ops(direction, config)]
+    plain = {name: value for name, value in told.items() if name not in ("producer", "fp32_ops", "config")}
+    kept = [{"role": op.role, "reason": op.reason} for op in fp32_ops(direction, config)]
     record = {
         "format": "dinn360-graph",
         "version": 1,
@@ -91,7 +91,7 @@ def sidecar(path: Path, direction: str, config: ExportConfig, told: dict[str, st
         **plain,
         "scale": int(told["scale"]),
         "opset": config.opset,
-        "islands": islands,
+        "fp32_ops": kept,
         "config": json.loads(told["config"]),
     }
     if FOLDED in told:

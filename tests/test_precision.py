@@ -236,11 +236,11 @@ def test_the_graph_and_its_sidecar_tell_how_they_were_made(folder: Path, ckpt: P
         told = session.metadata
     assert (told["precision"], told["io"]) == (record["precision"], record["io"]) == ("fp16", "uint8-nhwc")
     kept = [op.role for op in fp32_ops_of("down", "standard")]
-    assert json.loads(told["islands"]) == [op["role"] for op in record["islands"]] == kept
+    assert json.loads(told["fp32_ops"]) == [op["role"] for op in record["fp32_ops"]] == kept
     assert record["graph_sha256"] == sha256_of(path) and record["checkpoint_sha256"] == sha256_of(ckpt)
     assert (record["format"], record["scale"], record["opset"], record["ops"]) == ("dinn360-graph", 2, 19, "standard")
     plain = json.loads((folder / "fp32-float-nchw" / "down.json").read_text())
-    assert (plain["precision"], plain["io"], plain["islands"]) == ("fp32", "float-nchw", [])
+    assert (plain["precision"], plain["io"], plain["fp32_ops"]) == ("fp32", "float-nchw", [])
 
 
 def test_graphs_hold_no_trace_of_the_machine(folder: Path) -> None:

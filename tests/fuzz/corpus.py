@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from conftest import ASSETS, save_graph
 from PIL import Image
 
-METADATA = {"scale": "2", "direction": "", "checkpoint_sha256": "ab" * 32, "islands": "[]", "precision": "fp32"}
+METADATA = {"scale": "2", "direction": "", "checkpoint_sha256": "ab" * 32, "fp32_ops": "[]", "precision": "fp32"}
 TILES = {"tile_align": "2", "tile_halo": "4", "bytes_per_pixel": "64", "ops": "standard", "io": "float-nchw"}
 XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:GPano="http://ns.google.com/photos/1.0/panorama/" GPano:FullPanoWidthPixels="32"
