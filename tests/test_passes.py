@@ -9,12 +9,14 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
+import torch
 from exported import checkpoint, kept_trace
 from onnx import ModelProto
 from ort_library import needs_library
 
 import export.lowering
 from dinn360.checkpoint import load_checkpoint
+from dinn360.networks import build_network, preset
 from export.fusion.pieces import pieces, producer
 from export.lowering import lower
 from export.passes import cancel_seams, regions, simplify
@@ -66,7 +68,8 @@ def test_nothing_changes_on_the_released_checkpoints(
 
 @needs_library
 def test_plugins_in_a_region_do_not_wrap_and_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    traced = kept_trace(load_checkpoint(checkpoint("x2")).build(), "up", 19)
+    torch.manual_seed(0)
+    traced = kept_trace(build_network(preset("edge", 2)).eval(), "up", 19)
     after = lower(traced, "plugin")
     monkeypatch.setattr(export.lowering, "simplify", lambda *_, **__: None)
     before = lower(traced, "plugin")
