@@ -102,8 +102,8 @@ def difference(error: Tensor, measure: Measure) -> Tensor:
     """How large `error` (B,C,H,W) is: "l1", the slides', or "rms", the root mean square of each crop, averaged.
 
     rms (our choice) is what PSNR measures. Trained for long by l1, a network goes on making small errors smaller at the
-    expense of the large ones: its l1 goes on falling, and so does its PSNR on panoramas that it never saw. Taken crop by
-    crop, a busy crop doesn't drown the others, as PSNR is averaged over panoramas.
+    expense of the large ones: its l1 goes on falling, and so does its PSNR on panoramas that it never saw. Taken crop
+    by crop, a busy crop doesn't drown the others, as PSNR is averaged over panoramas.
     """
     if measure == "l1":
         return error.abs().mean()
