@@ -177,3 +177,19 @@ def test_outcomes_survive_a_line() -> None:
     outcome = Outcome("a", "b", "failed", 3, 1.5, error="täglich\nneu", notes=("x", "y"))
     assert Outcome.from_line(outcome.to_line()) == outcome
     assert os.linesep not in outcome.to_line()
+
+
+def test_a_worker_names_the_option_as_the_command_line_does(
+    folder: Path, make_graph: GraphMaker, tmp_path: Path
+) -> None:
+    options = ("--bits", "16", "--format", "jpg", "--lossy", "--retries", 0)
+    done = batch(folder / "a.png", folder / "b.png", tmp_path / "out", "--model", make_graph(), *options)
+    assert done.exit_code == 1
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 2 and all(line.startswith("error: --bits: ") for line in lines), done.stderr
+
+
+def test_a_manifest_from_before_a_field_was_added_is_read(folder: Path) -> None:
+    line = Outcome("a", "b", "done").to_line()
+    older = json.dumps({name: value for name, value in json.loads(line).items() if name != "about"})
+    assert Outcome.from_line(older) == Outcome.from_line(line)

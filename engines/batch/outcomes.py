@@ -23,7 +23,8 @@ class Outcome:
 
     status: "done" in this run or an earlier one, "existing" (a result that no manifest knows of) or "failed".
     attempts: how often it was tried. seconds: all attempts. megapixels: HR side. bytes: of the result.
-    error: of the last attempt. notes: warnings about the image.
+    error: of the last attempt; about: the option that it is about, if any (see `UserError`).
+    notes: warnings about the image.
     """
 
     source: str
@@ -35,13 +36,15 @@ class Outcome:
     bytes: int = 0
     error: str = ""
     notes: tuple[str, ...] = ()
+    about: str = ""
 
     @classmethod
     def from_line(cls, line: str) -> Outcome:
         """The inverse of `to_line`. Raises ValueError for anything else."""
         try:
             values = json.loads(line)
-            if not isinstance(values, dict) or set(values) != {field.name for field in fields(cls)}:
+            names = {field.name for field in fields(cls)}
+            if not isinstance(values, dict) or not names - {"about"} <= set(values) <= names:  # younger than the others
                 raise ValueError("no outcome")
             return from_table("outcome", cls, values)
         except (UserError, RecursionError) as error:

@@ -46,7 +46,7 @@ class Worker:
 
     def __call__(self, job: Job) -> Outcome:
         started = time.perf_counter()
-        problem = ""
+        problem = about = ""
         for attempt in range(1, self.setup.retries + 2):
             with warnings.catch_warnings(record=True) as notes:
                 warnings.simplefilter("always")
@@ -54,9 +54,9 @@ class Worker:
                     job.target.parent.mkdir(parents=True, exist_ok=True)
                     result = rescale_file(self.rescaler, job.source, job.target, self.setup.options)
                 except UserError as error:
-                    problem = str(error)
+                    problem, about = error.reason, error.about
                 except (OSError, MemoryError) as error:
-                    problem = f"{job.source}: {error or type(error).__name__}"
+                    problem, about = f"{job.source}: {error or type(error).__name__}", ""
                 else:
                     return Outcome(
                         source=str(job.source),
@@ -68,9 +68,9 @@ class Worker:
                         bytes=os.path.getsize(job.target),
                         notes=tuple(str(note.message) for note in notes),
                     )
-        return failed(job, problem, attempt, time.perf_counter() - started)
+        return failed(job, problem, attempt, time.perf_counter() - started, about)
 
 
-def failed(job: Job, problem: str, attempts: int, seconds: float = 0.0) -> Outcome:
+def failed(job: Job, problem: str, attempts: int, seconds: float = 0.0, about: str = "") -> Outcome:
     """The outcome of a file that could not be rescaled."""
-    return Outcome(str(job.source), str(job.target), "failed", attempts, round(seconds, 3), error=problem)
+    return Outcome(str(job.source), str(job.target), "failed", attempts, round(seconds, 3), error=problem, about=about)

@@ -12,7 +12,10 @@ import click
 from engines.batch import cluster, local
 from engines.batch.outcomes import NAME, Manifest
 from engines.batch.work import Setup
-from engines.commands.images import FOREIGN, LOSSY, Request, options_of, report, runtime_options, shared_options
+from engines.commands import told
+from engines.commands.images import options_of, shared_options
+from engines.commands.options import FOREIGN, LOSSY, Request, runtime_options
+from engines.commands.tally import report
 from engines.commands.types import WORKERS
 from engines.panorama.graph import direction_of
 from engines.panorama.selection import Job, select
@@ -79,10 +82,11 @@ def batch(
                     bar.update()
                     if outcome.status == "failed":
                         bar.clear()
-                        click.echo(f"error: {outcome.error} ({outcome.attempts} attempts)", err=True)
+                        message = told(click.get_current_context().command, UserError(outcome.error, outcome.about))
+                        click.echo(f"error: {message} ({outcome.attempts} attempts)", err=True)
     done, wrong = manifest.count("done") + manifest.count("existing"), manifest.count("failed")
-    told = {"manifest": str(request.target / NAME), "files": len(jobs), "done": done, "failed": wrong}
+    summary = {"manifest": str(request.target / NAME), "files": len(jobs), "done": done, "failed": wrong}
     text = f"{request.target / NAME}: {done} of {len(jobs)} done, {wrong} failed"
-    report(text, json.dumps(told, ensure_ascii=False), request.quiet, request.as_json)
+    report(text, json.dumps(summary, ensure_ascii=False), request.quiet, request.as_json)
     if wrong:
         click.get_current_context().exit(1)

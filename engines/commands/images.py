@@ -2,188 +2,44 @@
 
 from __future__ import annotations
 
-import errno
 import functools
-import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import click
 from tqdm import tqdm
 
-from engines.commands import told
-from engines.commands.types import PATH, SIZE, SOURCE, THREADS, TILE, NumberRange
+from engines.commands.options import FOREIGN, LOSSY, ORIGINAL, SUBSAMPLING, Request, runtime_options, taking_request
+from engines.commands.tally import Tally, conclude
+from engines.commands.types import TILE
 from engines.kinds import open_model
 from engines.panorama.coding import CHROMA
 from engines.panorama.graph import Direction
-from engines.panorama.layout import STEREO
 from engines.panorama.rescale_file import Options, rescale_file
 from engines.panorama.rescaler import Rescaler
-from engines.panorama.selection import IMAGES, Job, Sort, select
+from engines.panorama.selection import Job
 from engines.runtimes.base import Session
-from engines.support.errors import UserError
 from engines.support.files import make_folder
 from engines.support.progress import progress
-
-_DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-
-
-EXACT = click.option("--exact", is_flag=True, help="Tiles with the full halo: no 8-bit value differs, at some cost.")
-STEREO_OPTION = click.option(
-    "--stereo", type=click.Choice(list(STEREO)), help="Where the two eyes lie; default: what the file says."
-)
-SPAN = click.option(
-    "--span",
-    type=NumberRange(0, 360, min_open=True),
-    help="Degrees across of an eye, 180 for VR180; default: what the file says, else 360, around the circle.",
-)
-OUT = click.option("-o", "--out", type=PATH, help="TARGET, in place of the last argument: a file or a folder.")
-PATHS = click.argument("paths", type=SOURCE, nargs=-1, required=True, metavar="SOURCE... TARGET")
-_SUMMARY = (
-    click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
-    click.option("-q", "--quiet", is_flag=True, help="No progress and no summary; errors and warnings stay."),
-)
-
-
-def summary_options(command: Callable[..., None]) -> Callable[..., None]:
-    """--json and --quiet, given on as `as_json` and `quiet`."""
-    for option in _SUMMARY:
-        command = option(command)
-    return command
 
 
 def shared_options(command: Callable[..., None]) -> Callable[..., None]:
     """The arguments and options that both directions have on every command line; given on as `Request`."""
-
-    @functools.wraps(command)
-    def run(
-        paths: tuple[str, ...],
-        out: Path | None,
-        overwrite: bool,
-        kind: str,
-        quiet: bool,
-        as_json: bool,
-        **rest: Any,
-    ) -> None:
-        command(request=Request.of(paths, out, overwrite, f".{kind}", quiet, as_json), **rest)
-
     kinds = click.Choice(["png", "jpg", "webp", "avif", "tif"])
     tile = "LR rows and columns that are computed at a time; less takes less memory."
-    options: list[Callable[[Any], Any]] = [
-        click.option(
-            "--quality", type=click.IntRange(1, 100), help="Of JPEG (default 95), AVIF (90), WebP (lossless)."
-        ),
-        click.option("--format", "kind", type=kinds, default="png", show_default=True, help="Of results in a folder."),
-        click.option("--bits", type=click.Choice(["8", "16"]), help="Bits a channel; default: as the original."),
-        click.option("--overwrite", is_flag=True, help="Replace results that are there already."),
-        SPAN,
-        STEREO_OPTION,
-        EXACT,
+    quality = "Of JPEG (default 95), AVIF (90), WebP (lossless)."
+    run = taking_request(command)
+    for option in (
         click.option("--tile", type=TILE, default="auto", show_default=True, help=tile),
-        *_SUMMARY,
-        OUT,
-        PATHS,
-    ]
-    for option in options:
+        click.option("--bits", type=click.Choice(["8", "16"]), help="Bits a channel; default: as the original."),
+        click.option("--format", "kind", type=kinds, default="png", show_default=True, help="Of results in a folder."),
+        click.option("--quality", type=click.IntRange(1, 100), help=quality),
+    ):
         run = option(run)
     return run
-
-
-def runtime_options(command: Callable[..., None]) -> Callable[..., None]:
-    """--model, --threads and --provider."""
-    for option in (
-        click.option("--provider", help="Of ONNX Runtime: CPU (default), CUDA, TensorRT or WebGPU."),
-        click.option("--threads", type=THREADS, help="CPU threads; default: all cores."),
-        click.option("--model", type=PATH, required=True, help="The graph or engine, or a folder that holds it."),
-    ):
-        command = option(command)
-    return command
-
-
-LOSSY = click.option("--lossy", is_flag=True, help="Insist on a quality that loses what upscaling would restore.")
-SUBSAMPLING = click.option(
-    "--subsampling",
-    "chroma",
-    type=click.Choice(list(CHROMA)),
-    help="Chroma of JPEG and AVIF; default: what suits the model.",
-)
-FOREIGN = click.option("--foreign", is_flag=True, help="Upscale images that downscale did not make, without a word.")
-ORIGINAL = click.option("--size", type=SIZE, help="Size of the original; default: what the image says.")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a command line asks for. suffix: of results in a folder."""
-
-    sources: tuple[str, ...]
-    target: Path
-    overwrite: bool
-    suffix: str
-    quiet: bool = False
-    as_json: bool = False
-
-    @classmethod
-    def of(cls, paths: tuple[str, ...], out: Path | None, *rest: Any) -> Request:
-        """The sources and the target from the arguments of a command line and its --out; UserError for one name."""
-        if out is None and len(paths) < 2:
-            raise UserError("expected SOURCE and TARGET, or --out TARGET, found one name only")
-        return cls(paths, out, *rest) if out is not None else cls(paths[:-1], Path(paths[-1]), *rest)
-
-    def select(self, sort: Sort = IMAGES) -> tuple[list[Job], bool]:
-        """The jobs, and whether the target is a folder. UserError also where a file is there and is to stay."""
-        jobs, folder = select(self.sources, self.target, self.suffix, sort)
-        if not folder and jobs[0].target.exists() and not self.overwrite:
-            raise UserError(f"{self.target}: is there already; give --overwrite to replace it")
-        return jobs, folder
-
-
-@dataclass
-class Tally:
-    """What a run has done so far. name: of what it works on."""
-
-    name: str = "panorama"
-    done: int = 0
-    skipped: int = 0
-    failed: list[str] = field(default_factory=list)
-    megapixels: float = 0.0
-    seconds: float = 0.0
-    files: list[dict[str, Any]] = field(default_factory=list)
-
-    def json(self) -> str:
-        """The same and what became of each file, on one line."""
-        numbers = {"megapixels": round(self.megapixels, 6), "seconds": round(self.seconds, 3)}
-        told = {"done": self.done, "skipped": self.skipped, "failed": self.failed, **numbers, "files": self.files}
-        return json.dumps(told, ensure_ascii=False)
-
-    def text(self) -> str:
-        """One line for the end of a run."""
-        parts = [f"{self.done} {self.name}{'' if self.done == 1 else 's'}"]
-        if self.done:
-            rate = self.megapixels / max(self.seconds, 1e-9)
-            parts.append(f"{self.megapixels:.1f} megapixels in {self.seconds:.1f} s: {rate:.2f} megapixels/s")
-        if self.skipped:
-            parts.append(f"{self.skipped} there already (--overwrite replaces them)")
-        if self.failed:
-            parts.append(f"{len(self.failed)} failed")
-        return ", ".join(parts)
-
-    @contextmanager
-    def attempt(self, bar: tqdm, alone: bool) -> Iterator[None]:
-        """A file that fails in the block is told and counted, and the others go on; a full disk ends them all."""
-        try:
-            yield
-        except UserError as error:
-            cause = error.__cause__
-            if alone or (isinstance(cause, OSError) and cause.errno in _DISK_IS_FULL):
-                raise
-            message = told(click.get_current_context().command, error)
-            self.failed.append(message)
-            bar.clear()
-            click.echo(f"error: {message}", err=True)
 
 
 @click.command()
@@ -240,21 +96,6 @@ def run(
                 make_folder(job.target.parent, "")
             _one(job, rescaler, options, bar, tally, alone=len(jobs) == 1)
     conclude(tally, request)
-
-
-def conclude(tally: Tally, request: Request) -> None:
-    """Prints the summary; exit status 1 where files failed."""
-    report(tally.text(), tally.json(), request.quiet, request.as_json)
-    if tally.failed:
-        click.get_current_context().exit(1)
-
-
-def report(text: str, as_json: str, quiet: bool, wants_json: bool) -> None:
-    """Prints a summary as the command line asks for it."""
-    if wants_json:
-        click.echo(as_json)
-    elif not quiet:
-        click.echo(text)
 
 
 def _bar(files: int, quiet: bool) -> tqdm:

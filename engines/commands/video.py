@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,21 +11,8 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from engines.commands.images import (
-    EXACT,
-    FOREIGN,
-    OUT,
-    PATHS,
-    SPAN,
-    STEREO_OPTION,
-    SUBSAMPLING,
-    Request,
-    Tally,
-    conclude,
-    report,
-    runtime_options,
-    summary_options,
-)
+from engines.commands.options import FOREIGN, SUBSAMPLING, Request, runtime_options, taking_request
+from engines.commands.tally import Tally, conclude, report
 from engines.commands.types import TILE
 from engines.kinds import open_model
 from engines.panorama.coding import CHROMA
@@ -47,33 +33,16 @@ def shared_options(suffix: str) -> Callable[[Callable[..., None]], Callable[...,
     """What both directions have; the first arguments are given on as `Request`. suffix: of results in a folder."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(command)
-        def run(
-            paths: tuple[str, ...],
-            out: Path | None,
-            overwrite: bool,
-            kind: str,
-            quiet: bool,
-            as_json: bool,
-            **rest: Any,
-        ) -> None:
-            command(request=Request.of(paths, out, overwrite, f".{kind}", quiet, as_json), **rest)
-
         kinds = click.Choice([name[1:] for name in CONTAINERS])
         where = "Of results in a folder."
         tiles = "LR rows and columns at a time."
+        run = taking_request(command)
         for option in (
-            click.option("--format", "kind", type=kinds, default=suffix, show_default=True, help=where),
-            click.option("--overwrite", is_flag=True, help="Replace videos that are there already."),
-            EXACT,
-            SPAN,
-            STEREO_OPTION,
             click.option("--tile", type=TILE, default="auto", show_default=True, help=tiles),
-            OUT,
-            PATHS,
+            click.option("--format", "kind", type=kinds, default=suffix, show_default=True, help=where),
         ):
             run = option(run)
-        return summary_options(runtime_options(run))
+        return runtime_options(run)
 
     return decorate
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from engines.commands.images import EXACT, FOREIGN, SPAN, STEREO_OPTION, report, runtime_options, summary_options
+from engines.commands.options import EXACT, FOREIGN, SPAN, STEREO_OPTION, runtime_options, summary_options
+from engines.commands.tally import report
 from engines.commands.types import PATH, SIZE, NumberRange
 from engines.kinds import open_model
 from engines.panorama.camera import WIDEST, View
