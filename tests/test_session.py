@@ -75,6 +75,20 @@ def test_a_graph_that_lies_about_its_scale(make_graph: GraphMaker, forest: Image
             downscale_image(session, forest)
 
 
+def test_a_graph_whose_output_has_no_channels(make_graph: GraphMaker, forest: Image8) -> None:
+    path = make_graph("up")
+    model = onnx.load(path)
+    model.graph.node[-1].output[0] = "all"
+    model.graph.initializer.append(helper.make_tensor("none", TensorProto.INT64, [1], [0]))
+    for name in ("zero", "one"):
+        model.graph.initializer.append(helper.make_tensor(name, TensorProto.INT64, [1], [name == "one"]))
+    model.graph.node.append(helper.make_node("Slice", ["all", "zero", "none", "one"], ["hr"]))
+    path.write_bytes(model.SerializeToString())  # its declared output has three channels
+    with open_session(path, threads=1) as session:
+        with pytest.raises(UserError, match=r"expected an output of shape \(1, 3, .*, found \(1, 0, "):
+            upscale_image(session, forest)
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [

@@ -192,12 +192,13 @@ class Rescaler:
         arrays: dict[str, NDArray[Any]] = {name: self._tensor(region[..., :3], name)}
         if omitted.any() and (self.direction == "up" or self._asks_where):
             arrays["omitted"] = omitted
-        colour = _pixels(self.session.run(**arrays)[result], bits)
-        height, across = (region.shape[0] // unit, region.shape[1] // unit)
+        output = self.session.run(**arrays)[result]
         grown = self.scale if self.direction == "up" else 1
-        if colour.shape[:2] != (grown * height, grown * across):
-            shape = (1, 3, grown * height, grown * across)
-            raise UserError(f"{self.session.path}: expected an output of shape {shape}, found {colour.shape}")
+        height, width = (grown * count // unit for count in region.shape[:2])
+        shape = (1, height, width, 3) if output.dtype == np.uint8 else (1, 3, height, width)
+        if output.shape != shape:
+            raise UserError(f"{self.session.path}: expected an output of shape {shape}, found {output.shape}")
+        colour = _pixels(output, bits)
         if region.shape[2] == 3:
             return colour
         alpha = to_unit(region[..., 3])
