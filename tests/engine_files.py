@@ -100,7 +100,7 @@ class HostGpu:
         self._recording: list[Callable[[], None]] | None = None
         self.events: list[int] = []
         self._made = 0
-        properties = SimpleNamespace(name=b"Host GPU\0\0", major=8, minor=6)
+        properties = SimpleNamespace(name=b"Host GPU\0\0", major=8, minor=6, totalGlobalMem=8 << 30)
         self._offers: dict[str, Any] = {
             "cudaError_t": SimpleNamespace(cudaSuccess=0),
             "cudaMemcpyKind": SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2),
@@ -116,7 +116,9 @@ class HostGpu:
             "cudaFree": self._free,
             "cudaFreeHost": self._free,
             "cudaMemcpyAsync": self._copy_on,
+            "cudaEventDefault": 0,
             "cudaEventDisableTiming": 2,
+            "cudaEventElapsedTime": self._elapsed,
             "cudaEventCreateWithFlags": lambda flags: (0, self._event()),
             "cudaEventDestroy": lambda event: (0, self.events.remove(event))[:1],
             "cudaEventRecord": lambda event, stream: self._note("record", event, stream),
@@ -162,6 +164,11 @@ class HostGpu:
         self._made += 1
         self.events.append(self._made)
         return self._made
+
+    def _elapsed(self, start: int, end: int) -> tuple[int, float]:
+        """As many milliseconds as the second of the two events was made after the first."""
+        assert {start, end} <= set(self.events)
+        return 0, float(end - start)
 
     def _copy_on(self, to: int, source: int, size: int, kind: int, stream: int) -> tuple[int]:
         self._note("copy", stream)

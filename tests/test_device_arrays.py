@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -223,7 +224,7 @@ class HostDriver(ModuleType):
         super().__init__("pycuda.driver")
         self.pushed = 0
         self.allocated: set[int] = set()
-        self.event_flags = SimpleNamespace(DISABLE_TIMING=2)
+        self.event_flags = SimpleNamespace(DEFAULT=0, DISABLE_TIMING=2)
         driver = self
 
         class Error(Exception): ...
@@ -238,6 +239,9 @@ class HostDriver(ModuleType):
 
             def compute_capability(self) -> tuple[int, int]:
                 return 8, 6
+
+            def total_memory(self) -> int:
+                return 8 << 30
 
             def retain_primary_context(self) -> Any:
                 return SimpleNamespace(push=driver._push)
@@ -257,10 +261,15 @@ class HostDriver(ModuleType):
         class Event:
             def __init__(self, flags: int) -> None:
                 self.stream: Any = None
+                self.timed = flags == 0
 
             def record(self, stream: Any) -> Any:
                 self.stream = stream
                 return self
+
+            def time_till(self, end: Any) -> float:
+                assert self.timed and end.timed and self.stream is end.stream is not None
+                return 1.5
 
             def synchronize(self) -> Any:
                 return self
@@ -321,7 +330,11 @@ def test_pycuda_serves_where_cuda_bindings_is_missing(
         assert np.array_equal(gpu.array(result.address, wanted.shape), wanted)
         with pytest.raises(UserError, match="CUDA: PyCUDA knows no stream 0x5: give a pycuda.driver.Stream"):
             session.run_on_device(5, hr=given)
+        with closing(cuda.Stream("another")) as ours:  # of another PyCudaRuntime than the session's
+            stamps = [ours.stamp()]
+            session.run_on_device(ours.handle, {"lr": result}, hr=given)
+            assert ours.milliseconds([*stamps, ours.stamp()]) == [1.5]
     del result
     gc.collect()
     frame.free()
-    assert driver.allocated == set() and driver.pushed == 1
+    assert driver.allocated == set() and driver.pushed == 2, "once for each of the two"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import save_graph
-from engine_files import SMALL, HostGpu, build_small, no_gpu
+from engine_files import SMALL, HostGpu, build_small, install, no_gpu
 from kernels_native import needs_compiler
 from test_tensorrt_session import edit
 
@@ -16,7 +16,7 @@ from engines.nvidia import cuda
 from engines.support.errors import UserError
 from plugins.build import cmake
 from plugins.testing.emulator import library as emulator
-from tests.device import gpu, kernels, steps
+from tests.device import gpu, kernels, steps, timing
 from tests.device.page import page
 from tests.device.steps import Machine, UnableError
 
@@ -41,12 +41,12 @@ def test_without_a_gpu_every_step_says_so(tmp_path: Path, capsys: pytest.Capture
     assert gpu.main(["--out", str(tmp_path / "out")]) == 0
     report = json.loads((tmp_path / "out" / "gpu_report.json").read_text())
     named = {step["step"]: step for step in report["steps"]}
-    assert list(named) == ["device", *gpu.STEPS] and len(named) == 11
+    assert list(named) == ["device", *gpu.STEPS] and len(named) == 13
     assert all(step["status"] == "not run" and "needs an NVIDIA GPU" in step["why"] for step in named.values())
     assert all(named[name]["why"].startswith("no GPU: ") for name in gpu.STEPS)
     html = (tmp_path / "out" / "gpu_report.html").read_text()
-    assert html.count('<tr class="not-run">') == 11 and "<script" not in html and "http" not in html
-    assert capsys.readouterr().out.count("not run") == 10
+    assert html.count('<tr class="not-run">') == 13 and "<script" not in html and "http" not in html
+    assert capsys.readouterr().out.count("not run") == 12
 
 
 def test_a_step_that_fails_stops_no_other(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ def test_engines_are_built_for_one_size_by_the_routes_that_are_there(
     del machine.folders["primitive-fp16"]
     found = steps.build_rtx(machine)
     assert {"primitive-fp32 down", "primitive-fp32 up"} <= set(found) and "TensorRT-RTX 1.7" in found["package"]
-    assert [name for name, _ in steps.engines(machine)] == ["primitive-fp32 down", "primitive-fp32 up"]
+    assert [engine[:2] for engine in timing.engines(machine)] == [("primitive-fp32", "down"), ("primitive-fp32", "up")]
     with pytest.raises(UnableError, match="the plugin library was not built"):
         steps.build_tensorrt(machine)
     machine.library = machine.out / "libdinn360_trt.so"
@@ -210,29 +210,95 @@ SAID = """[I] === Performance summary ===
 """
 
 
-def test_trtexecs_counters_and_the_estimate_beside_them(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def engine(machine: Machine) -> Path:
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed")
     folder = machine.out / "primitive-fp32"
     folder.mkdir()
-    engine = build_small(folder)
-    edit(engine, runtime="tensorrt", runtime_version="10.3.0")
     machine.folders = {"primitive-fp32": folder}
+    return build_small(folder)
+
+
+def test_trtexecs_counters(machine: Machine, engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(engine, runtime="tensorrt", runtime_version="10.3.0")
     (machine.out / "said").write_text(SAID)
     script = f'echo "$@" >> {machine.out}/log; cat {machine.out}/said'
     monkeypatch.setenv("PATH", f"{program(machine.out / 'bin', 'trtexec', script)}:/usr/bin:/bin")
-    found = steps.time_engines(machine)
+    found = timing.time_by_trtexec(machine)
     assert found["primitive-fp32 down"]["median"] == 34.0 and found["primitive-fp32 down"]["percentile(90%)"] == 34.5
+    assert machine.times == {("TensorRT, trtexec", "primitive-fp32", "down"): 34.0}
     line = (machine.out / "log").read_text()
     assert f"--loadEngine={engine} --shapes=hr:1x3x256x512 --useCudaGraph" in line and "--dynamicPlugins" not in line
-    beside = steps.estimate_beside(machine)["primitive-fp32 down"]
-    assert beside["measured ms"] == 34.0 and beside["estimated ms"] > 0
-    assert beside["measured / estimated"] == pytest.approx(34.0 / beside["estimated ms"], rel=0.02)
     (machine.out / "said").write_text("[E] Engine could not be created")
-    with pytest.raises(AssertionError, match="trtexec told no GPU Compute Time"):
-        steps.time_engines(machine)
+    with pytest.raises(AssertionError, match="primitive-fp32 down: trtexec told no GPU Compute Time"):
+        timing.time_by_trtexec(machine)
+    edit(engine, runtime="tensorrt_rtx")
+    with pytest.raises(UnableError, match="no engines of TensorRT"):
+        timing.time_by_trtexec(machine)
+
+
+def test_sessions_are_timed_by_events_on_one_stream(
+    machine: Machine, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as a GPU of host memory goes, whose clock counts events: runs between stamps, and nothing left behind."""
+    from engines.nvidia.tensorrt_package import import_tensorrt
+
+    host = HostGpu()
+    install(monkeypatch, host, import_tensorrt("tensorrt_rtx", "test"))
+    found = timing.time_sessions(machine)["primitive-fp32 down"]
+    assert host.runs == 1 + timing.WARM_UP + timing.RUNS and host.memory == {} and host.events == []
+    assert 0 < found["min"] <= found["median"] <= found["percentile(90%)"]
+    assert machine.times == {("TensorRT-RTX, session", "primitive-fp32", "down"): found["median"]}
+    engine.write_bytes(b"cut")
+    with pytest.raises(
+        AssertionError, match="primitive-fp32 down: .*down.engine: expected the engine of down.engine.json"
+    ):
+        timing.time_sessions(machine)
+
+
+def test_onnxruntime_is_timed_on_our_stream(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its CPU provider and host memory for CUDA's; a graph that cannot run is told, and the others are timed."""
+    with pytest.raises(UnableError, match="has no CUDAExecutionProvider"):
+        timing.time_in_onnxruntime(machine)
+    host = HostGpu()
+    monkeypatch.setattr(cuda, "import_runtime", lambda why: host)
+    monkeypatch.setattr(timing, "PROVIDER", "CPUExecutionProvider")
+    monkeypatch.setattr(timing, "DEVICE", "cpu")
+    monkeypatch.setattr(steps, "SIZE", (64, 128))
+    with pytest.raises(UnableError, match="no graphs"):
+        timing.time_in_onnxruntime(machine)
+    steps.export_graphs(with_graphs(machine))
+    found = timing.time_in_onnxruntime(machine)
+    assert len(found) == 4 and all(times["median"] == 1 for times in found.values())  # an event a run
+    assert host.memory == {} and host.events == []
     machine.times.clear()
+    (machine.folders["primitive-fp16"] / "down.onnx").write_bytes(b"no graph")
+    with pytest.raises(AssertionError, match="^primitive-fp16 down: .*expected an ONNX file, found something else"):
+        timing.time_in_onnxruntime(machine)
+    assert {key[1:] for key in machine.times} == {
+        ("primitive-fp16", "up"), ("primitive-fp32", "down"), ("primitive-fp32", "up")
+    }  # fmt: skip
+
+
+def test_every_route_stands_beside_the_estimate(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnableError, match="nothing was timed"):
-        steps.estimate_beside(machine)
+        timing.estimate_beside(machine)
+    monkeypatch.setattr(steps, "SIZE", (64, 128))
+    steps.export_graphs(with_graphs(machine))
+    routes = (timing.TRTEXEC, timing.SESSIONS["tensorrt"], timing.ONNX_RUNTIME)
+    machine.times = {(route, "primitive-fp32", name): 34.0 for route in routes for name in ("up", "down")}
+    machine.device = cuda.Device("Orin", "8.7", 61 << 30)
+    found = timing.estimate_beside(machine)
+    assert [(row["graph"], row["route"]) for row in found["rows"]] == [
+        (f"primitive-fp32 {name}", route) for name in ("down", "up") for route in sorted(routes)
+    ]
+    assert {row["target"] for row in found["rows"]} == {"jetson-agx-orin"} and found["size"] == "128x64"
+    row = found["rows"][0]
+    assert row["measured ms"] == 34.0 and row["measured / estimated"] > 0
+    html = page(gpu.report([gpu.Outcome("estimate", "passed", found=found)]))
+    assert html.count("<td>primitive-fp32 up</td>") == 3 and "<th>measured / estimated</th>" in html
+    machine.device = cuda.Device("GeForce", "8.6", 8 << 30)
+    assert {row["target"] for row in timing.estimate_beside(machine)["rows"][:1]} == {"rtx"}
 
 
 def test_parity_fails_where_a_runtime_disagrees(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -271,10 +271,12 @@ def test_sensitivity_tells_the_parts_apart(
     parts = {"haar", "gelu"}
     effects = list(module.sensitivity(ckpt, [forest[200:264, :128]], "standard", parts))
     error = {effect.half: effect.error for effect in effects}
-    assert set(error) == {*parts, "everything", "everything but the fp32 ops"}
-    assert 0 < error["everything but the fp32 ops"] < error["everything"]
+    assert set(error) == {*parts, "everything", "everything but the fp32 ops", "the same, and haar"}
+    assert 0 < error["everything but the fp32 ops"] < error["the same, and haar"] < error["everything"]
     text = module.table(effects, "standard")
     assert [line.split()[1] for line in text.splitlines() if line.endswith("fp32")] == ["haar"]
+    with pytest.raises(UserError, match="part: expected some of attention, .*, found 'hair'"):
+        next(module.sensitivity(ckpt, [forest], parts={"hair"}))
 
 
 def test_exact_operators_are_those_that_round_nothing() -> None:

@@ -6,7 +6,7 @@ Through NVIDIA's cuda-bindings or, where that is not installed, through PyCUDA.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,11 @@ from engines.support.errors import UserError
 
 @dataclass(frozen=True)
 class Device:
-    """The first GPU: what it is called, and its compute capability, such as "8.7"."""
+    """The first GPU: what it is called, its compute capability, such as "8.7", and its memory in bytes."""
 
     name: str
     capability: str
+    memory: int = 0
 
 
 def import_runtime(why: str) -> Any:
@@ -57,7 +58,8 @@ def find_device(why: str) -> Device:
         reason = "no device" if status == runtime.cudaError_t.cudaSuccess else _describe(runtime, status)
         raise UserError(f"{why} needs an NVIDIA GPU and its driver; found none ({reason})")
     properties = _check(runtime, runtime.cudaGetDeviceProperties(0))
-    return Device(bytes(properties.name).split(b"\0")[0].decode(), f"{properties.major}.{properties.minor}")
+    name = bytes(properties.name).split(b"\0")[0].decode()
+    return Device(name, f"{properties.major}.{properties.minor}", int(properties.totalGlobalMem))
 
 
 class Stream:
@@ -134,6 +136,20 @@ class Stream:
                 self._call("cudaEventSynchronize", self._last)
             else:
                 self._call("cudaStreamWaitEvent", stream, self._last, 0)
+
+    def stamp(self) -> Any:
+        """An event that keeps when the stream came to it, for `milliseconds`."""
+        event = self._call("cudaEventCreateWithFlags", self._runtime.cudaEventDefault)
+        self._call("cudaEventRecord", event, self.handle)
+        return event
+
+    def milliseconds(self, stamps: Sequence[Any]) -> list[float]:
+        """The time from each stamp to the next, by the device's clock; waits for the last, and uses them up."""
+        self._call("cudaEventSynchronize", stamps[-1])
+        times = [float(self._call("cudaEventElapsedTime", *pair)) for pair in zip(stamps, stamps[1:], strict=False)]
+        for event in stamps:
+            self._call("cudaEventDestroy", event)
+        return times
 
     def allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int) -> DeviceArray:
         """New memory of the caller's, whose contents become valid on `stream`. It is freed with its last view."""

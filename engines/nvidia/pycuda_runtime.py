@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 _SUCCESS = 0
 
@@ -24,7 +24,8 @@ class PyCudaRuntime:
     cudaError_t = SimpleNamespace(cudaSuccess=_SUCCESS)
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
-    cudaEventDisableTiming = 2
+    cudaEventDefault, cudaEventDisableTiming = 0, 2
+    _made: ClassVar[dict[int, Any]] = {}  # streams that any of these made: another's caller may know the handle only
 
     def __init__(self) -> None:
         import pycuda.driver
@@ -33,7 +34,7 @@ class PyCudaRuntime:
         self._context: Any = None
         self._here = threading.local()  # whether the context is current in a thread
         self._memory: dict[int, Any] = {}  # device allocations and pinned arrays, by address
-        self._streams: dict[int, Any] = {}
+        self._streams: dict[int, Any] = {}  # adopted ones
 
     def adopt(self, stream: Any) -> None:
         """Take a caller's stream, a pycuda.driver.Stream; its handle names it from now on."""
@@ -54,20 +55,21 @@ class PyCudaRuntime:
         def properties() -> SimpleNamespace:
             device = self._driver.Device(index)
             major, minor = device.compute_capability()
-            return SimpleNamespace(name=device.name().encode(), major=major, minor=minor)
+            memory = device.total_memory()
+            return SimpleNamespace(name=device.name().encode(), major=major, minor=minor, totalGlobalMem=memory)
 
         return self._do(properties, in_context=False)
 
     def cudaStreamCreate(self) -> tuple[Any, ...]:
         def create() -> int:
             stream = self._driver.Stream()
-            self._streams[int(stream.handle)] = stream
+            self._made[int(stream.handle)] = stream
             return int(stream.handle)
 
         return self._do(create)
 
     def cudaStreamDestroy(self, handle: int) -> tuple[Any, ...]:
-        self._streams.pop(handle, None)  # PyCUDA destroys it with the object
+        self._made.pop(handle, None)  # PyCUDA destroys it with the object
         return (_SUCCESS,)
 
     def cudaStreamSynchronize(self, handle: int) -> tuple[Any, ...]:
@@ -94,13 +96,17 @@ class PyCudaRuntime:
         return self._do(lambda: copy(host, source, self._stream(handle)))
 
     def cudaEventCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
-        return self._do(lambda: self._driver.Event(self._driver.event_flags.DISABLE_TIMING))
+        kind = self._driver.event_flags
+        return self._do(lambda: self._driver.Event(kind.DISABLE_TIMING if flags else kind.DEFAULT))
 
     def cudaEventRecord(self, event: Any, handle: int) -> tuple[Any, ...]:
         return self._do(lambda: event.record(self._stream(handle)))[:1]
 
     def cudaEventSynchronize(self, event: Any) -> tuple[Any, ...]:
         return self._do(event.synchronize)[:1]
+
+    def cudaEventElapsedTime(self, start: Any, end: Any) -> tuple[Any, ...]:
+        return self._do(lambda: start.time_till(end))
 
     def cudaEventDestroy(self, event: Any) -> tuple[Any, ...]:
         return (_SUCCESS,)  # PyCUDA destroys it with the object
@@ -117,9 +123,10 @@ class PyCudaRuntime:
         return address
 
     def _stream(self, handle: int) -> Any:
-        if handle not in self._streams:
+        stream = self._streams.get(handle, self._made.get(handle))
+        if stream is None:
             raise ValueError(f"PyCUDA knows no stream {handle:#x}: give a pycuda.driver.Stream")
-        return self._streams[handle]
+        return stream
 
     def _do(self, call: Callable[[], Any], in_context: bool = True) -> tuple[Any, ...]:
         """(status, value) of a call; what it raises is the status."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from engines.support.errors import UserError
 from plugins.build import BuildError
-from tests.device import steps
+from tests.device import steps, timing
 from tests.device.page import page
 from tests.device.steps import Machine, UnableError
 
@@ -47,8 +47,10 @@ STEPS: dict[str, Callable[[Machine], dict[str, Any]]] = {
     "TensorRT engines": steps.build_tensorrt,
     "TensorRT-RTX engines": steps.build_rtx,
     "parity": steps.compare,
-    "times": steps.time_engines,
-    "estimate": steps.estimate_beside,
+    "times by trtexec": timing.time_by_trtexec,
+    "times of sessions": timing.time_sessions,
+    "times in ONNX Runtime": timing.time_in_onnxruntime,
+    "estimate": timing.estimate_beside,
 }
 
 

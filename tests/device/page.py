@@ -24,9 +24,20 @@ def page(report: dict[str, Any]) -> str:
 
 
 def _row(step: dict[str, Any]) -> str:
-    found = step["why"] or json.dumps(step["found"], indent=1)
+    found = (
+        _table(step["found"].get("rows")) or f"<pre>{escape(step['why'] or json.dumps(step['found'], indent=1))}</pre>"
+    )
     status = step["status"]
     return (
         f'<tr class="{status.replace(" ", "-")}"><td>{escape(step["step"])}</td><td>{status}</td>'
-        f"<td>{step['seconds']:.1f}</td><td><pre>{escape(found)}</pre></td></tr>"
+        f"<td>{step['seconds']:.1f}</td><td>{found}</td></tr>"
     )
+
+
+def _table(rows: Any) -> str:
+    """Records of the same keys as a table; empty for anything else."""
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        return ""
+    head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
+    lines = "".join(f"<tr>{''.join(f'<td>{escape(str(value))}</td>' for value in row.values())}</tr>\n" for row in rows)
+    return f"<table>\n<tr>{head}</tr>\n{lines}</table>"

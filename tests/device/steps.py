@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engines.building.build import BuildOptions, build_engine
-from engines.engine_file.manifest import read_manifest
-from engines.engine_file.profile import sizes_for, text
+from engines.engine_file.profile import sizes_for
 from engines.nvidia import cuda
 from engines.nvidia.tensorrt_package import PLUGIN_LIBRARY, import_tensorrt
 from engines.support.errors import UserError
@@ -46,7 +44,7 @@ class Machine:
     library: Path | None = None
     calls: Path | None = None
     folders: dict[str, Path] = field(default_factory=dict)
-    times: dict[str, float] = field(default_factory=dict)  # milliseconds of an engine, by form and graph
+    times: dict[tuple[str, str, str], float] = field(default_factory=dict)  # milliseconds by route, form and graph
 
     def program(self, name: str, folders: Sequence[str] = ()) -> str:
         """A program on PATH or in `folders`. Raises UnableError."""
@@ -149,14 +147,13 @@ def export_graphs(machine: Machine) -> dict[str, Any]:
 
 
 def target_of(machine: Machine, runtime: Runtime) -> Target:
-    """The target whose engines this GPU runs. Raises UnableError."""
+    """The target whose engines this GPU runs; of several the one with the most similar memory. Raises UnableError."""
     assert machine.device is not None
-    for target in load_targets().values():
-        if target.runtime == runtime and machine.device.capability in target.compute_capabilities:
-            return target
-    raise UnableError(
-        f"no target of engines/targets.toml for compute capability {machine.device.capability} ({runtime})"
-    )
+    capability, memory = machine.device.capability, machine.device.memory / 1e9
+    found = [t for t in load_targets().values() if t.runtime == runtime and capability in t.compute_capabilities]
+    if not found:
+        raise UnableError(f"no target of engines/targets.toml for compute capability {capability} ({runtime})")
+    return min(found, key=lambda target: abs(target.memory_gb - memory))
 
 
 def build_tensorrt(machine: Machine) -> dict[str, Any]:
@@ -211,55 +208,4 @@ def compare(machine: Machine) -> dict[str, Any]:
         found[form] = {"rows": table, "left out": left_out(folder)}
         wrong += [f"{form}: {fault}" for row in rows if (fault := row.fault(1e-4)) is not None]
     assert not wrong, "; ".join(wrong)
-    return found
-
-
-def engines(machine: Machine) -> Iterator[tuple[str, Path]]:
-    """What was built: a name, and the engine."""
-    for form, folder in machine.folders.items():
-        for name in GRAPHS:
-            if (folder / f"{name}.engine").is_file():
-                yield f"{form} {name}", folder / f"{name}.engine"
-
-
-def time_engines(machine: Machine) -> dict[str, Any]:
-    """trtexec's own counters, which leave the host out, for each engine of TensorRT."""
-    program = machine.program("trtexec", ("/usr/src/tensorrt/bin", "/usr/local/tensorrt/bin"))
-    found = {}
-    for name, engine in engines(machine):
-        manifest = read_manifest(engine)
-        if manifest.runtime != "tensorrt":
-            continue
-        plugins = [f"--dynamicPlugins={engine.with_name(PLUGIN_LIBRARY)}"] if manifest.plugin_library else []
-        shape = f"--shapes={manifest.profile.input}:{text(manifest.profile.optimum)}"
-        said = machine.run(program, f"--loadEngine={engine}", *plugins, shape, "--useCudaGraph", "--warmUp=500",
-                           "--duration=10", "--noDataTransfers")  # fmt: skip
-        found[name] = gpu_times(said)
-        machine.times[name] = found[name]["median"]
-    if not found:
-        raise UnableError("no engines of TensorRT")
-    return found
-
-
-def gpu_times(said: str) -> dict[str, float]:
-    """trtexec's "GPU Compute Time" in milliseconds."""
-    line = re.search(r"GPU Compute Time: (.*)", said)
-    assert line, "trtexec told no GPU Compute Time"
-    times = {name: float(value) for name, value in re.findall(r"(\w+(?:\(\d+%\))?) = ([\d.]+) ms", line[1])}
-    assert "median" in times, f"trtexec told no median: {line[1]}"
-    return times
-
-
-def estimate_beside(machine: Machine) -> dict[str, Any]:
-    """What `export estimate` says of the same graphs on this target, beside what was measured."""
-    if not machine.times:
-        raise UnableError("nothing was timed")
-    from export.estimate.roofline import estimate
-
-    target, found = target_of(machine, "tensorrt"), {}
-    for name, milliseconds in machine.times.items():
-        form, graph = name.split()
-        expected = 1000 * estimate(machine.folders[form] / f"{graph}.onnx", target, SIZE)[0].total
-        found[name] = {"measured ms": milliseconds, "estimated ms": round(expected, 2),
-                       "measured / estimated": round(milliseconds / expected, 2)}  # fmt: skip
     return found
