@@ -158,8 +158,9 @@ def estimate(
 @click.option("--ckpt", type=CHECKPOINT, required=True)
 @click.option("--image", "images", type=PATH, multiple=True, required=True, help="A panorama; give several.")
 @click.option("--ops", type=click.Choice(LOWERINGS[:2]), default="primitive", show_default=True)
+@click.option("--part", "parts", multiple=True, help="Only this part; give several. Default: all.")
 @click.option("--out", type=PATH, help="Also write the table to this file.")
-def sensitivity(ckpt: Path, images: tuple[Path, ...], ops: Lowering, out: Path | None) -> None:
+def sensitivity(ckpt: Path, images: tuple[Path, ...], ops: Lowering, parts: tuple[str, ...], out: Path | None) -> None:
     """Measure what fp16 costs in each part of the network, one part at a time.
 
     The parts in fp32 of `onnx --precision fp16` were chosen by these tables.
@@ -173,7 +174,7 @@ def sensitivity(ckpt: Path, images: tuple[Path, ...], ops: Lowering, out: Path |
     if out is not None:
         prepare_output(out)
     panoramas = [read_panorama(path) for path in images]
-    text = table(list(progress(measure(ckpt, panoramas, ops), unit="part")), ops)
+    text = table(list(progress(measure(ckpt, panoramas, ops, parts), unit="part")), ops)
     click.echo(text)
     if out is not None:
         write_text(out, text + "\n")

@@ -28,15 +28,13 @@ _DOWN = (
     Fp32Op("low path", "is the LR image in the making; alone in fp16 it moves over 3 % of the LR values"),
     Fp32Op("high path", "alone in fp16 it moves 0.2 to 0.3 % of the LR values; elementwise between fp32 neighbours"),
     Fp32Op("log scale", "alone in fp16 it moves 0.2 to 0.3 % of the LR values; fuses with the high path"),
-    Fp32Op("residual sums", "hold the biases of the deformable convolutions, whose rounding shifts whole images"),
-    Fp32Op("rho eta input", "amplifies the rounding of the low path; three channels in, 2 % of the multiplications"),
+    Fp32Op("rho eta input", "amplifies the rounding of the low path; at x4 three channels in, 2 % of the arithmetic"),
 )
 _UP = (
     _LATITUDE,
     Fp32Op("haar", "ends in the 8-bit reconstruction: its last sums would be rounded to steps of 1/2048"),
     Fp32Op("low path", "is the reconstruction's low band in the making"),
     Fp32Op("log scale", "elementwise: fp32 costs no memory traffic where it is fused"),
-    Fp32Op("residual sums", "elementwise; hold the biases of the deformable convolutions"),
 )
 _STANDARD = Fp32Op(
     "deformable convolutions",

@@ -2,8 +2,8 @@
 
 One role at a time works in fp16 while all others stay in fp32, every fp16 tensor rounded (`rounding`). Downscaling is
 judged by the LR values that come out another level, upscaling by the decibels that the reconstruction loses. Errors of
-independent roundings add as squares, so the roles do not sum up to the last rows, which show all roles in fp16 and the
-parts in fp32 that are in use.
+independent roundings add as squares, so the roles do not sum up to the last rows: all roles in fp16, all but the parts
+in fp32 that are in use and, for each of those, what it would cost to have it in fp16 as well.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.metrics import luma, ws_psnr
 from engines.session import open_session
 from engines.support.arrays import Image8, to_image, to_tensor
+from engines.support.errors import UserError
 from engines.support.text import aligned
 from export.config import Lowering
 from export.graphs import GRAPHS
@@ -53,12 +54,18 @@ class Effect:
 
 
 def sensitivity(
-    ckpt: Path, images: Sequence[Image8], lowering: Lowering = "primitive", parts: Collection[str] = tuple(ROLES)
+    ckpt: Path, images: Sequence[Image8], lowering: Lowering = "primitive", parts: Collection[str] = ()
 ) -> Iterator[Effect]:
     """Effects of every role of `parts`, of all roles together, and of all but what stays in fp32, on both graphs.
 
-    Raises UserError for a bad checkpoint.
+    Of the parts that stay in fp32 there is a row more each: all the others in fp32 but this one.
+
+
+    Without `parts` all are measured. Raises UserError for a bad checkpoint and for a part that there is not.
     """
+    parts = parts or [role for role in ROLES if role not in FIXED]
+    if unknown := sorted({*parts} - ({*ROLES} - FIXED)):
+        raise UserError(f"expected some of {', '.join(sorted({*ROLES} - FIXED))}, found {unknown[0]!r}", "part")
     network = load_checkpoint(ckpt).build()
     given: Sequence[Array] = [to_tensor(image) for image in images]
     for direction in GRAPHS:
@@ -66,8 +73,11 @@ def sensitivity(
         exact = _run(lower(traced, lowering), direction, given)
         roles = roles_of_model(traced)
         kept = {op.role for op in fp32_ops_of(direction, lowering)}
-        trials = [(role, set(ROLES) - {role}) for role in parts if role in roles and role not in FIXED]
-        for half, full in [*trials, ("everything", set[str]()), ("everything but the fp32 ops", kept)]:
+        measured = [role for role in parts if role in roles and role not in FIXED]
+        alone = [(role, set(ROLES) - {role}) for role in measured]
+        together = [("everything", set[str]()), ("everything but the fp32 ops", kept)]
+        also = [(f"the same, and {role}", kept - {role}) for role in measured if role in kept]
+        for half, full in (*alone, *together, *also):
             found = _run(with_rounding(lower(to_half(traced, full), lowering)), direction, given)
             nodes = sum(role not in {*full, *FIXED} for role in roles)
             yield _effect(direction, half, nodes, found, exact, images)
