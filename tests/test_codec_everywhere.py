@@ -44,7 +44,7 @@ SURVIVES = Survives("jpeg", 50, 95, ("4:2:0", "4:4:4"))
 @pytest.fixture(scope="module")
 def network() -> RescalingNetwork:
     torch.manual_seed(1)
-    return randomise(build_network(tiny_flat(2, untie=True, dst=False, deform=False)), 1, 0.02)
+    return randomise(build_network(tiny_flat(2, untie=True, dst=False, deform=False, luma_details=True)), 1, 0.02)
 
 
 @pytest.fixture(scope="module")

@@ -127,6 +127,21 @@ def test_an_untied_run_starts_from_a_tied_checkpoint(tmp_path: Path, forest: Ima
         make(tmp_path / "c", forest, JPEG).start_from(Checkpoint(trainer.model, trainer.network.state_dict()))
 
 
+@pytest.mark.parametrize("untie", [False, True])
+def test_the_switches_of_a_codec_may_go_on_where_a_checkpoint_is_taken_up(
+    untie: bool, tmp_path: Path, forest: Image8
+) -> None:
+    old = build_network(tiny_flat(2, untie=untie))
+    checkpoint = Checkpoint(old.config, old.state_dict())
+    crops = Crops([forest], [], JPEG.crop, JPEG.batch, JPEG.seed, 0.0, "forest")
+    trainer = Trainer(tiny_flat(2, untie=True, luma_details=True), JPEG, crops, None, tmp_path)
+    trainer.start_from(checkpoint)
+    assert np.isfinite(take(trainer)["loss"])
+    off = Trainer(tiny_flat(2, untie=True), JPEG, crops, None, tmp_path)
+    with pytest.raises(UserError, match="of another architecture"):  # whose encoder would do something else
+        off.start_from(trainer.checkpoint({}))
+
+
 def test_an_untied_network_is_exported(tmp_path: Path, forest: Image8) -> None:
     """Each graph holds its own direction's weights."""
     network = build_network(replace(tiny_irn(2), untie=True)).eval()

@@ -29,7 +29,7 @@ from export.onnx import check, finish, label, metadata
 from export.parity import TOLERANCE, difference, rounded_session
 
 CONFIGS: dict[str, NetworkConfig] = {
-    **{f"flat-x{scale}": tiny_flat(scale, margin=4) for scale in (2, 4, 8)},
+    **{f"flat-x{scale}": tiny_flat(scale, margin=4, luma_details=scale < 8) for scale in (2, 4, 8)},
     "flat-sphere": tiny_flat(4, margin=4, blocks=1, sphere_offsets=True, latitude_offsets=True, sphere_windows=True),
     "irn": tiny_irn(2),
     "hcflow": tiny_hcflow(4),

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from dinn360.info import describe
 from dinn360.networks import FlatConfig, FlatDINN360, build_network, preset
+from dinn360.networks.colour import LUMA, LumaDetailConv2d
 from dinn360.networks.errors import ConfigError
 from dinn360.networks.flat import haar_bands, squeeze, unsqueeze
 from dinn360.networks.layers import DST, DConv, SphereConv2d
+from dinn360.networks.untied import Untied
 from dinn360.ops import haar
 from dinn360.sphere import Frame
 
@@ -215,3 +217,56 @@ def test_a_wrong_config_is_refused_in_one_line(make: Callable[[], object], words
     with pytest.raises(ConfigError) as caught:
         make()
     assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
+
+
+def _chroma(bands: Tensor) -> Tensor:
+    """(B,3 n,H,W), n bands of R, G and B, as R - Y and B - Y of each: zero with Cb and Cr, (B,n,2,H,W)."""
+    colours = bands.unflatten(1, (-1, 3))
+    luma = (colours * torch.tensor(LUMA).to(bands)[:, None, None]).sum(2, keepdim=True)
+    return colours[:, :, ::2] - luma
+
+
+@pytest.mark.parametrize("untie", [False, True])
+def test_with_luma_details_no_weights_can_change_fine_colours_at_x2(untie: bool) -> None:
+    x = picture(32, 64, dtype=torch.float64)
+    plain, held = (build(tiny_flat(2, untie=untie, luma_details=on)).double() for on in (False, True))
+    held.load_state_dict(plain.state_dict())  # the same weights: the switch alone decides
+    of_haar = _chroma(haar(haar(x)[:, :3]))
+    free, bound = (_chroma(haar(network.downscale(x))) - of_haar for network in (plain, held))
+    assert free[:, 1:].abs().max() > 1e-2 and bound[:, 0].abs().max() > 1e-2  # the control; LL stays free
+    assert bound[:, 1:].abs().max() < 1e-7  # fp32 constants
+    luma = (haar(held.downscale(x)) - haar(haar(x)[:, :3])).unflatten(1, (4, 3)).mean(2)
+    assert luma.abs().amax((0, 2, 3)).min() > 1e-2  # details of luma move
+
+
+def test_with_luma_details_colours_move_through_a_low_pass_where_the_lr_image_is_no_finer() -> None:
+    network = build(tiny_flat(4, luma_details=True))
+    assert isinstance(network, FlatDINN360)
+    last = network.blocks[0].phi.last
+    assert isinstance(last, LumaDetailConv2d)
+    torch.nn.init.zeros_(last.bias)
+    stripes = torch.tensor([1.0, -1.0]).repeat(8)  # at Nyquist
+    for waves in (stripes[:, None], stripes[None], stripes[:, None] * stripes):
+        moved = last(torch.ones(1, 8, 16, 16) * waves, True)[..., 1:-1, :]
+        assert _chroma(moved).abs().max() < 1e-6 and moved.abs().max() > 1e-2
+    flat = last(torch.ones(1, 8, 16, 16), True)[..., 1:-1, :]
+    assert _chroma(flat).abs().max() > 1e-2  # coarse colours do move
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("untie", [False, True])
+def test_with_luma_details_the_way_back_begins_exact(scale: int, untie: bool) -> None:
+    config = tiny_flat(scale, luma_details=True, untie=untie)
+    tied = build(replace(config, untie=False, luma_details=False))
+    network = build_network(config).eval()
+    if isinstance(network, Untied):
+        network.load_tied(tied.state_dict())  # a lossless checkpoint, taken up with the switch on
+        mine, of_tied = network.encoder.state_dict(), tied.state_dict()
+        assert all(torch.equal(tensor, of_tied[name]) for name, tensor in mine.items())
+    else:
+        network.load_state_dict(tied.state_dict())
+    network = network.double()
+    x = picture(16, 32, dtype=torch.float64)
+    split = network.split(x)
+    z = network.project(split.high, split.y)
+    torch.testing.assert_close(network.reconstruct(split.y, z).x, x, atol=1e-6, rtol=0)

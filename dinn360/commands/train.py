@@ -14,7 +14,7 @@ from dinn360.commands.settings import option, setting_options
 from dinn360.data.crops import Crops, read_folder
 from dinn360.evaluation.validate import Validation
 from dinn360.evaluation.validate_codec import CodecValidation
-from dinn360.networks import PRESETS, ModelConfig
+from dinn360.networks import PRESETS, FlatConfig
 from dinn360.ops.cpu import choose_kernels
 from dinn360.training.config import TrainConfig
 from dinn360.training.memory import check_memory, keep_freed_memory
@@ -34,7 +34,10 @@ ABLATIONS = {
     "latitude_head": "Latitude head of G_SC.",
     "content_head": "Content head of G_SC.",
 }
-UNTIE = {"untie": "The decoder's weights part from the encoder's; they start as its exact inverse."}
+CODEC = {
+    "untie": "The decoder's weights part from the encoder's; they start as its exact inverse.",
+    "luma_details": "Flat networks: the LR image's colours change no finer than 4:2:0 keeps them.",
+}
 
 
 @click.command()
@@ -45,7 +48,7 @@ UNTIE = {"untie": "The decoder's weights part from the encoder's; they start as 
 @click.option("--branch-steps", type=click.IntRange(1, 10**9), help="Of the branch: the rate falls to 0.")
 @click.option("--preset", type=click.Choice(PRESETS), help="Size of the network.  [default: edge]")
 @click.option("--scale", type=int, help="2, 4 or 8.  [default: 4]")
-@setting_options("model", ModelConfig, {**ABLATIONS, **UNTIE})
+@setting_options("model", FlatConfig, {**ABLATIONS, **CODEC})
 @setting_options("data", DataConfig)
 @setting_options("train", TrainConfig)
 @setting_options("run", RunConfig)

@@ -48,6 +48,10 @@ class NetworkConfig:
         """Whether downscaling, too, depends on where on the sphere an image lies."""
         return False
 
+    def of_decoder(self) -> NetworkConfig:
+        """Of a decoder with weights of its own: without what binds the encoder alone."""
+        return self
+
     @property
     def name(self) -> str:
         """Architecture and size for tables, as "IRN edge"."""
@@ -149,6 +153,10 @@ class RescalingNetwork(nn.Module, ABC):
     @abstractmethod
     def parts(self) -> dict[str, nn.Module]:
         """The network's parts by their names in the literature; together they hold all parameters."""
+
+    def decoder_weights(self) -> dict[str, Tensor]:
+        """The weights with which a network of `config.of_decoder()` undoes what this one does."""
+        return dict(self.state_dict())
 
     @abstractmethod
     def receptive_field(self) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dinn360.networks import dinn360, flat, hcflow, irn
+from dinn360.networks import dinn360, flat, flat_config, hcflow, irn
 from dinn360.networks.base import SCALES, NetworkConfig, RescalingNetwork
 from dinn360.networks.errors import ConfigError
 from dinn360.networks.size import LARGEST, at_most
@@ -14,7 +14,7 @@ from dinn360.networks.untied import Untied
 _PRESETS: dict[str, Callable[[int], NetworkConfig]] = {
     "base": dinn360.base,
     "edge": dinn360.edge,
-    "flat-edge": flat.edge,
+    "flat-edge": flat_config.edge,
     "irn-base": irn.base,
     "irn-edge": irn.edge,
     "hcflow-base": hcflow.base,
@@ -23,7 +23,7 @@ _PRESETS: dict[str, Callable[[int], NetworkConfig]] = {
 PRESETS = tuple(_PRESETS)
 _NETWORKS: dict[type[NetworkConfig], Any] = {
     dinn360.ModelConfig: dinn360.DINN360,
-    flat.FlatConfig: flat.FlatDINN360,
+    flat_config.FlatConfig: flat.FlatDINN360,
     irn.IRNConfig: irn.IRN,
     hcflow.HCFlowConfig: hcflow.HCFlow,
 }
@@ -47,4 +47,4 @@ def build_network(config: NetworkConfig, most: int = LARGEST) -> RescalingNetwor
     """
     build = _NETWORKS[type(config)]
     with at_most(2 * most if config.untie else most):  # parts that only decode are made twice and kept once
-        return Untied(config, build(config), build(config)) if config.untie else build(config)
+        return Untied(config, build(config), build(config.of_decoder())) if config.untie else build(config)

@@ -16,14 +16,14 @@ from dinn360.sphere import PANORAMA, Frame
 
 
 class Untied(RescalingNetwork):
-    """Two networks of one config: one splits, the other reconstructs; equal weights at the start.
+    """Two networks of one config: one splits, the other reconstructs, as its exact inverse at the start.
 
     Parts that splitting does not use (G_SC and I_P) are the decoder's alone.
     """
 
     def __init__(self, config: NetworkConfig, encoder: RescalingNetwork, decoder: RescalingNetwork) -> None:
         super().__init__(config)
-        decoder.load_state_dict(encoder.state_dict())
+        decoder.load_state_dict(encoder.decoder_weights())
         for name in _idle_parts(encoder):
             delattr(encoder, name)
             encoder.__dict__[name] = getattr(decoder, name)  # at hand, but no parameters of the encoder
@@ -31,9 +31,9 @@ class Untied(RescalingNetwork):
 
     def load_tied(self, weights: Mapping[str, Tensor]) -> None:
         """Takes the weights of a network of the same config without `untie`, for both directions."""
-        self.decoder.load_state_dict(dict(weights))
         kept = self.encoder.state_dict()
         self.encoder.load_state_dict({name: tensor for name, tensor in weights.items() if name in kept})
+        self.decoder.load_state_dict({**weights, **self.encoder.decoder_weights()})
 
     def split(self, x: Tensor, frame: Frame = PANORAMA) -> Split:
         return self.encoder.split(x, frame)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from dinn360.codec.layer import Received
 from dinn360.networks import RescalingNetwork
+from dinn360.networks.colour import LUMA
 from dinn360.sphere import Frame
 
 Measure = Literal["l1", "rms"]
 
 UNSEEN = 0.25 / 255  # an error too small to show in 8 bits; keeps the root's gradient finite
-LUMA = (0.299, 0.587, 0.114)  # BT.601, without its offset
 TO_CHROMA = ((-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))  # Cb and Cr of R, G and B
 
 

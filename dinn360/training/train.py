@@ -31,6 +31,8 @@ from dinn360.training.state import State, load_state, save_state
 from engines.support.errors import UserError
 from engines.support.reading import short, typed
 
+_LATER = ("luma_details",)
+
 
 class Trainer:
     """A run in a folder: state.pth (resume), best.pth and last.pth (checkpoints), and what `Logger` writes.
@@ -68,13 +70,15 @@ class Trainer:
     def start_from(self, checkpoint: Checkpoint) -> None:
         """Takes the weights of a checkpoint of the same architecture; step, optimiser and average begin anew.
 
-        Deformation may differ where the checkpoint's offsets are still zero, which is as good as none.
+        Deformation may differ where the checkpoint's offsets are still zero, which is as good as none. The switches
+        _LATER may go on: they leave the weights as they are.
         """
         model, network = self.model, checkpoint.build()
         parting = model.untie and not checkpoint.config.untie  # the decoder begins as the exact inverse
         same: dict[str, Any] = {"preset": model.preset, "untie": parting or checkpoint.config.untie}
         if not any(p.any() for head in network.sampling_heads() for p in head.parameters()):
             same |= {f.name: model.deform for f in fields(model) if f.name == "deform"}
+        same |= {f.name: True for f in fields(model) if f.name in _LATER and getattr(model, f.name)}
         if type(checkpoint.config) is not type(model) or replace(checkpoint.config, **same) != model:
             raise UserError("the checkpoint is of another architecture; choose its preset and scale", "init")
         weights = network.state_dict()
