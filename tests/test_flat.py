@@ -7,14 +7,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from networks import build, picture, randomise, tiny_flat
-from torch import Tensor
+from torch import Tensor, nn
 
+from dinn360.configs import config_from_dict
 from dinn360.info import describe
 from dinn360.networks import FlatConfig, FlatDINN360, build_network, preset
 from dinn360.networks.colour import LUMA, LumaDetailConv2d
 from dinn360.networks.errors import ConfigError
-from dinn360.networks.flat import haar_bands, squeeze, unsqueeze
+from dinn360.networks.flat import Function, haar_bands, squeeze, unsqueeze
 from dinn360.networks.layers import DST, DConv, SphereConv2d
 from dinn360.networks.untied import Untied
 from dinn360.ops import haar
@@ -100,6 +102,20 @@ def test_each_switch_changes_the_network() -> None:
             assert torch.equal(other.downscale(y), down), name  # the heads belong to the decoder
         assert (name == "deform") == (len(mine) == len(full.state_dict())), name
         assert (other.upscale(y) - up).abs().max() > 1e-5, name
+
+
+def test_rectifiers_let_something_through_but_in_older_configs() -> None:
+    config = preset("flat-edge", 4)
+    assert isinstance(config, FlatConfig) and config.negative_slope == 0.2
+    older = {name: value for name, value in config.to_dict().items() if name != "negative_slope"}
+    assert config_from_dict(older) == replace(config, negative_slope=0.0)
+    for slope in (0.0, 0.2):
+        function = Function(3, 5, replace(config, negative_slope=slope), False, None)
+        nn.init.normal_(function.last.weight)
+        x = torch.randn(1, 3, 6, 8)
+        features = F.leaky_relu(function.first(x, True), slope)
+        expected = function.last(F.leaky_relu(features + function.middle(features, True), slope), True)
+        assert torch.equal(function(x, True), expected)
 
 
 def test_deformation_stands_next_to_the_lr_image_only() -> None:
@@ -210,6 +226,7 @@ def test_deformation_from_the_sphere_turns_with_the_panorama_and_knows_tiles() -
         (lambda: tiny_flat(4, window=3), ("window", "even", "3")),
         (lambda: tiny_flat(4, margin=-4), ("margin", "0 to", "-4")),
         (lambda: tiny_flat(4, margin=6), ("margin", "window of 4", "6")),
+        (lambda: tiny_flat(4, negative_slope=1.0), ("negative_slope", "less than 1", "1.0")),
         (lambda: tiny_flat(3), ("scale", "3")),
     ],
 )

@@ -10,7 +10,8 @@ steps would read it as often as there are steps. checkpoints/README.md has what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import cast
@@ -68,6 +69,12 @@ def _in_full() -> AbstractContextManager[None]:
     return nullcontext()
 
 
+def rectifier(config: FlatConfig) -> Callable[[Tensor], Tensor]:
+    """LeakyReLU of the config's slope, ReLU where that is 0 (which graphs have as an operator of its own)."""
+    slope = config.negative_slope
+    return functools.partial(F.leaky_relu, negative_slope=slope) if slope else F.relu
+
+
 class Function(nn.Module):
     """What a coupling adds: conv, a residual 3x3 (a DConv where it is deformable), where asked for a DST, conv.
 
@@ -85,11 +92,14 @@ class Function(nn.Module):
             if deformable
             else SphereConv2d(width, width)
         )
+        self.activation = rectifier(config)
         spread = config.max_offset if config.sphere_windows else 0.0
         self.dst = (
             None
             if shift is None
-            else DST(width, config.heads, config.window, shift, config.mlp_ratio, config.deform, F.relu, spread)
+            else DST(
+                width, config.heads, config.window, shift, config.mlp_ratio, config.deform, self.activation, spread
+            )
         )
         to_low = config.luma_details and channels_out == config.channels[1]
         self.last = (LumaDetailConv2d if to_low else SphereConv2d)(width, channels_out, gain=0.0)
@@ -102,13 +112,13 @@ class Function(nn.Module):
     def forward(self, x: Tensor, wrap: bool, latitude: Tensor | None = None) -> Tensor:
         """latitude: the distortion map, (B or 1,1,H,1), for deformation that starts from the sphere."""
         with role(self.reads):
-            features = F.relu(self.first(x, wrap))
+            features = self.activation(self.first(x, wrap))
         with role("features"):
             if isinstance(self.middle, DConv):
                 residual = self.middle(features, wrap, latitude)
             else:
                 residual = self.middle(features, wrap)
-            features = F.relu(features + residual)
+            features = self.activation(features + residual)
         if self.dst is not None:
             features = self.dst(features, wrap, latitude)
         with role("last convolutions"):
@@ -153,10 +163,11 @@ class LiftingBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(relu(conv(x))), the trunk block of the content head."""
+    """x + conv(activation(conv(x))), the trunk block of the content head."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
+        self.activation = activation
         self.first = SphereConv2d(channels, channels, gain=0.5)
         self.last = SphereConv2d(channels, channels)
 
@@ -165,7 +176,7 @@ class ResidualBlock(nn.Module):
         return self.first.radius + self.last.radius
 
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
-        return x + self.last(F.relu(self.first(x, wrap)), wrap)
+        return x + self.last(self.activation(self.first(x, wrap)), wrap)
 
 
 class Condition(nn.Module):
@@ -177,10 +188,13 @@ class Condition(nn.Module):
     def __init__(self, config: FlatConfig) -> None:
         super().__init__()
         width, latitude = config.content_width, config.latitude_width
+        self.activation = rectifier(config)
         self.first = SphereConv2d(config.channels[1], width, gain=1.0)
         self.content_head: nn.ModuleList | None = None
         if config.content_head:
-            self.content_head = nn.ModuleList(ResidualBlock(width) for _ in range(config.content_blocks))
+            self.content_head = nn.ModuleList(
+                ResidualBlock(width, self.activation) for _ in range(config.content_blocks)
+            )
         self.latitude_head: nn.ModuleList | None = None
         if config.latitude_head:  # of features and map, of the map, of both
             sizes = ((width, latitude), (1, latitude), (latitude, latitude))
@@ -203,7 +217,7 @@ class Condition(nn.Module):
         if self.latitude_head is not None:
             of_features, of_map, of_both = self.latitude_head
             seen = of_features(features, wrap) + of_map(latitude, False).to(features.dtype)
-            heads.append(F.relu(of_both(F.relu(seen), wrap)))
+            heads.append(self.activation(of_both(self.activation(seen), wrap)))
         return heads
 
 

@@ -21,6 +21,8 @@ class FlatConfig(NetworkConfig):
         network as if it had edges, and which are cut off behind: once, where every convolution would have to be
         extended. At 16 no 8-bit value of a panorama changed, at 8 one in 200,000, by one (checkpoints/README.md); 0 is
         the exact form, a wrap in every layer. Crops have no margin.
+    negative_slope: of the rectifiers, LeakyReLU's, on negative values. At 0, ReLU, functions die: in the first released
+        networks most features were zero everywhere (checkpoints/README.md).
     deform, dst, latitude_head, content_head: the ablations of the slides.
     sphere_offsets: offsets of the DConvs start from the sphere, columns 1/cos of the latitude apart, where their heads
         start at zero. latitude_offsets: the DConvs have heads that read the latitude, too. sphere_windows: the scale of
@@ -47,6 +49,7 @@ class FlatConfig(NetworkConfig):
     window: int = 8
     mlp_ratio: int = 2
     margin: int = 16
+    negative_slope: float = 0.0
     sphere_offsets: bool = False
     latitude_offsets: bool = False
     sphere_windows: bool = False
@@ -71,6 +74,8 @@ class FlatConfig(NetworkConfig):
             raise ConfigError(f"margin: expected 0 to {LARGEST_NUMBER} pixels, found {self.margin!r}")
         if self.dst and self.deformable and self.margin % self.window:
             raise ConfigError(f"margin: expected a multiple of the window of {self.window}, found {self.margin}")
+        if not 0 <= self.negative_slope < 1:
+            raise ConfigError(f"negative_slope: expected 0 or more and less than 1, found {self.negative_slope}")
         if not 0 < self.max_offset <= LARGEST_NUMBER:
             raise ConfigError(f"max_offset: expected a positive number of pixels, found {self.max_offset}")
 
@@ -105,5 +110,6 @@ def edge(scale: int) -> FlatConfig:
         content_blocks=3,
         content_width=48,
         latitude_width=16,
+        negative_slope=0.2,
         dst=False,
     )
