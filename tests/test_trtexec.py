@@ -103,9 +103,14 @@ def test_the_trtexec_line_of_the_jetson_page(tmp_path: Path, monkeypatch: pytest
     assert result.exit_code == 0 and result.output.strip() == shown
 
 
-def deform_conv_graph(path: Path, channels: int = 32, dtype: int = TensorProto.FLOAT) -> Path:
-    """A graph of --ops standard with one DeformConv of 3x3 taps, as far as a builder's checks read it."""
-    inputs, outputs = free_values("hr"), free_values("lr")
+def deform_conv_graph(
+    path: Path,
+    channels: int = 32,
+    dtype: int = TensorProto.FLOAT,
+    sides: tuple[str | None, str | None] = ("lr_height", "lr_width"),
+) -> Path:
+    """A graph of --ops standard with one DeformConv of 3x3 taps that gives `sides`, as far as a builder's checks read it."""
+    inputs, outputs = free_values("hr"), [helper.make_tensor_value_info("lr", dtype, ["batch", 3, *sides])]
     weight = helper.make_tensor("w", dtype, [16, channels, 3, 3], np.zeros(16 * channels * 9, np.float32))
     node = helper.make_node("DeformConv", ["hr", "w", "offset"], ["lr"], "the_node", group=1)
     return save([node], inputs, outputs, [weight], {**SMALL, "ops": "standard"}, path)
@@ -139,6 +144,30 @@ def test_deform_conv_of_one_size_that_fits_is_built(tmp_path: Path) -> None:
     # What is missing for a build here is TensorRT, and no longer the size.
     with pytest.raises(UserError, match="needs the package tensorrt|needs an NVIDIA GPU"):
         build_engine(graph, tmp_path / "x.engine", sized((1920, 3840)))
+
+
+@pytest.mark.parametrize(
+    ("sides", "pixels"),
+    [
+        (("height", "width"), 1920 * 3840),  # in front of every step
+        (("ceil(height/8)", "2*lr_width + 12"), 240 * 3852),
+        (("lr_height or height", "lr_width/4"), 1920 * 480),
+        ((None, "lr_width"), 1920 * 3840),  # not recorded: it may be as large as the image
+        (("rows", "lr_width"), 1920 * 3840),
+        (("lr_height; exit()", "__import__('os')"), 1920 * 3840),
+    ],
+)
+def test_a_deform_conv_is_as_large_as_the_graph_says(
+    tmp_path: Path, sides: tuple[str | None, str | None], pixels: int
+) -> None:
+    """Wherever it stands: with as many channels as fit at that place, and with one more."""
+    fits = (2**31 - 1) // (pixels * 9 * 4)
+    trtexec_command(
+        deform_conv_graph(tmp_path / "down.onnx", fits, sides=sides), Path("x"), sized((1920, 3840)), "10.3"
+    )
+    with pytest.raises(UserError, match=f"its workspace would be up to {pixels * 9 * 4 * (fits + 1)} bytes"):
+        graph = deform_conv_graph(tmp_path / "down.onnx", fits + 1, sides=sides)
+        trtexec_command(graph, Path("x"), sized((1920, 3840)), "10.3")
 
 
 def test_deform_conv_by_a_trtexec_that_leaves_sizes_open_is_refused(tmp_path: Path) -> None:

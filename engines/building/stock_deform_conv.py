@@ -4,19 +4,29 @@ TensorRT imports an ONNX DeformConv as ModulatedDeformConv2d of its plugin libra
 columns. `getWorkspaceSize` of plugin/modulatedDeformConvPlugin multiplies C*kh*kw*Ho*Wo*element in 32 bits up to
 TensorRT 10.10; from 10.11 on it takes the sizes from `desc.dims`, where a size that the network leaves open is -1, so
 that `enqueue` writes far beyond a workspace of some bytes.
+
+Where a DeformConv stands, and so how many pixels it has, is read from the graph: exporters record the shape of every
+tensor, ours as expressions of the input's sides ("2*lr_width + 12").
 """
 
 from __future__ import annotations
 
+import ast
 import math
+import operator
+from collections.abc import Callable, Mapping
+from fractions import Fraction
 
+from engines.engine_file.label import scale_in
 from engines.engine_file.profile import Profile
 from engines.onnx_file import OnnxFile, OnnxNode
 from engines.support.errors import UserError
 
 LIMIT = 2**31  # bytes that the 32-bit product holds
-SHARE = 4  # HR pixels for each pixel of a deformable convolution, at least: ours stand behind a Haar step
 BY_DESCRIPTION = (10, 11)  # the first version that takes the sizes from the network's own description
+_ARITHMETIC: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv
+}  # fmt: skip
 INSTEAD = "use a graph of plugin or primitive operators"
 
 
@@ -46,14 +56,57 @@ def check_deform_convs(graph: OnnxFile, profile: Profile, factor: int, tensorrt:
             f"{which}: from TensorRT 10.11 on its own plugin computes its workspace wrongly for a graph of open sizes, "
             f"and trtexec leaves them open; {INSTEAD}, or let this package build it"
         )
-    pixels = math.prod(_sides(graph, profile)) * factor**2 // SHARE
     for node in nodes:
-        size = pixels * _column(graph, node)  # images of a batch come one after another
+        size = _pixels(graph, node, profile, factor) * _column(graph, node)  # images of a batch come one after another
         if size >= LIMIT:
             raise UserError(
                 f"{graph.path}: node {node.name} (DeformConv): its workspace would be up to {size} bytes, and "
                 f"TensorRT's own plugin counts to {LIMIT - 1}; {INSTEAD}, a smaller size, or fp16"
             )
+
+
+def _pixels(graph: OnnxFile, node: OnnxNode, profile: Profile, factor: int) -> int:
+    """Pixels of what a DeformConv gives of one image; where the graph does not say, as many as the HR image has."""
+    height, width = _sides(graph, profile)
+    scale = scale_in(graph.path, graph.metadata)
+    hr = {"height": height * factor, "width": width * factor}
+    known = {"height": height, "width": width, **{f"lr_{name}": -(-size // scale) for name, size in hr.items()}}
+    recorded = {tensor.name: tensor for tensor in graph.outputs} | graph.values
+    shape = recorded[node.outputs[0]].shape[2:] if node.outputs[0] in recorded else ()
+    sides = [side if isinstance(side, int) else evaluate(side or "", known) for side in shape]
+    if len(sides) == 2 and None not in sides:
+        return math.prod(side for side in sides if side is not None)
+    return math.prod(hr.values())
+
+
+def evaluate(expression: str, names: Mapping[str, int]) -> int | None:
+    """The value of a recorded size, rounded up: numbers, names, + - * /, ceil, and `or`, of which the largest counts.
+
+    None for anything else, and for a name that is not known.
+    """
+    try:
+        return math.ceil(_value(ast.parse(expression, mode="eval").body, names))
+    except (SyntaxError, ValueError, KeyError, ZeroDivisionError, RecursionError, OverflowError):
+        return None
+
+
+def _value(node: ast.expr, names: Mapping[str, int]) -> Fraction:
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        return Fraction(node.value)
+    if isinstance(node, ast.Name):
+        return Fraction(names[node.id])
+    if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
+        return _ARITHMETIC[type(node.op)](_value(node.left, names), _value(node.right, names))
+    if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or):  # two traces called it differently
+        return max(_value(value, names) for value in node.values)
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "ceil"
+        and len(node.args) == 1
+    ):
+        return Fraction(math.ceil(_value(node.args[0], names)))
+    raise ValueError(f"expected an expression of a size, found {ast.dump(node)}")
 
 
 def _sides(graph: OnnxFile, profile: Profile) -> tuple[int, int]:
