@@ -22,7 +22,7 @@ from export.decompositions.layers import LAYERS
 from export.fusion import fuse
 from export.operators import DEFORM_CONV_2D, DOMAIN, DST_ATTENTION
 from export.operators import LAYERS as LAYERS_DOMAIN
-from export.passes import simplify
+from export.passes import ask_first, simplify
 from export.web_graph import with_plain_inputs
 
 
@@ -53,6 +53,7 @@ def _tidy(model: ir.Model) -> None:
     Linear-time passes only: a general optimiser needs minutes for the primitive form of `base`, and the runtimes fold
     constants themselves when they load a graph.
     """
+    ask_first(model.graph)
     for run in (
         passes.DeduplicateInitializersPass(),
         passes.CommonSubexpressionEliminationPass(),

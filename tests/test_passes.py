@@ -19,7 +19,7 @@ from dinn360.checkpoint import load_checkpoint
 from dinn360.networks import build_network, preset
 from export.fusion.pieces import pieces, producer
 from export.lowering import lower
-from export.passes import cancel_seams, regions, simplify
+from export.passes import ask_first, cancel_seams, regions, simplify
 from plugins.onnxruntime import library
 
 RELEASED = ("x2", "x4", "x8", "x4-flat")
@@ -130,6 +130,39 @@ def test_a_region_is_never_wider_than_it_may_be() -> None:
         graph = ir.from_proto(kept_trace(load_checkpoint(checkpoint(name)).build(), direction, 19)).graph
         found = [region.radius for region in regions._regions(graph)]
         assert 6 <= max(found) <= regions.WIDEST
+
+
+@needs_library
+def test_tensors_of_one_size_are_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The three windows of x4 are of one size: a third of the arithmetic is left, and the same numbers come out."""
+    traced = kept_trace(load_checkpoint(checkpoint("x4")).build(), "down", 19)
+    after = lower(traced, "cpu")
+    monkeypatch.setattr(export.lowering, "ask_first", lambda graph: None)
+    before = lower(traced, "cpu")
+    assert counts(before)["Shape"] - counts(after)["Shape"] == 4 and len(before.graph.node) - len(after.graph.node) > 30
+    size = (13 * 4 - 1, 9 * 4 - 1)
+    assert np.array_equal(run(after, size, plugins=True), run(before, size, plugins=True))
+
+
+def test_sizes_are_taken_for_equal_where_operators_show_it_only() -> None:
+    """A pool of other strides, and a sum that may broadcast, are asked themselves."""
+    a, b = values(3, 3)
+    relu = ir.node("Relu", [a])
+    pools = [
+        ir.node("AveragePool", [x], {"kernel_shape": [2, 2], "strides": [s, s]})
+        for x, s in ((a, 2), (relu.outputs[0], 2), (relu.outputs[0], 1))
+    ]
+    add = ir.node("Add", [a, b])
+    asked = [*(pool.outputs[0] for pool in pools), add.outputs[0], relu.outputs[0]]
+    shapes = [ir.node("Shape", [value], {"start": 2, "end": 3}) for value in asked]
+    whole = ir.node("Shape", [relu.outputs[0]])
+    graph = ir.Graph([a, b], [node.outputs[0] for node in (*shapes, whole)],
+                     nodes=[relu, *pools, add, *shapes, whole], opset_imports={"": 19})  # fmt: skip
+    ask_first(graph)
+    first, second, other = (pool.outputs[0] for pool in pools)
+    assert [node.inputs[0] for node in shapes] == [first, first, other, add.outputs[0], a]
+    assert whole.inputs[0] is relu.outputs[0], "batch and channels are asked, too"
+    assert second not in [node.inputs[0] for node in shapes]
 
 
 def test_a_graph_without_wraps_stays_as_it_is() -> None:

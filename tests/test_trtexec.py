@@ -109,7 +109,7 @@ def deform_conv_graph(
     dtype: int = TensorProto.FLOAT,
     sides: tuple[str | None, str | None] = ("lr_height", "lr_width"),
 ) -> Path:
-    """A graph of --ops standard with one DeformConv of 3x3 taps that gives `sides`, as far as a builder's checks read it."""
+    """A graph of --ops standard with one DeformConv of 3x3 taps that gives `sides`, as far as checks read it."""
     inputs, outputs = free_values("hr"), [helper.make_tensor_value_info("lr", dtype, ["batch", 3, *sides])]
     weight = helper.make_tensor("w", dtype, [16, channels, 3, 3], np.zeros(16 * channels * 9, np.float32))
     node = helper.make_node("DeformConv", ["hr", "w", "offset"], ["lr"], "the_node", group=1)

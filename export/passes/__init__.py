@@ -11,8 +11,9 @@ import onnx_ir as ir
 from export.passes.regions import share_wraps
 from export.passes.seams import cancel_seams
 from export.passes.shared import split_shared_convolutions
+from export.passes.sizes import ask_first
 
-__all__ = ["cancel_seams", "simplify"]
+__all__ = ["ask_first", "cancel_seams", "simplify"]
 
 
 def simplify(graph: ir.Graph, wrapping_deformation: bool) -> None:
