@@ -48,6 +48,8 @@ class TorchSession(Session):
         self.inputs, self.outputs = ((hr,), (lr,)) if direction == "down" else ((lr,), (hr,))
         if direction == "up" or network.config.encoder_reads_latitude:
             self.optional = (TensorSpec("omitted", (4,), np.dtype("int64")),)
+        if direction == "up" and network.config.reads_coarseness:
+            self.optional += (TensorSpec("coarseness", (1,), np.dtype("float32")),)
         self.metadata = {
             "direction": direction,
             "scale": str(network.config.scale),
@@ -70,7 +72,8 @@ class TorchSession(Session):
     def _run(self, arrays: dict[str, Array]) -> dict[str, Array]:
         image, omitted = torch.from_numpy(arrays[self.inputs[0].name]).to(self._device), arrays.get("omitted")
         place = torch.from_numpy(np.zeros(4, np.int64) if omitted is None else omitted)
-        frame = Frame.of_tile(place, self.network.config.scale)
+        coarseness = torch.from_numpy(arrays["coarseness"]).to(self._device) if "coarseness" in arrays else None
+        frame = Frame.of_tile(place, self.network.config.scale, coarseness)
         if self.direction == "down":
             return {"lr": self.network.downscale(image, frame).cpu().numpy()}
         return {"hr": self.network.upscale(image, frame=frame).clamp(0, 1).cpu().numpy()}

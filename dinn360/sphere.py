@@ -22,21 +22,24 @@ class Frame:
     top, height: for a crop, its first row and the rows of the whole panorama, both in HR pixels, int64 (B,).
         None: the image is the whole panorama and its own row count gives the latitude.
     omitted: for a tile, what it leaves out of the panorama, in its place; see `of_tile`.
+    coarseness: how coarsely the LR picture was quantised (networks/coarseness.py), float32 (1,) or (B,); None: not at
+        all.
     """
 
     wrap: bool = True
     top: Tensor | None = None
     height: Tensor | None = None
     omitted: Tensor | None = None
+    coarseness: Tensor | None = None
 
     @classmethod
-    def of_tile(cls, omitted: Tensor, scale: int) -> Frame:
+    def of_tile(cls, omitted: Tensor, scale: int, coarseness: Tensor | None = None) -> Frame:
         """The frame of a tile with as many columns as its reader likes to wrap.
 
         omitted: int64 (4,) = above, below, between, at: the LR rows of the panorama that are missing above the tile,
             below it, and in front of its row `at` (a tile made of both polar caps). Zeros: the whole panorama.
         """
-        return cls(True, omitted=omitted * scale)
+        return cls(True, omitted=omitted * scale, coarseness=coarseness)
 
     def latitude(self, like: Tensor, reduction: int) -> Tensor:
         """Distortion map c_lat of `like` (B,C,h,w), an image `reduction` times smaller than HR: (B or 1,1,h,1).

@@ -2,10 +2,12 @@
 
 Latitude is the one thing that a tile of a panorama cannot know by itself, so that Upscale is told which rows a tile
 leaves out; so is Downscale, where the encoder asks. In the file that input has a default, the whole panorama: who does
-not tile need not know of it.
+not tile need not know of it. The same with how coarsely the LR picture was quantised, whose default is not at all.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -36,6 +38,7 @@ class Upscale(nn.Module):
     """lr (B,3,h,w) in [0,1] -> hr (B,3,s*h,s*w), clamped to [0,1]; z = 0, inverse 1x1 matrices stored.
 
     omitted: int64 (4,), the LR rows that a tile leaves out (see Frame.of_tile). None: the whole panorama.
+    coarseness: float32 (1,), how coarsely the LR picture was quantised, for a decoder that asks. None: lossless.
     """
 
     source, result = "lr", "hr"
@@ -45,8 +48,10 @@ class Upscale(nn.Module):
         network.freeze_inverses()
         self.network = network
 
-    def forward(self, lr: Tensor, omitted: Tensor | None = None) -> Tensor:
-        frame = PANORAMA if omitted is None else Frame.of_tile(omitted, self.network.config.scale)
+    def forward(self, lr: Tensor, omitted: Tensor | None = None, coarseness: Tensor | None = None) -> Tensor:
+        frame = replace(PANORAMA, coarseness=coarseness)
+        if omitted is not None:
+            frame = Frame.of_tile(omitted, self.network.config.scale, coarseness)
         x = self.network.upscale(lr, frame=frame)
         with role("low path"):
             return x.clamp(0, 1)

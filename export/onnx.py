@@ -50,7 +50,10 @@ def finish(traced: ModelProto, direction: str, config: ExportConfig) -> ModelPro
 
 
 def metadata(checkpoint: Checkpoint, digest: str, direction: str, config: ExportConfig) -> dict[str, str]:
-    """What a graph says of itself in `metadata_props`; `engines` reads nothing else."""
+    """What a graph says of itself in `metadata_props`; `engines` reads nothing else.
+
+    coarseness: of a graph with that input its default, a lossless LR picture.
+    """
     return {
         "producer": "dinn360",
         "producer_version": __version__,
@@ -64,6 +67,7 @@ def metadata(checkpoint: Checkpoint, digest: str, direction: str, config: Export
         "fp32_ops": json.dumps([op.role for op in fp32_ops(direction, config)]),
         "io": config.io_format,
         **checkpoint.codec,
+        **({"coarseness": "0"} if direction == "up" and checkpoint.config.reads_coarseness else {}),
     }
 
 

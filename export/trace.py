@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -20,11 +20,12 @@ import torch.fx.traceback
 from onnx import ModelProto, numpy_helper
 
 from dinn360.networks import RescalingNetwork
+from engines.support.arrays import Array
 from export.graphs import GRAPHS
 from export.passes.seams import cancel_seams
 from export.translate import translate
 
-OMITTED = "omitted"
+OMITTED, COARSENESS = "omitted", "coarseness"
 _LR_SIZES = ((2, 24, 40), (3, 16, 56))  # batch, rows, columns of the two traces
 
 
@@ -32,18 +33,24 @@ def trace(network: RescalingNetwork, direction: str, opset: int) -> ModelProto:
     """One direction ("down" or "up") as a graph that keeps the package's operators as nodes (`export.translate`).
 
     Batch, H and W are free. "up" has the further input `omitted` (see Upscale), whose default stands among the
-    initializers; so has "down" where the encoder reads the latitude. `export.lowering` makes a graph of it that a
-    runtime knows.
+    initializers; so has "down" where the encoder reads the latitude. `coarseness` is one, too, where the decoder reads
+    it. `export.lowering` makes a graph of it that a runtime knows.
 
     Raises NotImplementedError when the network uses an operator that cannot be translated, or when a size is baked in.
     """
     module = GRAPHS[direction](network).eval()
-    placed = direction == "up" or network.config.encoder_reads_latitude
-    first, second = (_traced(module, direction, network.config.scale, placed, size, opset) for size in _LR_SIZES)
+    optional: dict[str, Array] = {}
+    if direction == "up" or network.config.encoder_reads_latitude:
+        optional[OMITTED] = np.zeros(4, np.int64)
+    if direction == "up" and network.config.reads_coarseness:
+        optional[COARSENESS] = np.zeros(1, np.float32)
+    first, second = (_traced(module, direction, network.config.scale, optional, size, opset) for size in _LR_SIZES)
     if first.graph.node != second.graph.node or first.graph.initializer != second.graph.initializer:
         raise NotImplementedError(f"{direction}: the graph depends on the size of the image that it was traced with")
-    if OMITTED in {value.name for value in first.graph.input}:
-        first.graph.initializer.append(numpy_helper.from_array(np.zeros(4, np.int64), OMITTED))
+    inputs = {value.name for value in first.graph.input}
+    for name, default in optional.items():
+        if name in inputs:
+            first.graph.initializer.append(numpy_helper.from_array(default, name))
     _keep_apart(first, second)
     first = _without_seams(first)
     _name_dimensions(first, direction, network.config.scale)
@@ -51,15 +58,19 @@ def trace(network: RescalingNetwork, direction: str, opset: int) -> ModelProto:
 
 
 def _traced(
-    module: torch.nn.Module, direction: str, scale: int, placed: bool, size: tuple[int, int, int], opset: int
+    module: torch.nn.Module,
+    direction: str,
+    scale: int,
+    optional: Mapping[str, Array],
+    size: tuple[int, int, int],
+    opset: int,
 ) -> ModelProto:
     batch, rows, columns = size
     if direction == "down":  # odd parts, so that padding shows
         inputs = {"hr": torch.rand(batch, 3, rows * scale - 1, columns * scale - 1)}
     else:
         inputs = {"lr": torch.rand(batch, 3, rows, columns)}
-    if placed:
-        inputs[OMITTED] = torch.arange(4)
+    inputs |= {name: torch.arange(len(default)).to(torch.from_numpy(default)) for name, default in optional.items()}
     with torch.no_grad(), quiet(), _without_stack_traces(), torch.fx.traceback.preserve_node_meta():
         program = torch.export.export(module, tuple(inputs.values()), strict=False)
     return ir.to_proto(translate(program, opset, list(inputs), [GRAPHS[direction].result], (rows, columns)))

@@ -56,7 +56,8 @@ def known_tile(path: Path, scale: int) -> dict[str, Any]:
     native = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     x = (lr.astype(np.float32) / np.float32(255)).transpose(2, 0, 1)[None]
     names = {value.name for value in native.get_inputs()}
-    feeds = {"lr": x} | ({"omitted": omitted} if "omitted" in names else {})
+    optional = {"omitted": omitted, "coarseness": np.zeros(1, np.float32)}
+    feeds = {"lr": x} | {name: value for name, value in optional.items() if name in names}
     hr = native.run(["hr"], feeds)[0][0].transpose(1, 2, 0)
     assert hr.shape == (scale * height, scale * width, 3)
     pixels = np.clip(np.rint(hr * np.float32(255)), 0, 255).astype(np.uint8)

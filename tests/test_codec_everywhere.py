@@ -44,7 +44,8 @@ SURVIVES = Survives("jpeg", 50, 95, ("4:2:0", "4:4:4"))
 @pytest.fixture(scope="module")
 def network() -> RescalingNetwork:
     torch.manual_seed(1)
-    return randomise(build_network(tiny_flat(2, untie=True, dst=False, deform=False, luma_details=True)), 1, 0.02)
+    config = tiny_flat(2, untie=True, dst=False, deform=False, luma_details=True, reads_coarseness=True)
+    return randomise(build_network(config), 1, 0.02)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,8 @@ def test_through_jpeg_4_2_0_and_back(
     if kind != "fp16":
         assert abs(samples(lr).astype(int) - seen).mean() < 0.2
         assert size == pytest.approx(lr.stat().st_size, rel=0.5)  # which has a record, too
-    expected = upscaled(network, samples(lr), (102, 204))
+    expected = upscaled(network, samples(lr), (102, 204), Coder("jpeg").coarseness(75))
+    assert np.abs(expected.astype(int) - upscaled(network, samples(lr), (102, 204))).mean() > 1  # it matters
     apart = np.abs(samples(hr).astype(int) - expected)
     assert apart.max() <= (3 if kind == "fp16" else 1) and apart.mean() < 0.3
 
@@ -132,7 +134,7 @@ def test_the_report_shows_bytes_beside_quality(
     assert contents.stored == "as JPEG 4:2:0 of quality 90,"
     seen, size = Coder("jpeg").round_trip(downscaled(network, picture), 90)
     assert np.array_equal(contents.pictures["lr"], seen)
-    hr = upscaled(network, seen, (102, 204))
+    hr = upscaled(network, seen, (102, 204), Coder("jpeg").coarseness(90))
     assert np.array_equal(contents.pictures["reconstruction"], hr)
     title = network.config.title
     expected = [f"{size / 1000:.1f} kB", f"{8 * size / (102 * 204):.3f}", f"{ws_psnr(luma(hr), luma(picture)):.2f} dB"]

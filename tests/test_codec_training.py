@@ -15,6 +15,7 @@ from training_runs import SHORT, make, take
 
 from dinn360.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dinn360.codec.coders import Coder
+from dinn360.codec.layer import Channel, Plan
 from dinn360.configs import config_from_dict
 from dinn360.data.crops import Crops
 from dinn360.evaluation.metrics import luma, ws_psnr
@@ -24,6 +25,7 @@ from dinn360.evaluation.validate_codec import LADDER, CodecValidation
 from dinn360.networks import build_network, preset
 from dinn360.networks.untied import Untied
 from dinn360.session import TorchSession
+from dinn360.sphere import Frame
 from dinn360.tiling import tiling
 from dinn360.training.config import TrainConfig
 from dinn360.training.logger import read_csv
@@ -131,15 +133,42 @@ def test_an_untied_run_starts_from_a_tied_checkpoint(tmp_path: Path, forest: Ima
 def test_the_switches_of_a_codec_may_go_on_where_a_checkpoint_is_taken_up(
     untie: bool, tmp_path: Path, forest: Image8
 ) -> None:
-    old = build_network(tiny_flat(2, untie=untie))
+    old = randomise(build_network(tiny_flat(2, untie=untie)), 0)
     checkpoint = Checkpoint(old.config, old.state_dict())
     crops = Crops([forest], [], JPEG.crop, JPEG.batch, JPEG.seed, 0.0, "forest")
-    trainer = Trainer(tiny_flat(2, untie=True, luma_details=True), JPEG, crops, None, tmp_path)
+    trainer = Trainer(tiny_flat(2, untie=True, luma_details=True, reads_coarseness=True), JPEG, crops, None, tmp_path)
     trainer.start_from(checkpoint)
+    y = torch.rand(1, 3, 16, 32)
+    coarse = Frame(coarseness=torch.tensor([4.0]))
+    assert torch.equal(trainer.network.upscale(y), trainer.network.upscale(y, frame=coarse))  # knows nothing yet
+    if untie:
+        torch.testing.assert_close(trainer.network.upscale(y), old.upscale(y), atol=1e-4, rtol=0)
     assert np.isfinite(take(trainer)["loss"])
+    steering = {n: p for n, p in trainer.network.named_parameters() if n.endswith("by_coarseness")}
+    assert len(steering) == 4 + 2 and all(p.any() for p in steering.values())  # of 2 blocks, and of G_SC
+    assert not any(name.startswith("encoder") for name in steering)
     off = Trainer(tiny_flat(2, untie=True), JPEG, crops, None, tmp_path)
     with pytest.raises(UserError, match="of another architecture"):  # whose encoder would do something else
         off.start_from(trainer.checkpoint({}))
+
+
+def test_each_sample_has_its_own_coarseness() -> None:
+    """What the channel tells of a batch is what the decoder makes of its samples one by one."""
+    network = randomise(build_network(tiny_flat(2, untie=True, reads_coarseness=True)), 0)
+    y = (torch.rand(4, 3, 32, 32) * 255).round() / 255
+    received = Channel(Plan("jpeg", 50, 95, "mixed", clean=0.25))(y, (1,))
+    assert sorted(received.coarseness.tolist())[0] == 0 and received.coarseness.unique().numel() == 4
+    with torch.no_grad():
+        together = network.reconstruct(received.y, frame=Frame(False, coarseness=received.coarseness)).x
+        for n in range(4):
+            frame = Frame(False, coarseness=received.coarseness[n : n + 1])
+            torch.testing.assert_close(
+                network.reconstruct(received.y[n : n + 1], frame=frame).x, together[n : n + 1], atol=1e-5, rtol=0
+            )
+        lossless = network.reconstruct(received.y, frame=Frame(False)).x
+    clean = received.coarseness == 0
+    torch.testing.assert_close(lossless[clean], together[clean], atol=1e-5, rtol=0)
+    assert (lossless - together)[~clean].abs().max() > 0.01
 
 
 def test_an_untied_network_is_exported(tmp_path: Path, forest: Image8) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from engines.panorama.coding import coarseness_of
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
 
@@ -58,6 +59,12 @@ class Coder:
         return (
             f"{ {'webp': 'WebP', 'jxl': 'JPEG XL', 'h264': 'H.264'}.get(self.name, self.name.upper()) } {self.chroma}"
         )
+
+    def coarseness(self, quality: int) -> float:
+        """How coarsely it quantises at a quality (`engines.panorama.coding.coarseness_of`)."""
+        if self.name in VIDEO:
+            return coarseness_of(self.name, crf_of(self.name, quality))
+        return coarseness_of(self.name.upper(), quality)
 
     def encode(self, image: Image8, quality: int) -> bytes:
         """`image` (H,W,3) as a file. UserError when the codec's package is missing or refuses the image."""

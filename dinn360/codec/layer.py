@@ -78,10 +78,12 @@ class Received:
     """y: what the decoder gets, (B,3,h,w) on the 8-bit grid.
 
     bits: of the file, without its header, of each sample that went through a codec, (0 to B,) in their order.
+    coarseness: how coarsely each sample was quantised (`Coder.coarseness`), 0 where no codec was, (B,).
     """
 
     y: Tensor
     bits: Tensor
+    coarseness: Tensor
 
 
 class Channel:
@@ -117,7 +119,10 @@ class Channel:
                     images[n], bits[n] = image, count
         for n, future in zip(real, waiting, strict=True):
             images[n], bits[n] = _beside(y[n : n + 1], drawn[n][0], *_result(future))
-        return Received(torch.stack(images), torch.stack(list(bits.values())) if bits else y.new_zeros(0))
+        coarseness = y.new_zeros(len(y))
+        for n, (coder, quality) in drawn.items():
+            coarseness[n] = coder.coarseness(quality)
+        return Received(torch.stack(images), torch.stack(list(bits.values())) if bits else y.new_zeros(0), coarseness)
 
     def _start(self, y: Tensor, coder: Coder, quality: int) -> Future[tuple[Image8, int]]:
         if self._pool is None:

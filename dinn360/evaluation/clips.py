@@ -88,7 +88,7 @@ def measure_clips(
                 for quality in qualities:
                     packets = encode_frames(lrs, coder, quality)
                     seen = decode_frames(packets, coder, (lrs[0].shape[0], lrs[0].shape[1]))
-                    restored = [system.grow(lr, size) for lr in seen]
+                    restored = [system.grow(lr, size, coder.coarseness(quality)) for lr in seen]
                     bits = 8 * sum(map(len, packets)) / (size[0] * size[1] * len(frames))
                     point = _point(quality, bits, frames, restored, ssim)
                     found.setdefault((system.name, coder.title), []).append(ClipPoint(point, flicker(frames, restored)))

@@ -76,7 +76,7 @@ class Direct(System):
     def shrink(self, image: Image8) -> Image8:
         return image
 
-    def grow(self, lr: Image8, size: tuple[int, int]) -> Image8:
+    def grow(self, lr: Image8, size: tuple[int, int], coarseness: float = 0.0) -> Image8:
         return lr
 
 
@@ -114,7 +114,8 @@ def measure(
                 for quality in _ladder(system, qualities):
                     rows = []
                     for name, image in images.items():
-                        rows.append(_scores(system, image, *coder.round_trip(lrs[name], quality), ssim))
+                        file = coder.round_trip(lrs[name], quality)
+                        rows.append(_scores(system, image, *file, ssim, coder.coarseness(quality)))
                         bar.update()
                     points.append(_mean(quality, rows))
                 curves.append(Curve(system.name, coder.title, tuple(sorted(points, key=lambda p: p.bits))))
@@ -126,9 +127,9 @@ def _ladder(system: System, qualities: Sequence[int]) -> list[int]:
     return sorted({*qualities, *(_LOWER if isinstance(system, Direct) else ())})
 
 
-def _scores(system: System, image: Image8, lr: Image8, size: int, ssim: bool) -> list[float]:
+def _scores(system: System, image: Image8, lr: Image8, size: int, ssim: bool, coarseness: float = 0.0) -> list[float]:
     """Of one file of `size` bytes, which its reader sees as `lr`: the numbers of a Point after its quality."""
-    hr = system.grow(lr, (image.shape[0], image.shape[1]))
+    hr = system.grow(lr, (image.shape[0], image.shape[1]), coarseness)
     y, y_hr = luma(image), luma(hr)
     similar = [ws_ssim(y_hr, y), ws_ssim(hr, image)] if ssim else []
     return [8 * size / y.size, ws_psnr(y_hr, y), ws_psnr(hr, image), *similar]

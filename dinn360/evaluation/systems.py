@@ -16,6 +16,7 @@ from dinn360.checkpoint import load_checkpoint
 from dinn360.evaluation.interpolation import Method, resize
 from dinn360.evaluation.validate import downscaled, upscaled
 from dinn360.networks import RescalingNetwork
+from engines.panorama.coding import Coding
 from engines.panorama.graph import scale_of
 from engines.panorama.rescale_image import downscale_image, upscale_image
 from engines.runtimes.base import Session
@@ -41,8 +42,9 @@ class System(ABC):
         """LR image (ceil(H/s),ceil(W/s),3) of image (H,W,3), both uint8."""
 
     @abstractmethod
-    def grow(self, lr: Image8, size: tuple[int, int]) -> Image8:
-        """Reconstruction (*size,3) of an LR image, both uint8, as it comes out of its file."""
+    def grow(self, lr: Image8, size: tuple[int, int], coarseness: float = 0.0) -> Image8:
+        """Reconstruction (*size,3) of an LR image, both uint8, as it comes out of its file, whose coarseness it may
+        know (`Coder.coarseness`)."""
 
     def __call__(self, image: Image8) -> tuple[Image8, Image8]:
         """LR image and reconstruction of image (H,W,3), all uint8."""
@@ -66,7 +68,7 @@ class Interpolation(System):
         height, width = image.shape[:2]
         return resize(image, (-(-height // self.scale), -(-width // self.scale)), self.method, self.antialias)
 
-    def grow(self, lr: Image8, size: tuple[int, int]) -> Image8:
+    def grow(self, lr: Image8, size: tuple[int, int], coarseness: float = 0.0) -> Image8:
         return resize(lr, size, self.method, self.antialias)
 
 
@@ -90,8 +92,8 @@ class Network(System):
     def shrink(self, image: Image8) -> Image8:
         return downscaled(self.network, image)
 
-    def grow(self, lr: Image8, size: tuple[int, int]) -> Image8:
-        return upscaled(self.network, lr, size)
+    def grow(self, lr: Image8, size: tuple[int, int], coarseness: float = 0.0) -> Image8:
+        return upscaled(self.network, lr, size, coarseness)
 
 
 class Decoder(Network):
@@ -121,8 +123,8 @@ class Rescaler(System):
     def shrink(self, image: Image8) -> Image8:
         return downscale_image(self.down, image)
 
-    def grow(self, lr: Image8, size: tuple[int, int]) -> Image8:
-        return upscale_image(self.up, lr, size)
+    def grow(self, lr: Image8, size: tuple[int, int], coarseness: float = 0.0) -> Image8:
+        return upscale_image(self.up, lr, size, Coding("", coarseness == 0, coarseness=coarseness))
 
 
 class Upscaler(System):
@@ -147,7 +149,7 @@ class Upscaler(System):
     def shrink(self, image: Image8) -> Image8:
         return self.down.shrink(image)
 
-    def grow(self, lr: Image8, size: tuple[int, int]) -> Image8:
+    def grow(self, lr: Image8, size: tuple[int, int], coarseness: float = 0.0) -> Image8:
         source, result = self.session.inputs[0], self.session.outputs[0]
         x: NDArray[np.floating] = (to_tensor(lr) * np.float32(self.value_range)).astype(source.dtype)
         y = self.session.run(**{source.name: x})[result.name]

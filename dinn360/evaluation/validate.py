@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -14,6 +14,7 @@ from dinn360.data.crops import read_folder
 from dinn360.evaluation.interpolation import bicubic_round_trip, resize
 from dinn360.evaluation.metrics import luma, psnr, ws_psnr
 from dinn360.networks import RescalingNetwork
+from dinn360.sphere import PANORAMA
 from engines.support.arrays import Image8, to_image, to_tensor
 from engines.support.progress import progress
 
@@ -62,11 +63,13 @@ def downscaled(network: RescalingNetwork, image: Image8) -> Image8:
         return to_image(network.downscale(torch.from_numpy(to_tensor(image)).to(device)).cpu().numpy())
 
 
-def upscaled(network: RescalingNetwork, lr: Image8, size: tuple[int, int]) -> Image8:
-    """LR image (h,w,3) uint8 to its 8-bit reconstruction (*size,3)."""
+def upscaled(network: RescalingNetwork, lr: Image8, size: tuple[int, int], coarseness: float = 0.0) -> Image8:
+    """LR image (h,w,3) uint8 to its 8-bit reconstruction (*size,3). coarseness: of its file (`Coder.coarseness`)."""
     device = next(network.parameters()).device
+    frame = replace(PANORAMA, coarseness=torch.tensor([coarseness], device=device))
     with torch.inference_mode():
-        return to_image(network.upscale(torch.from_numpy(to_tensor(lr)).to(device), size=size).cpu().numpy())
+        x = network.upscale(torch.from_numpy(to_tensor(lr)).to(device), size=size, frame=frame)
+        return to_image(x.cpu().numpy())
 
 
 AnyFigures = TypeVar("AnyFigures", bound=Figures)

@@ -75,7 +75,7 @@ class CodecValidation(Validation):
         size = (image.shape[0], image.shape[1])
         lr = reference_lr(image, network.config.scale) if self.decoder_only else downscaled(network, image)
         files = {quality: self.coder.round_trip(lr, quality) for quality in QUALITIES}
-        images = {quality: upscaled(network, seen, size) for quality, (seen, _) in files.items()}
+        images = {q: upscaled(network, seen, size, self.coder.coarseness(q)) for q, (seen, _) in files.items()}
         points = [_point(quality, image, images[quality], files[quality][1]) for quality in QUALITIES]
         clean = ws_psnr(luma(upscaled(network, lr, size)), luma(image))
         pair = {point.quality: point.psnr_y for point in self.pairs[number].points}

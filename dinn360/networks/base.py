@@ -48,6 +48,15 @@ class NetworkConfig:
         """Whether downscaling, too, depends on where on the sphere an image lies."""
         return False
 
+    @property
+    def reads_coarseness(self) -> bool:
+        """Whether the decoder asks how coarsely the LR picture was quantised (`Frame.coarseness`)."""
+        return False
+
+    def of_encoder(self) -> NetworkConfig:
+        """Of an encoder whose decoder has weights of its own: without what binds or helps the decoder alone."""
+        return self
+
     def of_decoder(self) -> NetworkConfig:
         """Of a decoder with weights of its own: without what binds the encoder alone."""
         return self

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dinn360.networks.base import Reconstruction, RescalingNetwork, Split
+from dinn360.networks.coarseness import Coarse, SteeredConv2d, coarse
 from dinn360.networks.colour import LumaDetailConv2d
 from dinn360.networks.flat_config import FlatConfig
 from dinn360.networks.layers import DST, DConv, SphereConv2d
@@ -86,7 +87,8 @@ class Function(nn.Module):
         super().__init__()
         width = config.width
         self.reads = "rho eta input" if channels_in == config.channels[1] else "features"  # the role of the first
-        self.first = SphereConv2d(channels_in, width, gain=1.0)
+        steered = config.reads_coarseness and config.untie  # tied blocks undo what an encoder did that knew nothing
+        self.first = SteeredConv2d(channels_in, width, 1.0, steered)
         self.middle: DConv | SphereConv2d = (
             DConv(width, 1, config.max_offset, config.deform, config.sphere_offsets, config.latitude_offsets)
             if deformable
@@ -109,10 +111,10 @@ class Function(nn.Module):
         dst = 0 if self.dst is None else self.dst.radius
         return self.first.radius + self.middle.radius + dst + self.last.radius
 
-    def forward(self, x: Tensor, wrap: bool, latitude: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, wrap: bool, latitude: Tensor | None = None, coarse: Coarse | None = None) -> Tensor:
         """latitude: the distortion map, (B or 1,1,H,1), for deformation that starts from the sphere."""
         with role(self.reads):
-            features = self.activation(self.first(x, wrap))
+            features = self.activation(self.first(x, wrap, coarse))
         with role("features"):
             if isinstance(self.middle, DConv):
                 residual = self.middle(features, wrap, latitude)
@@ -153,11 +155,13 @@ class LiftingBlock(nn.Module):
         with role("low path"):
             return low + phi, high
 
-    def inverse(self, low: Tensor, high: Tensor, wrap: bool, latitude: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        phi = self.phi(high, wrap, latitude).to(low.dtype)
+    def inverse(
+        self, low: Tensor, high: Tensor, wrap: bool, latitude: Tensor | None = None, coarse: Coarse | None = None
+    ) -> tuple[Tensor, Tensor]:
+        phi = self.phi(high, wrap, latitude, coarse).to(low.dtype)
         with role("low path"):
             low = low - phi
-        eta = self.eta(low, wrap, latitude).to(high.dtype)
+        eta = self.eta(low, wrap, latitude, coarse).to(high.dtype)
         with role("details"):
             return low, high - eta
 
@@ -165,18 +169,18 @@ class LiftingBlock(nn.Module):
 class ResidualBlock(nn.Module):
     """x + conv(activation(conv(x))), the trunk block of the content head."""
 
-    def __init__(self, channels: int, activation: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, channels: int, activation: Callable[[Tensor], Tensor], steered: bool) -> None:
         super().__init__()
         self.activation = activation
-        self.first = SphereConv2d(channels, channels, gain=0.5)
+        self.first = SteeredConv2d(channels, channels, 0.5, steered)
         self.last = SphereConv2d(channels, channels)
 
     @property
     def radius(self) -> int:
         return self.first.radius + self.last.radius
 
-    def forward(self, x: Tensor, wrap: bool) -> Tensor:
-        return x + self.last(self.activation(self.first(x, wrap)), wrap)
+    def forward(self, x: Tensor, wrap: bool, coarse: Coarse | None) -> Tensor:
+        return x + self.last(self.activation(self.first(x, wrap, coarse)), wrap)
 
 
 class Condition(nn.Module):
@@ -188,12 +192,12 @@ class Condition(nn.Module):
     def __init__(self, config: FlatConfig) -> None:
         super().__init__()
         width, latitude = config.content_width, config.latitude_width
-        self.activation = rectifier(config)
-        self.first = SphereConv2d(config.channels[1], width, gain=1.0)
+        self.activation, steered = rectifier(config), config.reads_coarseness
+        self.first = SteeredConv2d(config.channels[1], width, 1.0, steered)
         self.content_head: nn.ModuleList | None = None
         if config.content_head:
             self.content_head = nn.ModuleList(
-                ResidualBlock(width, self.activation) for _ in range(config.content_blocks)
+                ResidualBlock(width, self.activation, steered) for _ in range(config.content_blocks)
             )
         self.latitude_head: nn.ModuleList | None = None
         if config.latitude_head:  # of features and map, of the map, of both
@@ -206,13 +210,13 @@ class Condition(nn.Module):
         blocks = cast(Sequence[ResidualBlock], self.content_head or ())
         return self.first.radius + sum(block.radius for block in blocks)
 
-    def forward(self, low: Tensor, latitude: Tensor, wrap: bool) -> list[Tensor]:
-        features = self.first(low, wrap)
+    def forward(self, low: Tensor, latitude: Tensor, wrap: bool, coarse: Coarse | None) -> list[Tensor]:
+        features = self.first(low, wrap, coarse)
         heads = []
         if self.content_head is not None:
             content = features
             for block in self.content_head:
-                content = block(content, wrap)
+                content = block(content, wrap, coarse)
             heads.append(content)
         if self.latitude_head is not None:
             of_features, of_map, of_both = self.latitude_head
@@ -276,7 +280,7 @@ class FlatDINN360(RescalingNetwork):
         """h as far as y, squeezed, tells."""
         latitude = frame.latitude(low, self.config.reduction)
         with role("condition"):
-            condition = self.condition(low, latitude, frame.wrap)
+            condition = self.condition(low, latitude, frame.wrap, self.coarse(low, frame))
         with role("projection functions"):
             return self.projection.mean(condition, frame.wrap).to(low.dtype)
 
@@ -318,14 +322,20 @@ class FlatDINN360(RescalingNetwork):
             predicted = predicted + z[0]
         high = predicted
         latitude = self.latitude(low, frame)
+        with role("condition"):
+            coarse = self.coarse(low, frame)
         for block in reversed(self.blocks):
-            low, high = block.inverse(low, high, frame.wrap, latitude)
+            low, high = block.inverse(low, high, frame.wrap, latitude, coarse)
         with role("haar"):
             return Reconstruction(unsqueeze(torch.cat([low, high], dim=1), self.bands, margin), [predicted])
 
     def latitude(self, low: Tensor, frame: Frame) -> Tensor | None:
         """The distortion map where the blocks read it."""
         return frame.latitude(low, self.config.reduction) if self.config.encoder_reads_latitude else None
+
+    def coarse(self, low: Tensor, frame: Frame) -> Coarse | None:
+        """The coarseness of the LR picture where the decoder reads it."""
+        return coarse(frame, low) if self.config.reads_coarseness else None
 
     def low(self, y: Tensor) -> Tensor:
         """y at the working resolution."""

@@ -29,6 +29,8 @@ class FlatConfig(NetworkConfig):
         a DST's windows starts from the latitude in the same way. All within max_offset working pixels.
     luma_details: downscaling changes Cb and Cr of the LR image no finer than 4:2:0 keeps them, luma as it likes
         (`LumaDetailConv2d`). An untied decoder is free.
+    reads_coarseness: G_SC, and the blocks of an untied decoder, know how coarsely the LR picture was quantised
+        (`SteeredConv2d`).
     """
 
     architecture: ClassVar[str] = "flat"
@@ -54,6 +56,7 @@ class FlatConfig(NetworkConfig):
     latitude_offsets: bool = False
     sphere_windows: bool = False
     luma_details: bool = False
+    reads_coarseness: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,6 +86,9 @@ class FlatConfig(NetworkConfig):
     def encoder_reads_latitude(self) -> bool:
         on_sphere = self.sphere_offsets or self.latitude_offsets or (self.sphere_windows and self.dst)
         return self.deform and self.deformable > 0 and on_sphere
+
+    def of_encoder(self) -> FlatConfig:
+        return replace(self, reads_coarseness=False)
 
     def of_decoder(self) -> FlatConfig:
         return replace(self, luma_details=False)

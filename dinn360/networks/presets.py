@@ -47,4 +47,4 @@ def build_network(config: NetworkConfig, most: int = LARGEST) -> RescalingNetwor
     """
     build = _NETWORKS[type(config)]
     with at_most(2 * most if config.untie else most):  # parts that only decode are made twice and kept once
-        return Untied(config, build(config), build(config.of_decoder())) if config.untie else build(config)
+        return Untied(config, build(config.of_encoder()), build(config.of_decoder())) if config.untie else build(config)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dinn360.networks.base import NetworkConfig, Reconstruction, RescalingNetwork, Split
+from dinn360.networks.coarseness import take_weights
 from dinn360.sphere import PANORAMA, Frame
 
 
@@ -23,7 +24,7 @@ class Untied(RescalingNetwork):
 
     def __init__(self, config: NetworkConfig, encoder: RescalingNetwork, decoder: RescalingNetwork) -> None:
         super().__init__(config)
-        decoder.load_state_dict(encoder.decoder_weights())
+        take_weights(decoder, encoder.decoder_weights())
         for name in _idle_parts(encoder):
             delattr(encoder, name)
             encoder.__dict__[name] = getattr(decoder, name)  # at hand, but no parameters of the encoder
@@ -33,7 +34,7 @@ class Untied(RescalingNetwork):
         """Takes the weights of a network of the same config without `untie`, for both directions."""
         kept = self.encoder.state_dict()
         self.encoder.load_state_dict({name: tensor for name, tensor in weights.items() if name in kept})
-        self.decoder.load_state_dict({**weights, **self.encoder.decoder_weights()})
+        take_weights(self.decoder, {**weights, **self.encoder.decoder_weights()})
 
     def split(self, x: Tensor, frame: Frame = PANORAMA) -> Split:
         return self.encoder.split(x, frame)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -137,7 +137,8 @@ def algorithm_1(
     guide = reference_lr(x, network.config.scale)
     y = quantise(guide if split is None or coding.bicubic else split.y)
     received = coding.channel(y) if coding.channel is not None else None
-    y = y if received is None else received.y
+    if received is not None:
+        y, frame = received.y, replace(frame, coarseness=received.coarseness)
     prior: list[Tensor | None] | None = None
     if split is not None:
         prior = [torch.randn_like(h) if sample else None for h in split.high]

@@ -20,6 +20,7 @@ from dinn360.data.crops import Batch, Crops
 from dinn360.data.prefetcher import Prefetcher
 from dinn360.evaluation.validate import Figures, Validation, as_dict
 from dinn360.networks import NetworkConfig, RescalingNetwork, build_network
+from dinn360.networks.coarseness import take_weights
 from dinn360.networks.untied import Untied
 from dinn360.training.config import TrainConfig
 from dinn360.training.interrupt import Interrupt
@@ -31,7 +32,7 @@ from dinn360.training.state import State, load_state, save_state
 from engines.support.errors import UserError
 from engines.support.reading import short, typed
 
-_LATER = ("luma_details",)
+_LATER = ("luma_details", "reads_coarseness")
 
 
 class Trainer:
@@ -71,7 +72,7 @@ class Trainer:
         """Takes the weights of a checkpoint of the same architecture; step, optimiser and average begin anew.
 
         Deformation may differ where the checkpoint's offsets are still zero, which is as good as none. The switches
-        _LATER may go on: they leave the weights as they are.
+        _LATER may go on: they leave the weights as they are, or add some that are zero.
         """
         model, network = self.model, checkpoint.build()
         parting = model.untie and not checkpoint.config.untie  # the decoder begins as the exact inverse
@@ -85,7 +86,7 @@ class Trainer:
         if parting and isinstance(self.network, Untied):
             self.network.load_tied(weights)
         else:
-            self.network.load_state_dict(weights)
+            take_weights(self.network, weights)
         self.average = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
 
     def run(self) -> int:

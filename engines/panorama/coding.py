@@ -6,10 +6,11 @@ for that wants 4:4:4; one that was says so in its graph's metadata (`codec`, `co
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import ImageFile, JpegImagePlugin
@@ -22,6 +23,15 @@ DEFAULTS = {"JPEG": 95, "AVIF": 90}
 # Below these a model that was not made for a codec is no better than interpolation at the same bytes (measured with
 # `python -m benchmarks.rate_distortion`).
 _LOWEST = {"JPEG": 90, "AVIF": 75}
+UNKNOWN = 4.0  # coarseness where a file does not tell it: that of JPEG of quality 86
+# Codec: by how much coarseness grows for each point of quality or CRF, and where it starts
+_LIKE_JPEG = {
+    "WEBP": (-0.069, 9.28),
+    "AVIF": (-0.085, 9.65),
+    "hevc": (0.120, 1.99),
+    "h264": (0.157, 1.94),
+    "av1": (0.071, 2.39),
+}
 # T.81, table K.1, in rows of vertical frequency
 _LUMA_TABLE = (
     *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55),
@@ -36,18 +46,55 @@ class Coding:
     """How a file holds its samples.
 
     kind: Pillow's name of the format. lossless: whether samples come back as they were. chroma: "4:4:4", "4:2:0", …
-    quality: 1 to 100, None where there is none or the file does not tell it.
+    quality: 1 to 100, None where there is none or the file does not tell it. coarseness: log2 of its mean luma
+    quantisation step in 8-bit levels, see `coarseness_of`; 0 of lossless samples.
     """
 
     kind: str
     lossless: bool = True
     chroma: str = "4:4:4"
     quality: int | None = None
+    coarseness: float = field(default=0.0, compare=False)
+
+    def as_written(self, text: str) -> Coding:
+        """With the coarseness that `text`, of the record of who wrote the file, tells where the file does not."""
+        told = re.fullmatch(r"(\S+) (\S+) of (?:quality|CRF) (\d{1,3})", text)
+        if told is None or self.coarseness != UNKNOWN or (told[1], told[2]) != (self.kind, self.chroma):
+            return self
+        return replace(self, coarseness=coarseness_of(self.kind, int(told[3])))
 
     def __str__(self) -> str:
         if self.lossless:
             return f"lossless {self.kind}"
         return f"{self.kind} {self.chroma}" + (f" of quality {self.quality}" if self.quality else "")
+
+
+def coarseness_of(kind: str, number: int | None) -> float:
+    """How coarsely a codec quantises luma: log2 of the mean step of its table, in 8-bit levels.
+
+    kind: "JPEG", "WEBP", "AVIF", "hevc", "h264" or "av1". number: its quality, of a video codec its CRF. JPEG's is that
+    of libjpeg's table; the others' is that of a JPEG which errs as much in luma, as _LIKE_JPEG has it. UNKNOWN for
+    another codec, or without a number.
+    """
+    if number is None:
+        return UNKNOWN
+    if kind == "JPEG":
+        return step_of(luma_table(number))
+    if kind not in _LIKE_JPEG:
+        return UNKNOWN
+    slope, start = _LIKE_JPEG[kind]
+    return max(0.0, start + slope * number)
+
+
+def step_of(table: Sequence[int]) -> float:
+    """log2 of the mean of a quantisation table."""
+    return math.log2(max(1.0, sum(table) / len(table)))
+
+
+def luma_table(quality: int) -> list[int]:
+    """libjpeg's table of luma for a quality of 1 to 100."""
+    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
+    return [min(255, max(1, (value * percent + 50) // 100)) for value in _LUMA_TABLE]
 
 
 @dataclass(frozen=True)
@@ -153,13 +200,16 @@ def read_coding(image: ImageFile.ImageFile, path: Path) -> Coding:
     kind = image.format or ""
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         chroma = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}.get(JpegImagePlugin.get_sampling(image), "unusual chroma")
-        return Coding("JPEG", False, "4:4:4" if image.layers == 1 else chroma, jpeg_quality(image.quantization))
+        tables = image.quantization
+        coarseness = step_of(tables[0]) if 0 in tables else UNKNOWN
+        return Coding("JPEG", False, "4:4:4" if image.layers == 1 else chroma, jpeg_quality(tables), coarseness)
     if kind == "WEBP":
         lossless = _webp_is_lossless(path)
-        return Coding(kind, lossless, "4:4:4" if lossless else "4:2:0")
+        return Coding(kind, lossless, "4:4:4" if lossless else "4:2:0", None, 0.0 if lossless else UNKNOWN)
     if kind == "AVIF":
-        return Coding(kind, False, _avif_chroma(path))
-    return Coding(kind, kind != "JPEG2000")
+        return Coding(kind, False, _avif_chroma(path), None, UNKNOWN)
+    lossless = kind != "JPEG2000"
+    return Coding(kind, lossless, coarseness=0.0 if lossless else UNKNOWN)
 
 
 def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int | None:
@@ -169,9 +219,7 @@ def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int | None:
     found = list(tables[0])
 
     def distance(quality: int) -> int:
-        percent = 5000 // quality if quality < 50 else 200 - 2 * quality
-        scaled = (min(255, max(1, (value * percent + 50) // 100)) for value in _LUMA_TABLE)
-        return sum(abs(a - b) for a, b in zip(found, scaled, strict=True))
+        return sum(abs(a - b) for a, b in zip(found, luma_table(quality), strict=True))
 
     return min(range(100, 0, -1), key=distance)
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from engines.panorama.coding import Coding
 from engines.panorama.metadata import Metadata
 from engines.panorama.rescale_file import Options, examine
 from engines.panorama.rescaler import Rescaler
-from engines.panorama.sources import WholeSource
+from engines.panorama.sources import RAW, WholeSource
 from engines.runtimes.base import Session
 from engines.support.arrays import Image8, check_image8
 
@@ -29,10 +30,10 @@ def downscale_image(session: Session, image: Image8) -> Image8:
         ValueError: `image` is not a uint8 (H, W, 3).
     """
     check_image8(image)
-    return _rescale(Rescaler(session, "down"), image, None)
+    return _rescale(Rescaler(session, "down"), image, None, RAW)
 
 
-def upscale_image(session: Session, lr: Image8, size: tuple[int, int] | None = None) -> Image8:
+def upscale_image(session: Session, lr: Image8, size: tuple[int, int] | None = None, coding: Coding = RAW) -> Image8:
     """Restore the high-resolution panorama, in one piece.
 
     Args:
@@ -40,6 +41,7 @@ def upscale_image(session: Session, lr: Image8, size: tuple[int, int] | None = N
         lr: uint8 (h, w, 3), as `downscale_image` made it.
         size: the original (H, W); the result is cropped to it at the bottom and the right, where the
             downscaling graph had padded. None keeps all s*h x s*w pixels.
+        coding: how the file held it that it comes from, for graphs that ask; default: lossless.
 
     Returns:
         uint8 (H, W, 3), or (s*h, s*w, 3) without `size`.
@@ -50,11 +52,11 @@ def upscale_image(session: Session, lr: Image8, size: tuple[int, int] | None = N
         ValueError: `lr` is not a uint8 (h, w, 3).
     """
     check_image8(lr)
-    return _rescale(Rescaler(session, "up"), lr, size)
+    return _rescale(Rescaler(session, "up"), lr, size, coding)
 
 
-def _rescale(rescaler: Rescaler, image: Image8, size: tuple[int, int] | None) -> Image8:
-    source = WholeSource(Path("image"), image, Metadata())
+def _rescale(rescaler: Rescaler, image: Image8, size: tuple[int, int] | None, coding: Coding) -> Image8:
+    source = WholeSource(Path("image"), image, Metadata(), coding)
     task = examine(rescaler, source, Options(size=size, foreign=True))
     blocks = rescaler.rescale(source, rescaler.plan(source, "none"), 8, task.size, lambda: None)
     return np.concatenate(list(blocks))

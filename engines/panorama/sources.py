@@ -16,7 +16,7 @@ from engines.support.arrays import Samples
 from engines.support.errors import UserError
 from engines.support.images import open_image, read_samples
 
-_RAW = Coding("raw")
+RAW = Coding("raw")
 
 
 class Source(ABC):
@@ -58,8 +58,9 @@ class Source(ABC):
 class WholeSource(Source):
     """Any image, decoded into memory."""
 
-    def __init__(self, path: Path, samples: Samples, metadata: Metadata, coding: Coding = _RAW) -> None:
-        self.path, self.metadata, self.record, self.coding = path, metadata, metadata.record, coding
+    def __init__(self, path: Path, samples: Samples, metadata: Metadata, coding: Coding = RAW) -> None:
+        self.path, self.metadata, self.record = path, metadata, metadata.record
+        self.coding = coding.as_written(self.record.coding) if self.record else coding
         self._samples = samples
         self.height, self.width, self.channels = samples.shape
         self.bits = 8 * samples.itemsize

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from engines.panorama import video_checksums
-from engines.panorama.coding import Coding, problems_of
+from engines.panorama.coding import UNKNOWN, Coding, problems_of
 from engines.panorama.ffv1 import check_frames, named
 from engines.panorama.layout import Layout, Stereo, check_words, choose, recorded
 from engines.panorama.matroska import V1_TAG, placeholder, read_projection, write_projection
@@ -234,7 +234,7 @@ class _Copy:
         tagged = int(frame.colorspace)
         space = tagged if tagged in (1, 4, 5, 7, 9) else (1 if frame.height >= _HD else 5)
         rgb: Image8 = frame.reformat(format="rgb24", src_colorspace=space).to_ndarray()
-        source = WholeSource(Path(self._reading.name), rgb, Metadata())
+        source = WholeSource(Path(self._reading.name), rgb, Metadata(), self._plan.coding)
         rows = list(rescale_eyes(self._rescaler, source, self._plan.layout, self._tile, 8, self._plan.size))
         result = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.concatenate(rows)), format="rgb24")
         result = result.reformat(format=self._format, dst_colorspace=1)
@@ -335,10 +335,11 @@ class _Told:
 
 @dataclass(frozen=True)
 class _Plan:
-    """size: (height, width) of the result. record: that a downscaled video gets."""
+    """size: (height, width) of the result. record: that a downscaled video gets. coding: of the source."""
 
     size: tuple[int, int]
     layout: Layout
+    coding: Coding
     record: Record | None = None
 
 
@@ -362,16 +363,17 @@ def _plan_size(rescaler: Rescaler, reading: Any, source: Path, foreign: bool, st
             what = "frames" if layout.eyes == 1 else f"eyes ({layout.stereo})"
             warnings.warn(f"{source}: expected 2:1 equirectangular {what}, found {eye[1]} x {eye[0]}", stacklevel=3)
         record = Record(scale, rescaler.model, width, height, 8, "", stream.text, layout.to_text())
-        return _Plan(layout.reduced((height, width), scale), layout, record)
+        return _Plan(layout.reduced((height, width), scale), layout, _coding(context), record)
     size = (scale * height, scale * width)
+    coding = _coding(context).as_written(found.coding if found else "")
     problems = ["was not made by downscale-video: upscaled as any video, without hidden detail"]
     if found is not None:
         size = (found.height, found.width)
-        problems = problems_of(_coding(context), found.coding, rescaler.survives)
+        problems = problems_of(coding, found.coding, rescaler.survives)
     for problem in problems if not foreign else ():
         warnings.warn(f"{source}: {problem}", stacklevel=3)
     even = tuple(length + length % 2 for length in size)  # 4:2:0 has no odd sides; a pair's is even already
-    return _Plan((min(even[0], scale * height), min(even[1], scale * width)), layout)
+    return _Plan((min(even[0], scale * height), min(even[1], scale * width)), layout, coding)
 
 
 def _coding(context: Any) -> Coding:
@@ -379,4 +381,6 @@ def _coding(context: Any) -> Coding:
     lossless = context.name == "ffv1" or context.pix_fmt in ("gbrp", "bgr24", "rgb24", "bgr0")
     pixels = str(context.pix_fmt).replace("yuvj", "yuv")  # full range
     halves = {"yuv444": "4:4:4", "yuv422": "4:2:2", "yuv420": "4:2:0"}
-    return Coding(context.name, lossless, halves.get(pixels[:6], "unusual chroma"))
+    coarseness = 0.0 if lossless else UNKNOWN
+    name = "av1" if context.name == "libdav1d" else context.name
+    return Coding(name, lossless, halves.get(pixels[:6], "unusual chroma"), coarseness=coarseness)

@@ -143,7 +143,7 @@ class _Borders:
         if have == want:
             return value
         if value not in self.crossed:
-            weight = value.is_initializer()
+            weight = value.is_initializer() and not value.is_graph_input()  # else a default
             self.crossed[value] = self._rounded(value) if weight else self._cast(value, want)
         return self.crossed[value]
 

@@ -80,7 +80,7 @@ def gather(ckpt: Path, image_path: Path, folders: Sequence[Path]) -> Contents:
         else:  # everything through the file that `downscale` writes
             coder, quality = coder_of(survives), min(survives.highest, 90)
             lr = coder.round_trip(lr, quality)[0]
-            hr = upscaled(network, lr, size)
+            hr = upscaled(network, lr, size, coder.coarseness(quality))
             bicubic = resize(coder.round_trip(reference_lr(image, scale), quality)[0], size)
             stored = f"as {coder.title} of quality {quality},"
         files = files_table(checkpoint, image, survives)

@@ -98,7 +98,7 @@ export class Dinn360Panorama extends HTMLElement {
     const only = this.getAttribute("backend");
     this.#worker.postMessage({
       open: {
-        graph, model, picture: picture.pixels, grid: this.#shape(picture, model),
+        graph, model, picture: picture.pixels, coarseness: picture.coarseness, grid: this.#shape(picture, model),
         backends: only ? [only] : ["webgpu", "wasm"],
         runtimes: { webgpu: import.meta.resolve("onnxruntime-web/webgpu"), wasm: import.meta.resolve("onnxruntime-web/wasm") },
       },

@@ -3,7 +3,7 @@
 /** A user's mistake: one line that names the file, what was expected and what was found. */
 export class Problem extends Error {}
 
-/** { pixels: Uint8ClampedArray RGBA, width, height, record: object or null } of a picture at `url`. */
+/** { pixels: Uint8ClampedArray RGBA, width, height, record: object or null, coarseness } of a picture at `url`. */
 export async function loadPicture(url) {
   const blob = await fetched(url, "a picture", (response) => response.blob());
   let bitmap;
@@ -19,7 +19,8 @@ export async function loadPicture(url) {
   context.drawImage(bitmap, 0, 0);
   bitmap.close();
   const { data } = context.getImageData(0, 0, width, height);
-  return { pixels: data, width, height, record: readRecord(new Uint8Array(await blob.arrayBuffer())) };
+  const bytes = new Uint8Array(await blob.arrayBuffer());
+  return { pixels: data, width, height, record: readRecord(bytes), coarseness: readCoarseness(bytes) };
 }
 
 /** What a model's sidecar says: { scale, align, halo, sha256, selfTest }. */
@@ -70,6 +71,37 @@ async function fetched(url, what, read) {
 }
 
 const sidecar = (url) => url.replace(/\.onnx(?=$|[?#])/, ".json");
+
+const UNKNOWN = 4; // coarseness of a lossy file that doesn't tell it, as engines/panorama/coding.py has it
+
+/** log2 of the mean luma quantisation step: of a JPEG from its table, 0 of PNG and lossless WebP. */
+export function readCoarseness(bytes) {
+  const name = (at) => String.fromCharCode(...bytes.subarray(at, at + 4));
+  if (bytes[0] === 0x89 && name(1).startsWith("PNG")) return 0;
+  if (name(8) === "WEBP") {
+    const view = new DataView(bytes.buffer, bytes.byteOffset);
+    for (let at = 12; at + 8 <= bytes.length; at += 8 + ((view.getUint32(at + 4, true) + 1) & ~1)) {
+      if (name(at) === "VP8L") return 0;
+      if (name(at) === "VP8 ") return UNKNOWN;
+    }
+    return UNKNOWN;
+  }
+  if (bytes[0] !== 0xff || bytes[1] !== 0xd8) return UNKNOWN;
+  for (let at = 2; at + 4 <= bytes.length && bytes[at] === 0xff && bytes[at + 1] !== 0xda;) {
+    const end = at + 2 + 256 * bytes[at + 2] + bytes[at + 3];
+    for (let from = at + 4; bytes[at + 1] === 0xdb && from < end;) {
+      const size = bytes[from] >> 4 ? 2 : 1;
+      if ((bytes[from] & 15) === 0) {
+        let sum = 0;
+        for (let i = 0; i < 64; i++) sum += size === 1 ? bytes[from + 1 + i] : 256 * bytes[from + 1 + 2 * i] + bytes[from + 2 + 2 * i];
+        return Math.log2(Math.max(1, sum / 64));
+      }
+      from += 1 + 64 * size;
+    }
+    at = end;
+  }
+  return UNKNOWN;
+}
 
 function readRecord(bytes) {
   const view = new DataView(bytes.buffer);

@@ -1,9 +1,9 @@
 // Decodes tiles off the page's thread. WebGPU is taken where it computes a known tile rightly, else WebAssembly.
-// in:  { open: { graph, runtimes, picture, grid, model, backends } }, { wanted: [tile, …] }
+// in:  { open: { graph, runtimes, picture, coarseness, grid, model, backends } }, { wanted: [tile, …] }
 // out: { ready: { backend, notes } }, { problem }, { tile, pixels, width, height, milliseconds }
 import { Grid } from "./tiles.js";
 
-let session, ort, grid, picture, scale;
+let session, ort, grid, picture, coarse, scale;
 let wanted = [];
 let busy = false;
 
@@ -17,8 +17,9 @@ self.onmessage = async ({ data }) => {
   }
 };
 
-async function open({ graph, runtimes, picture: lr, grid: shape, model, backends }) {
+async function open({ graph, runtimes, picture: lr, coarseness, grid: shape, model, backends }) {
   picture = lr;
+  coarse = coarseness;
   scale = model.scale;
   grid = new Grid(...shape);
   const notes = [];
@@ -50,7 +51,7 @@ async function open({ graph, runtimes, picture: lr, grid: shape, model, backends
 /** "" where the backend computes the known tile to one level on 1 % of its values, else how far off it is. */
 async function selfTest(opened, { height, width, omitted, lr, hr }) {
   const expected = bytesOf(hr);
-  const found = await run(opened, bytesOf(lr), height, width, omitted);
+  const found = await run(opened, bytesOf(lr), height, width, omitted, 0);
   const plane = expected.length / 3;
   let apart = 0, most = 0;
   for (let i = 0; i < expected.length; i++) {
@@ -62,15 +63,17 @@ async function selfTest(opened, { height, width, omitted, lr, hr }) {
   return `self-test: ${apart} of ${expected.length} values differ, by up to ${most} levels`;
 }
 
-/** rgb: bytes (height, width, 3). Gives float32 planes (3, scale * height, scale * width) in [0, 1]. */
-async function run(opened, rgb, height, width, omitted) {
+/** rgb: bytes (height, width, 3). coarseness: of the picture's file, for models that ask. Gives float32 planes (3, scale * height, scale * width) in [0, 1]. */
+async function run(opened, rgb, height, width, omitted, coarseness) {
   const area = height * width;
   const planes = new Float32Array(3 * area);
   for (let i = 0; i < area; i++) for (let c = 0; c < 3; c++) planes[c * area + i] = Math.fround(rgb[3 * i + c]) / 255;
-  const { hr } = await opened.run({
+  const inputs = {
     lr: new ort.Tensor("float32", planes, [1, 3, height, width]),
     omitted: new ort.Tensor("int64", BigInt64Array.from(omitted, BigInt), [4]),
-  });
+  };
+  if (opened.inputNames.includes("coarseness")) inputs.coarseness = new ort.Tensor("float32", [coarseness], [1]);
+  const { hr } = await opened.run(inputs);
   const data = hr.data;
   hr.dispose?.();
   return data;
@@ -107,7 +110,7 @@ async function decode(tile) {
       rgb[at++] = picture[source + 2];
     }
   }
-  const hr = await run(session, rgb, lines.length, width, region.omitted);
+  const hr = await run(session, rgb, lines.length, width, region.omitted, coarse);
   const [stride, plane] = [scale * width, scale * width * scale * lines.length];
   const [high, wide] = [scale * region.rows, scale * region.across];
   const pixels = new Uint8Array(4 * high * wide).fill(255);
