@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from export.fusion import operators as fusion_operators
 from export.operators import DOMAIN, PLUGIN, register_schemas
@@ -38,8 +38,12 @@ def node_session(
     threads: int = 2,
     domain: str = DOMAIN,
     outputs: int = 1,
+    constants: Collection[str] = (),
 ) -> onnxruntime.InferenceSession:
-    """A session over one node of the library. Every dimension is free; the node leaves out an input that is None."""
+    """A session over one node of the library. Every dimension is free; the node leaves out an input that is None.
+
+    constants: the inputs that the graph holds itself.
+    """
     register_schemas()
     fusion_operators.register_schemas()
     given = {name: array for name, array in inputs.items() if array is not None}
@@ -48,9 +52,12 @@ def node_session(
     plugin = PLUGIN if domain == DOMAIN else {}
     node = helper.make_node(operator, names, results, operator, domain=domain, **attributes, **plugin)
     element = helper.np_dtype_to_tensor_dtype(next(iter(given.values())).dtype)
-    values = [helper.make_tensor_value_info(n, element, [None] * a.ndim) for n, a in given.items()]
+    values = [
+        helper.make_tensor_value_info(n, element, [None] * a.ndim) for n, a in given.items() if n not in constants
+    ]
+    held = [numpy_helper.from_array(given[name], name) for name in constants]
     ends = [helper.make_tensor_value_info(name, element, [None] * 4) for name in results]
-    graph = helper.make_graph([node], operator, values, ends)
+    graph = helper.make_graph([node], operator, values, ends, held)
     imports = [helper.make_opsetid("", 19), helper.make_opsetid(domain, 1)]
     model = helper.make_model(graph, opset_imports=imports, ir_version=10)
     onnx.checker.check_model(model)

@@ -348,6 +348,53 @@ inline void transpose_quarters(Vec (&block)[4]) {
 #endif
 }
 
+// Lane i of vector k becomes float 4i + k of the four vectors in a row; and the way back.
+inline void interleave(Vec (&block)[4]) {
+#if !defined(DINN360_CPU_PORTABLE) && defined(__AVX512F__)
+  __m512i const low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  __m512i const high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+  __m512i const low_pairs = _mm512_setr_epi32(0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23);
+  __m512i const high_pairs = _mm512_add_epi32(low_pairs, _mm512_set1_epi32(8));
+  Vec const a = _mm512_permutex2var_ps(block[0], low, block[1]), b = _mm512_permutex2var_ps(block[2], low, block[3]);
+  Vec const c = _mm512_permutex2var_ps(block[0], high, block[1]), d = _mm512_permutex2var_ps(block[2], high, block[3]);
+  block[0] = _mm512_permutex2var_ps(a, low_pairs, b);
+  block[1] = _mm512_permutex2var_ps(a, high_pairs, b);
+  block[2] = _mm512_permutex2var_ps(c, low_pairs, d);
+  block[3] = _mm512_permutex2var_ps(c, high_pairs, d);
+#elif !defined(DINN360_CPU_PORTABLE) && defined(__AVX2__)
+  transpose_quarters(block);
+  Vec const a = block[0], b = block[1], c = block[2], d = block[3];
+  block[0] = _mm256_permute2f128_ps(a, b, 0x20);
+  block[1] = _mm256_permute2f128_ps(c, d, 0x20);
+  block[2] = _mm256_permute2f128_ps(a, b, 0x31);
+  block[3] = _mm256_permute2f128_ps(c, d, 0x31);
+#else
+  transpose(block);
+#endif
+}
+
+inline void deinterleave(Vec (&block)[4]) {
+#if !defined(DINN360_CPU_PORTABLE) && defined(__AVX512F__)
+  __m512i const even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  __m512i const odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+  Vec const a = _mm512_permutex2var_ps(block[0], even, block[1]), b = _mm512_permutex2var_ps(block[2], even, block[3]);
+  Vec const c = _mm512_permutex2var_ps(block[0], odd, block[1]), d = _mm512_permutex2var_ps(block[2], odd, block[3]);
+  block[0] = _mm512_permutex2var_ps(a, even, b);
+  block[1] = _mm512_permutex2var_ps(c, even, d);
+  block[2] = _mm512_permutex2var_ps(a, odd, b);
+  block[3] = _mm512_permutex2var_ps(c, odd, d);
+#elif !defined(DINN360_CPU_PORTABLE) && defined(__AVX2__)
+  Vec const a = block[0], b = block[1], c = block[2], d = block[3];
+  block[0] = _mm256_permute2f128_ps(a, c, 0x20);
+  block[1] = _mm256_permute2f128_ps(a, c, 0x31);
+  block[2] = _mm256_permute2f128_ps(b, d, 0x20);
+  block[3] = _mm256_permute2f128_ps(b, d, 0x31);
+  transpose_quarters(block);
+#else
+  transpose(block);
+#endif
+}
+
 // Four lanes after the other, `distance` floats apart.
 inline void store_quarters(float* to, [[maybe_unused]] int64_t distance, Vec value) {
 #if !defined(DINN360_CPU_PORTABLE) && defined(__AVX512F__)

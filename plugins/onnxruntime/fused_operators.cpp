@@ -28,6 +28,8 @@ fused::Channels channels(Tensor const& tensor, int32_t first, int32_t count) {
   return {static_cast<const float*>(tensor.data), static_cast<int32_t>(tensor.shape[1]), first, count};
 }
 
+int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }
+
 template <class Params>
 OrtStatus* run_pixelwise(const char* node, Params const& params, Context const& context) {
   if (const char* const why = fused::check(params)) return error(context.api(), "%s: %s", node, why);
@@ -48,18 +50,35 @@ OrtStatus* SphereConv2d::load(Attributes const& attributes) {
   DINN360_TRY(attributes.read("slope", &slope_));
   DINN360_TRY(attributes.read("limit", &limit_));
   DINN360_TRY(attributes.read("coupling", kCouplings, 4, &coupling_));
-  return attributes.read("bound", &bound_);
+  DINN360_TRY(attributes.read("bound", &bound_));
+  Tensor weight;
+  DINN360_TRY(attributes.constant(1, &weight));
+  return pack(attributes.api(), weight);
+}
+
+// Packs a constant weight that `compute` will take; any other is packed, or refused, there.
+OrtStatus* SphereConv2d::pack(OrtApi const* api, Tensor const& weight) {
+  if (weight.data == nullptr || weight.rank != 4 || weight.type != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) return nullptr;
+  fused::ConvParams params{};
+  params.weight = static_cast<const float*>(weight.data);
+  params.channels = narrow(weight.shape[1]);
+  params.out_channels = narrow(weight.shape[0]);
+  params.kernel = narrow(weight.shape[2]);
+  bool const known = (params.kernel == 1 || params.kernel == 3) && weight.shape[3] == weight.shape[2];
+  if (!known || params.channels < 1 || params.out_channels < 1) return nullptr;
+  packed_.reset(new (std::nothrow) float[fused::packed_floats(params)]);
+  if (packed_ == nullptr) return error(api, "%s: no memory for the weights", kNode);
+  fused::pack(params, packed_.get());
+  return nullptr;
 }
 
 OrtStatus* SphereConv2d::compute(Context const& context) const {
-  static constexpr const char* kNode = "dinn360.cpu:SphereConv2d";
   Tensor x, weight, bias, residual, addend;
   DINN360_TRY(context.input(0, kNode, 4, &x));
   DINN360_TRY(context.input(1, kNode, 4, &weight));
   DINN360_TRY(context.input(2, kNode, 1, &bias));
   DINN360_TRY(context.input(3, kNode, 4, &residual));
   DINN360_TRY(context.input(4, kNode, 4, &addend));
-  auto const narrow = [](int64_t value) { return static_cast<int32_t>(value); };
   fused::ConvParams params{};
   params.sources[0] = channels(x, first_[0], count_[0]);
   for (size_t i = 1; i < sources_; ++i) {
@@ -107,8 +126,8 @@ OrtStatus* SphereConv2d::compute(Context const& context) const {
   SessionPool threads{context};
   cpu::Pool const pool = threads.pool();
   Workspace workspace(context);
-  DINN360_TRY(workspace.reserve(fused::workspace_size(params, pool)));
-  fused::run(params, pool, workspace.data);
+  DINN360_TRY(workspace.reserve(fused::workspace_size(params, pool, packed_.get())));
+  fused::run(params, pool, workspace.data, packed_.get());
   return threads.status;
 }
 

@@ -1,6 +1,8 @@
 // The fused operators (domain dinn360.cpu) as ONNX Runtime kernels; plugins/cpu/fused/README.md has their schema.
 #pragma once
 
+#include <memory>
+
 #include "../cpu/fused/params.h"
 #include "api.h"
 
@@ -17,10 +19,14 @@ class SphereConv2d {
   static OrtStatus* infer(Shapes const&) { return nullptr; }
 
  private:
+  static constexpr const char* kNode = "dinn360.cpu:SphereConv2d";
+  OrtStatus* pack(OrtApi const* api, Tensor const& weight);
+
   size_t sources_, outputs_;
   int32_t first_[fused::kMaxSources], count_[fused::kMaxSources];
   int32_t wrap_, residual_first_, activation_, coupling_;
   float input_slope_, slope_, limit_, bound_;
+  std::unique_ptr<float[]> packed_;  // the weight, where it is a constant of the graph; else null
 };
 
 class ChannelNorm {

@@ -1,4 +1,5 @@
-// Prints how far each instruction set's convolution is from the portable build's, relative to 1 + |y|. Tests only.
+// Prints how far each instruction set's convolutions, direct and Winograd's, are from the portable build's direct one,
+// relative to 1 + |y|. Tests only.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -11,7 +12,10 @@
 namespace dinn360::fused {
 namespace {
 
-constexpr int32_t kInputs = 7, kHeight = 9, kWidth = 37;
+struct Size {
+  int32_t channels, height, width, wrap;
+};
+constexpr Size kSmall = {7, 9, 37, 1};  // of no whole vector or tile
 
 std::vector<float> noise(size_t size) {
   static uint32_t state = 1;
@@ -23,30 +27,34 @@ std::vector<float> noise(size_t size) {
   return values;
 }
 
-std::vector<float> convolved(Kernels const& kernels, ConvParams params, size_t size) {
-  std::vector<float> y(size), packed(kernels.packed_floats(params)), own(kernels.own_floats(params));
+// The memory that a kernel may not rely on is full of what is not a number.
+std::vector<float> convolved(ConvKernels const& kernels, ConvParams params, size_t size) {
+  std::vector<float> y(size), packed(kernels.packed_floats(params));
+  std::vector<float> own(kernels.own_floats(params), std::numeric_limits<float>::quiet_NaN());
   params.y[0] = y.data();
   kernels.pack(params, packed.data());
-  for (int64_t unit = 0; unit < kernels.conv_units(params); ++unit) {
+  for (int64_t unit = 0; unit < kernels.units(params); ++unit) {
     kernels.convolve(params, packed.data(), own.data(), unit);
   }
   return y;
 }
 
-double difference(Kernels const& kernels, int32_t kernel, int32_t outputs, Activation activation, Coupling coupling) {
+double difference(ConvKernels const& kernels, Size size, int32_t kernel, int32_t outputs, Activation activation,
+                  Coupling coupling) {
   int32_t const results = coupling == Coupling::kNone ? outputs : outputs / 2;
-  size_t const plane = kHeight * kWidth;
-  auto const x = noise(kInputs * plane), residual = noise(results * plane), bias = noise(outputs);
-  auto const weight = noise(outputs * kInputs * kernel * kernel);
+  size_t const plane = size_t(size.height) * size.width;
+  auto const x = noise(size.channels * plane), residual = noise(results * plane), bias = noise(outputs);
+  auto const weight = noise(outputs * size.channels * kernel * kernel);
   ConvParams params{};
-  params.sources[0] = {x.data(), kInputs, 0, kInputs};
-  params.source_count = params.batch = params.output_count = params.wrap = 1;
+  params.sources[0] = {x.data(), size.channels, 0, size.channels};
+  params.source_count = params.batch = params.output_count = 1;
+  params.wrap = size.wrap;
   params.residual = {residual.data(), results, 0, results};
   params.weight = weight.data();
   params.bias = bias.data();
-  params.channels = kInputs;
-  params.height = kHeight;
-  params.width = kWidth;
+  params.channels = size.channels;
+  params.height = size.height;
+  params.width = size.width;
   params.out_channels = outputs;
   params.kernel = kernel;
   params.input_slope = params.slope = 0.2f;
@@ -54,7 +62,7 @@ double difference(Kernels const& kernels, int32_t kernel, int32_t outputs, Activ
   params.bound = 1.f;
   params.activation = activation;
   params.coupling = coupling;
-  auto const expected = convolved(cpu::portable::fused::kernels, params, results * plane);
+  auto const expected = convolved(cpu::portable::fused::kernels.direct, params, results * plane);
   auto const found = convolved(kernels, params, results * plane);
   double worst = 0;
   for (size_t i = 0; i < found.size(); ++i) {
@@ -66,18 +74,26 @@ double difference(Kernels const& kernels, int32_t kernel, int32_t outputs, Activ
 
 void compare(const char* name, Kernels const& kernels) {
   if (cpu::find_instruction_set(name) < 0) return;
-  double worst = 0;
+  double direct = 0, winograd = 0;
   for (int32_t kernel : {1, 3}) {
     for (int32_t outputs : {2, 6, 10, 26}) {
       for (int32_t activation = 0; activation < 5; ++activation) {
         for (int32_t coupling = 0; coupling < 4; ++coupling) {
-          worst = std::max(worst, difference(kernels, kernel, outputs, static_cast<Activation>(activation),
-                                             static_cast<Coupling>(coupling)));
+          auto const apart = [&](ConvKernels const& way) {
+            return difference(way, kSmall, kernel, outputs, static_cast<Activation>(activation),
+                              static_cast<Coupling>(coupling));
+          };
+          direct = std::max(direct, apart(kernels.direct));
+          if (kernel == 3) winograd = std::max(winograd, apart(kernels.winograd));
         }
       }
     }
   }
-  std::printf("%s %g\n", name, worst);
+  // From one pixel to several strips and bands, with and without wrap.
+  for (Size const size : {Size{3, 1, 1, 1}, {3, 4, 2, 0}, {20, 21, 203, 0}, {20, 17, 203, 1}, {5, 5, 641, 1}}) {
+    winograd = std::max(winograd, difference(kernels.winograd, size, 3, 11, Activation::kNone, Coupling::kNone));
+  }
+  std::printf("%s-direct %g\n%s-winograd %g\n", name, direct, name, winograd);
 }
 
 }  // namespace

@@ -1,17 +1,16 @@
 // Compiled once for each instruction set, as plugins/cpu/inference/kernels.cpp is.
 #include "kernels.h"
 
-#include "conv.h"
+#include "direct.h"
 #include "pixelwise.h"
+#include "winograd.h"
 
 namespace dinn360::cpu::DINN360_CPU_SET::fused {
 
 const dinn360::fused::Kernels kernels = {
-    packed_floats,
-    [](ConvParams const& p) { return ConvPlan(p).own_floats(p); },
-    [](ConvParams const& p) { return ConvPlan(p).units(p); },
-    pack,
-    convolve,
+    winograd::pays,
+    {direct::packed_floats, direct::own_floats, direct::units, direct::pack, direct::convolve},
+    {winograd::packed_floats, winograd::own_floats, winograd::units, winograd::pack, winograd::convolve},
     norm_units,
     normalise,
     haar_units,

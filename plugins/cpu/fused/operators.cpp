@@ -33,6 +33,10 @@ void spread(cpu::Pool const& pool, int64_t units, Unit unit) {
   pool.run(pool.self, std::min<int64_t>(pool.threads, units), worker, &work);
 }
 
+int64_t workers(ConvKernels const& conv, ConvParams const& p, cpu::Pool const& pool) {
+  return std::min<int64_t>(pool.threads, conv.units(p));
+}
+
 bool positive(std::initializer_list<int32_t> values) {
   return std::all_of(values.begin(), values.end(), [](int32_t value) { return value > 0; });
 }
@@ -83,20 +87,30 @@ const char* check(HaarParams const& p) {
   return nullptr;
 }
 
-size_t workspace_size(ConvParams const& p, cpu::Pool const& pool) {
-  int64_t const floats = aligned(kernels().packed_floats(p)) + pool.threads * aligned(kernels().own_floats(p));
+size_t packed_floats(ConvParams const& p) { return static_cast<size_t>(conv_kernels(kernels(), p).packed_floats(p)); }
+
+void pack(ConvParams const& p, float* packed) { conv_kernels(kernels(), p).pack(p, packed); }
+
+size_t workspace_size(ConvParams const& p, cpu::Pool const& pool, float const* packed) {
+  ConvKernels const& conv = conv_kernels(kernels(), p);
+  int64_t const floats =
+      (packed == nullptr ? aligned(conv.packed_floats(p)) : 0) + workers(conv, p, pool) * aligned(conv.own_floats(p));
   return static_cast<size_t>(floats + kAlignment) * sizeof(float);
 }
 
-void run(ConvParams const& p, cpu::Pool const& pool, void* workspace) {
+void run(ConvParams const& p, cpu::Pool const& pool, void* workspace, float const* packed) {
+  ConvKernels const& conv = conv_kernels(kernels(), p);
   auto const address = reinterpret_cast<uintptr_t>(workspace);
   constexpr uintptr_t kBytes = kAlignment * sizeof(float);
-  float* const packed = reinterpret_cast<float*>((address + kBytes - 1) / kBytes * kBytes);
-  float* const own = packed + aligned(kernels().packed_floats(p));
-  int64_t const each = aligned(kernels().own_floats(p));
-  kernels().pack(p, packed);
-  spread(pool, kernels().conv_units(p),
-         [&](int64_t worker, int64_t unit) { kernels().convolve(p, packed, own + worker * each, unit); });
+  float* own = reinterpret_cast<float*>((address + kBytes - 1) / kBytes * kBytes);
+  if (packed == nullptr) {
+    conv.pack(p, own);
+    packed = own;
+    own += aligned(conv.packed_floats(p));
+  }
+  int64_t const each = aligned(conv.own_floats(p));
+  spread(pool, conv.units(p),
+         [&](int64_t worker, int64_t unit) { conv.convolve(p, packed, own + worker * each, unit); });
 }
 
 void run(ChannelNormParams const& p, cpu::Pool const& pool) {

@@ -13,10 +13,14 @@ const char* check(ConvParams const& params);
 const char* check(ChannelNormParams const& params);
 const char* check(HaarParams const& params);
 
-// Bytes that a call needs beside its tensors.
-size_t workspace_size(ConvParams const& params, cpu::Pool const& pool);
+// The weights in the kernels' order, for any number of calls: they depend on weight, channels, out_channels and kernel.
+size_t packed_floats(ConvParams const& params);
+void pack(ConvParams const& params, float* packed);
 
-void run(ConvParams const& params, cpu::Pool const& pool, void* workspace);
+// Bytes that a call needs beside its tensors. packed: of `pack`, or null, and the call does it in its workspace.
+size_t workspace_size(ConvParams const& params, cpu::Pool const& pool, float const* packed);
+void run(ConvParams const& params, cpu::Pool const& pool, void* workspace, float const* packed);
+
 void run(ChannelNormParams const& params, cpu::Pool const& pool);
 void run(HaarParams const& params, cpu::Pool const& pool);
 
