@@ -6,6 +6,12 @@ Three things decide where a tile may lie:
 * Longitude. A region's columns continue around the circle. Where the width is no multiple of `align`, the last window
   holds columns of both ends, which no narrower region can imitate: tiles then span the full width. A picture that
   does not go around the circle has a halo beyond its sides, too, so that the graph's own circle closes outside of it.
+* A margin. A network that extends its image once around the circle (flat DINN360) does so in its graph, with a tile as
+  with a panorama: by the tile's own other end, 2 * 16 working pixels that nobody needs. No halo can take their place:
+  what they should hold is no part of the tile's input, and as far as they spoil the tile, so would zeros. To leave
+  them out, the graph would need an input on which its sizes depend (in TensorRT a shape tensor in every profile), or
+  a twin without the extension. At x4 they are 128 HR columns: 9 % of the work of a tile of 1024 HR columns with its
+  halo, 5 % of 2048, 3 % of 3840. A tile that spans the circle needs them.
 * The poles. Convolutions see zeros beyond the first and the last row, so regions at the poles end exactly there. (The
   mirrored row, turned by 180 degrees, would be the sphere's own; measured, it gains at most 0.003 dB.) And displaced
   windows of a DST take the mean of the last rows together with the first rows: both polar caps are one tile, glued
