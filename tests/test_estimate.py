@@ -252,9 +252,34 @@ def test_a_builders_plan_beside_the_estimate(tmp_path: Path) -> None:
                      helper.make_node("DeformConv", ["hr", "w", "offset"], ["y"], "deform", pads=[1, 1, 1, 1]),
                      result="y", weights={"o": (18, 3, 1, 1), "w": (5, 3, 3, 3)})  # fmt: skip
     with pytest.raises(
-        UserError, match=r"expected elementary operators \(ops primitive\) to build a plan of, found DeformConv"
+        UserError, match=r"expected operators of ops primitive or plugin to build a plan of, found DeformConv"
     ):
         plan.built_plan(standard, (HEIGHT, WIDTH))
+
+
+@needs_library
+def test_a_builders_plan_of_what_lies_between_plugins(tmp_path: Path) -> None:
+    """Two convolutions in front of a plugin, one behind it: kernels that cannot be one."""
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed")
+    path = half_graph(
+        tmp_path / "g.onnx",
+        helper.make_node("Conv", ["x", "o"], ["offset"], "offsets"),
+        helper.make_node("DeformConv2d", ["x", "offset", "w", "b"], ["d"], "deform", domain="dinn360", wrap=1, **PLAIN,
+                         plugin_namespace="", plugin_version="1"),
+        helper.make_node("Conv", ["d", "v"], ["y"], "behind"),
+        weights={"o": (18, 3, 1, 1), "w": (12, 3, 3, 3), "b": (12,), "v": (8, 12, 1, 1)},
+    )  # fmt: skip
+    model = onnx.load(path)
+    model.graph.value_info.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT16, [None] * 4) for name in ("x", "offset", "d")
+    )
+    helper.set_model_props(model, {"scale": "2", "ops": "plugin", "direction": "down"})
+    onnx.save(model, path)
+    layers = plan.built_plan(path, (HEIGHT, WIDTH))
+    assert 3 <= len(layers) <= 6
+    written = HEIGHT * WIDTH * 2 * (18 + 8)  # the offsets, which the plugin reads, and y
+    assert written < sum(layer.bytes for layer in layers) < 5 * written
+    assert "plan without plugins" in plan.beside(estimate(path, find_target(AGX), (HEIGHT, WIDTH))[0], layers)
 
 
 @pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (320, 448)], ids=str)
