@@ -53,8 +53,8 @@ def share_wraps(graph: ir.Graph, wrapping_deformation: bool) -> None:
     """Rewrites every region in which that spares a copy: crops are not counted, because builders make none of them.
 
     By TensorRT-RTX's plan (`export estimate --plan`, x4 in fp16, 3840x1920, plugins left out): plugin graphs from 13.96
-    to 12.20 GB (down) and 23.06 to 18.88 (up). With a crop counted as a wrap it would be 13.96 and 20.95, with primitive
-    operators 18.7 and 25.9 in place of 18.1 and 24.9. The estimate counts each crop as a copy, which hides that.
+    to 12.20 GB (down) and 23.06 to 18.88 (up). Were a crop counted as a wrap, 13.96 and 20.95; primitive operators 18.7
+    and 25.9 in place of 18.1 and 24.9. The estimate counts each crop as a copy, which hides that.
 
     wrapping_deformation: whether a DeformConv2d costs a copy, too; else it reads around the circle by itself.
     """
