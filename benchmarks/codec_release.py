@@ -11,22 +11,20 @@ the same kind, trained behind bicubic through the same codec.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks import record
+from benchmarks import codecs, record
 from benchmarks.rate_distortion import gains_table, points_table
 from dinn360.checkpoint import load_checkpoint
 from dinn360.codec.coders import Coder
 from dinn360.commands.evaluate import parse_qualities
-from dinn360.data.crops import read_folder
-from dinn360.evaluation.figures import lr_sheet, rate_distortion_plot
+from dinn360.evaluation.figures import lr_sheet
 from dinn360.evaluation.metrics import psnr
-from dinn360.evaluation.rate_distortion import DIRECT, LOSSLESS, Curve, check_packages, gains, in_words, measure
+from dinn360.evaluation.rate_distortion import DIRECT, LOSSLESS, Curve, check_packages, gains, measure
 from dinn360.evaluation.systems import Decoder, Interpolation, Network, System, reference_lr
 from dinn360.evaluation.validate_codec import dots
 from engines.support.arrays import Image8
@@ -134,21 +132,12 @@ def to_draw(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = codecs.parser_of(__doc__, QUALITIES)
     parser.add_argument("--ckpt", type=Path, required=True, help="the checkpoint for a codec")
     parser.add_argument("--lossless", type=Path, help="the model that it came from")
     parser.add_argument("--decoder", type=Path, help="a decoder trained behind bicubic through the same codec")
-    parser.add_argument("--data", type=Path, required=True, help="folder of panoramas")
-    parser.add_argument("--images", type=int, help="the first N of them")
-    parser.add_argument("--quality", default=",".join(map(str, QUALITIES)), help="1 to 100; of HEVC 100 is CRF 0")
     parser.add_argument("--sheet", type=Path, help="draw crops of LR images into this PNG")
-    parser.add_argument("--plot", type=Path, help="draw the curves into this PNG")
-    record.add_option(parser)
-    options = parser.parse_args()
-    try:
-        run(options)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    codecs.main_of(parser, run)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -166,7 +155,7 @@ def run(options: argparse.Namespace) -> None:
             raise UserError(f"{option} {path}: expected a checkpoint of scale {scale}, found {other.config.scale}")
     if options.decoder is not None:
         others.append(Decoder(load_checkpoint(options.decoder).build(), options.decoder.name))
-    images = dict(list(read_folder(options.data, 8 * scale, "panoramas").items())[: options.images])
+    images = codecs.panoramas(options, scale)
     curves = curves_of(ours, pair, others, images, qualities)
     lossless = None
     if options.lossless is not None:
@@ -186,9 +175,7 @@ def run(options: argparse.Namespace) -> None:
         f"Panoramas: {', '.join(images)}.",
         f"Dots in the LR image: {most:.2f} levels at most (`CodecFigures.dots`).",
     ]
-    record.report(tables, [*notes, *in_words(curves)], options.save)
-    if options.plot:
-        rate_distortion_plot(to_draw(curves), options.plot)
+    codecs.finish(options, tables, notes, curves, to_draw(curves))
     if options.sheet:
         lr_sheet(lrs, images, scale, JPEG, options.sheet)
 

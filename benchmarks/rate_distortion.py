@@ -13,17 +13,14 @@ With --clip N the panorama becomes N frames of a camera that turns and nods, and
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import record
+from benchmarks import codecs, record
 from dinn360.checkpoint import load_checkpoint
 from dinn360.commands.evaluate import parse_codecs, parse_qualities
-from dinn360.data.crops import read_folder
 from dinn360.evaluation.clips import curves_of, measure_clips, turning
-from dinn360.evaluation.figures import rate_distortion_plot
-from dinn360.evaluation.rate_distortion import DIRECT, LOSSLESS, QUALITIES, Curve, Gain, gains, in_words, measure
+from dinn360.evaluation.rate_distortion import DIRECT, LOSSLESS, QUALITIES, Curve, Gain, gains, measure
 from dinn360.evaluation.systems import Decoder, Interpolation, Network, Rescaler, System
 from engines.panorama.rescaler import Rescaler as Graph
 from engines.session import open_session
@@ -100,9 +97,7 @@ def systems_of(options: argparse.Namespace) -> tuple[list[System], int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of panoramas")
-    parser.add_argument("--images", type=int, help="the first N of them")
+    parser = codecs.parser_of(__doc__, QUALITIES)
     parser.add_argument("--ckpt", type=Path, action="append", default=[], help="a checkpoint; may be repeated")
     parser.add_argument("--graphs", type=Path, action="append", default=[], help="folder of an export; may be repeated")
     parser.add_argument("--decoder", type=Path, action="append", default=[], help="a checkpoint's decoder alone")
@@ -111,23 +106,16 @@ def main() -> None:
     parser.add_argument(
         "--codec", default="jpeg,webp,avif", help="also jxl, hevc, h264, av1; -420, -444 for one chroma"
     )
-    parser.add_argument("--quality", default=",".join(map(str, QUALITIES)), help="1 to 100; of video 100 is CRF 0")
     parser.add_argument("--clip", type=int, metavar="N", help="measure clips of N frames instead of pictures")
     parser.add_argument("--no-ssim", action="store_true", help="leave WS-SSIM out")
-    parser.add_argument("--plot", type=Path, help="draw the curves into this PNG")
-    record.add_option(parser)
-    options = parser.parse_args()
-    try:
-        run(options)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    codecs.main_of(parser, run)
 
 
 def run(options: argparse.Namespace) -> None:
     """Measures, prints, and draws."""
     systems, scale = systems_of(options)
     coders, qualities = parse_codecs(options.codec), parse_qualities(options.quality)
-    images = dict(list(read_folder(options.data, 8 * scale, "panoramas").items())[: options.images])
+    images = codecs.panoramas(options, scale)
     tables, notes = [], [f"Panoramas: {', '.join(images)}."]
     if options.clip:
         name, image = next(iter(images.items()))
@@ -145,9 +133,7 @@ def run(options: argparse.Namespace) -> None:
         curves = measure(systems, images, coders, qualities, not options.no_ssim)
         tables.append(points_table(f"Files, x{scale}, means of {len(images)} panoramas", curves))
     tables.append(gains_table(gains(curves, [systems[0].name, DIRECT])))
-    record.report(tables, [*notes, *in_words(curves)], options.save)
-    if options.plot:
-        rate_distortion_plot(curves, options.plot)
+    codecs.finish(options, tables, notes, curves)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from dinn360.evaluation.metrics import luma, ws_psnr
 from dinn360.evaluation.rate_distortion import DIRECT, measure
 from dinn360.evaluation.systems import Decoder, Interpolation, Network
 from dinn360.evaluation.validate_codec import LADDER, CodecValidation
+from dinn360.info import describe
 from dinn360.networks import build_network, preset
 from dinn360.networks.untied import Untied
 from dinn360.session import TorchSession
@@ -224,6 +225,23 @@ def test_the_campaigns_can_start(scale: int, tmp_path: Path, forest: Image8) -> 
         trainer.start_from(moved)
     for name in ("hr", "lr", "bits"):
         assert steps[0][name] == pytest.approx(steps[1][name], rel=0.02)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_the_rivals_are_trained_as_the_campaign_is(scale: int) -> None:
+    """Weights of likeness are sought for each network; behind bicubic there are none to seek."""
+    ours, decoder, irn = (
+        resolve(CONFIGS / f"x{scale}-codec{rival}.toml", {"data": {"train": "a"}}) for rival in ("", "-decoder", "-irn")
+    )
+    assert (decoder.train.downscaler, irn.train.downscaler) == ("bicubic", "network")
+    sought = {"lambda_rate", "lambda_l", "lambda_chroma", "lambda_dots"}
+    for rival in (decoder, irn):
+        differing = {name for name, value in vars(rival.train).items() if value != getattr(ours.train, name)}
+        assert differing <= sought | {"downscaler"} and rival.model.untie and rival.model.scale == scale
+    assert decoder.model == replace(ours.model, luma_details=False) and irn.model.preset == "irn-edge"
+    assert not any(getattr(decoder.train, name) for name in sought)
+    spent = [sum(describe(found.model).macs.values()) for found in (ours, irn)]
+    assert spent[1] == pytest.approx(spent[0], rel=0.1)
 
 
 def test_a_codec_run_validates_through_real_files(tmp_path: Path, courtyard: Image8) -> None:
