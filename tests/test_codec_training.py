@@ -149,7 +149,7 @@ def test_the_switches_of_a_codec_may_go_on_where_a_checkpoint_is_taken_up(
     assert len(steering) == 4 + 2 and all(p.any() for p in steering.values())  # of 2 blocks, and of G_SC
     assert not any(name.startswith("encoder") for name in steering)
     off = Trainer(tiny_flat(2, untie=True), JPEG, crops, None, tmp_path)
-    with pytest.raises(UserError, match="of another architecture"):  # whose encoder would do something else
+    with pytest.raises(UserError, match="luma_details: expected False, found True"):  # its encoder does something else
         off.start_from(trainer.checkpoint({}))
 
 

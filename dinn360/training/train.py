@@ -80,8 +80,13 @@ class Trainer:
         if not any(p.any() for head in network.sampling_heads() for p in head.parameters()):
             same |= {f.name: model.deform for f in fields(model) if f.name == "deform"}
         same |= {f.name: True for f in fields(model) if f.name in _LATER and getattr(model, f.name)}
-        if type(checkpoint.config) is not type(model) or replace(checkpoint.config, **same) != model:
+        if type(checkpoint.config) is not type(model) or checkpoint.config.scale != model.scale:
             raise UserError("the checkpoint is of another architecture; choose its preset and scale", "init")
+        started = replace(checkpoint.config, **same)
+        for name, expected in ((f.name, getattr(model, f.name)) for f in fields(model)):
+            if (found := getattr(started, name)) != expected:
+                differing = f"{name}: expected {short(expected)}, found {short(found)}"
+                raise UserError(f"the checkpoint is of another architecture; {differing}", "init")
         weights = network.state_dict()
         if parting and isinstance(self.network, Untied):
             self.network.load_tied(weights)
