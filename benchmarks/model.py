@@ -2,6 +2,7 @@
 
 python -m benchmarks.model                                    checkpoints/x4.pth, 2048x1024, two threads
 python -m benchmarks.model --systems plugin cpu --runs 5      some of them
+DINN360_INSTRUCTION_SET=avx2 python -m benchmarks.model       ours as on a CPU without AVX-512; the others as they are
 
 Each system runs in a process of its own. Memory is the most that the process ever held (VmHWM) beyond what it held when
 its packages were imported and nothing was loaded yet. Time is the least of the runs after a first one.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +207,18 @@ def check_agreement(command: list[str], name: str) -> None:
 @needs_library
 def test_instruction_sets_agree() -> None:
     check_agreement([str(agreement(ROOT / "build" / "cpu"))], "portable")
+
+
+@needs_library
+@pytest.mark.parametrize("name", ["portable", "sse9"])
+def test_the_environment_names_an_instruction_set(name: str) -> None:
+    """One that the CPU lacks is told, and the best runs."""
+    code = "import test_fused_operators as t; i = t.conv_inputs(3, 1); print(t.close(t.run_conv(i), t.plain_conv(i)))"
+    environment = os.environ | {"DINN360_INSTRUCTION_SET": name, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["True"], done.stderr
+    told = f"expected an instruction set of this CPU, found {name}" in done.stderr
+    assert told == (name == "sse9")
 
 
 @pytest.mark.skipif(cpu_cases.why_not() is not None, reason=str(cpu_cases.why_not()))

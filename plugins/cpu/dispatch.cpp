@@ -4,6 +4,8 @@
 #include <cpuid.h>
 #endif
 
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 namespace dinn360::cpu {
@@ -36,14 +38,24 @@ struct Candidate {
 constexpr Candidate kCandidates[] = {DINN360_INSTRUCTION_SETS(DINN360_CANDIDATE, )};
 constexpr int kCount = sizeof kCandidates / sizeof kCandidates[0];
 
-}  // namespace
-
-int find_instruction_set(const char* name) {
+int find(const char* name) {
   for (int place = 0; place < kCount; ++place) {
     bool const wanted = name == nullptr || std::strcmp(name, kCandidates[place].name) == 0;
     if (wanted && kCandidates[place].runs()) return place;
   }
   return -1;
+}
+
+}  // namespace
+
+int find_instruction_set(const char* name) {
+  const char* const asked = name == nullptr ? std::getenv("DINN360_INSTRUCTION_SET") : nullptr;
+  if (asked == nullptr) return find(name);
+  int const place = find(asked);
+  if (place >= 0) return place;
+  std::fprintf(stderr, "DINN360_INSTRUCTION_SET: expected an instruction set of this CPU, found %s; the best is used\n",
+               asked);
+  return find(nullptr);
 }
 
 const char* instruction_set_name(int place) { return kCandidates[place].name; }

@@ -13,7 +13,8 @@ namespace dinn360::cpu {
 #define DINN360_INSTRUCTION_SETS(X, ...) X(portable, __VA_ARGS__)
 #endif
 
-// The place in DINN360_INSTRUCTION_SETS of the set of that name, null for the best; -1 when this CPU has none.
+// The place in DINN360_INSTRUCTION_SETS of the set of that name; -1 when this CPU has none. Null: the one that the
+// environment names in DINN360_INSTRUCTION_SET (to measure on one machine what another would take), else the best.
 int find_instruction_set(const char* name);
 const char* instruction_set_name(int place);
 
