@@ -23,7 +23,7 @@ from dinn360.evaluation.rate_distortion import DIRECT, measure
 from dinn360.evaluation.systems import Decoder, Interpolation, Network
 from dinn360.evaluation.validate_codec import LADDER, CodecValidation
 from dinn360.info import describe
-from dinn360.networks import build_network, preset
+from dinn360.networks import FlatConfig, build_network, preset
 from dinn360.networks.untied import Untied
 from dinn360.session import TorchSession
 from dinn360.sphere import Frame
@@ -40,6 +40,7 @@ from export.onnx import export_checkpoint, finish, metadata
 
 JPEG = replace(SHORT, codec="jpeg", quality="60:90", lambda_rate=0.01, lambda_chroma=1.0, lambda_z=0.0)
 CONFIGS = Path(__file__).parents[1] / "dinn360" / "training" / "configs"
+CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 
 
 def test_steps_through_jpeg(tmp_path: Path, forest: Image8) -> None:
@@ -209,6 +210,8 @@ def test_the_campaigns_can_start(scale: int, tmp_path: Path, forest: Image8) -> 
     config = replace(found.train, crop=32, batch=2)
     crops = Crops([forest], [], config.crop, config.batch, 0, 0.0, "forest")
     tied = preset("flat-edge", scale)
+    assert isinstance(tied, FlatConfig)
+    tied = replace(tied, negative_slope=0.0)
     network = randomise(build_network(tied), 0, 0.01)
     moved = Checkpoint(tied, {name: tensor.clone() for name, tensor in network.state_dict().items()})
     for head in network.sampling_heads():
@@ -223,6 +226,8 @@ def test_the_campaigns_can_start(scale: int, tmp_path: Path, forest: Image8) -> 
         assert trainer.skipped == 0
     with pytest.raises(UserError, match="of another architecture"):
         trainer.start_from(moved)
+    for name in ("x2.pth", "unfinished/x2-codec.pth") if scale == 2 else ("x4-flat.pth",):
+        trainer.start_from(load_checkpoint(CHECKPOINTS / name))
     for name in ("hr", "lr", "bits"):
         assert steps[0][name] == pytest.approx(steps[1][name], rel=0.02)
 
