@@ -202,7 +202,7 @@ def verdicts(found: dict[tuple[str, str], dict[str, Any]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--ckpt", type=Path, default=ROOT / "checkpoints" / "x4.pth", help="named after its scale: x4.pth, x4-flat.pth"
+        "--ckpt", type=Path, default=ROOT / "checkpoints" / "x4.pth", help="named after its scale: x4.pth"
     )
     parser.add_argument("--size", default="2048x1024", help="of the panorama")
     parser.add_argument("--threads", type=int, default=2)

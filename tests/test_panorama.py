@@ -66,14 +66,13 @@ def test_tiles_change_nothing(rescaler: Rescaler, height: int, width: int) -> No
 
 
 @pytest.mark.parametrize("direction", ["down", "up"])
-@pytest.mark.parametrize(("name", "width"), [("x4", 128), ("x8", 32)])
-def test_halos_are_shorter_than_receptive_fields(name: str, width: int, direction: Direction) -> None:
-    with open_session(released(name) / f"{direction}.onnx", threads=1) as session:
+def test_halos_are_shorter_than_receptive_fields(direction: Direction) -> None:
+    with open_session(released("x8") / f"{direction}.onnx", threads=1) as session:
         rescaler = Rescaler(session, direction)
         halo, reach = (int(session.metadata[key]) for key in ("tile_halo", "receptive_field"))
         assert 8 <= halo <= 40 <= reach - 24
         unit = rescaler.scale if direction == "down" else 1
-        image = picture("courtyard", unit * 168, unit * width)
+        image = picture("courtyard", unit * 168, unit * 32)
         whole, _ = rescaled(rescaler, image, "none")
         tiled, several = rescaled(rescaler, image, (32, 32))
     assert len(several.bands) > 2
@@ -83,7 +82,7 @@ def test_halos_are_shorter_than_receptive_fields(name: str, width: int, directio
 @pytest.mark.parametrize("direction", ["down", "up"])
 def test_a_margin_shows_neither_in_tiles_nor_at_the_seam(direction: Direction) -> None:
     """Flat DINN360 extends whole panoramas and tiles around the circle by a margin, where others wrap every layer."""
-    content = load_checkpoint(checkpoint("x4-flat"))
+    content = load_checkpoint(checkpoint("x4"))
     unit = content.config.scale if direction == "down" else 1
     image = picture("courtyard", unit * 96, unit * 192)
 

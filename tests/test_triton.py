@@ -89,14 +89,14 @@ def test_types_layouts_and_engines() -> None:
 
 
 def test_plugin_graphs_bring_their_library(tmp_path: Path) -> None:
-    graph, library = released("x4", lowering="plugin") / "down.onnx", tmp_path / "libdinn360_ort.so"
+    graph, library = released("x8", lowering="plugin") / "down.onnx", tmp_path / "libdinn360_ort.so"
     done = triton(graph, "--out", tmp_path / "models")
     assert done.exit_code == 2 and "--library: " in done.output
     assert not (tmp_path / "models").exists()
     library.write_bytes(b"only copied here")
     done = triton(graph, "--out", tmp_path / "models", "--library", library)
     assert done.exit_code == 0, done.output
-    folder = tmp_path / "models" / "dinn360_x4_down"
+    folder = tmp_path / "models" / "dinn360_x8_down"
     assert parsed(folder / "config.pbtxt").model_operations.op_library_filename == [library.name]
     assert (folder / library.name).read_bytes() == b"only copied here"
 
