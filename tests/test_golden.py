@@ -11,7 +11,10 @@ import pytest
 import torch
 from exported import released
 from ort_library import needs_library
+from torch import Tensor
 
+from dinn360.checkpoint import load_checkpoint
+from dinn360.networks.flat import Function
 from dinn360.networks.invertible import bounded
 from dinn360.sphere import Frame, distortion_map
 from engines.session import open_session
@@ -49,6 +52,20 @@ def test_every_lowering_gives_the_golden_figures(name: str, ops: str) -> None:
     with open_session(folder / "up.onnx") as session:
         hr = to_image(session.run(lr=to_tensor(lr))["hr"])
     assert_golden(name, lr, golden.decibels(hr))
+
+
+@pytest.mark.parametrize("name", ["x2", "x4"])
+def test_released_networks_use_their_features(name: str) -> None:
+    """Features that are zero everywhere compute nothing: ReLU left whole functions of earlier ones so."""
+    network = load_checkpoint(golden.ROOT / "checkpoints" / f"{name}.pth").build()
+    seen: list[Tensor] = []
+    functions = [module for module in network.modules() if isinstance(module, Function)]
+    assert len(functions) == 8
+    for function in functions:
+        function.last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        network.downscale(torch.from_numpy(to_tensor(golden.panorama())))
+    assert all((features.std(dim=(0, 2, 3)) > 1e-4).float().mean() > 0.9 for features in seen)
 
 
 def test_the_bounded_log_scale_by_hand() -> None:

@@ -134,13 +134,13 @@ def test_a_region_is_never_wider_than_it_may_be() -> None:
 
 @needs_library
 def test_tensors_of_one_size_are_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The three windows of x4 are of one size: a third of the arithmetic is left, and the same numbers come out."""
-    traced = kept_trace(load_checkpoint(checkpoint("x4")).build(), "down", 19)
+    """The windows of x8 are of one size: a part of the arithmetic is left, and the same numbers come out."""
+    traced = kept_trace(load_checkpoint(checkpoint("x8")).build(), "down", 19)
     after = lower(traced, "cpu")
     monkeypatch.setattr(export.lowering, "ask_first", lambda graph: None)
     before = lower(traced, "cpu")
     assert counts(before)["Shape"] - counts(after)["Shape"] == 4 and len(before.graph.node) - len(after.graph.node) > 30
-    size = (13 * 4 - 1, 9 * 4 - 1)
+    size = (13 * 8 - 1, 9 * 8 - 1)
     assert np.array_equal(run(after, size, plugins=True), run(before, size, plugins=True))
 
 
