@@ -40,6 +40,7 @@ class Tiling:
     """How one direction of a network may be cut into tiles. Lengths are LR pixels.
 
     align: tiles start on multiples of it (RescalingNetwork.alignment).
+    extension: the network extends an image to a multiple of it, and its latitudes are of that.
     receptive_field: no pixel further away can change a result.
     halo: none further away changes it by more than PRECISION, measured; a multiple of `align`.
     bytes_per_pixel: working memory for each HR pixel, fp32.
@@ -47,6 +48,7 @@ class Tiling:
     """
 
     align: int
+    extension: int
     receptive_field: int
     halo: int
     bytes_per_pixel: int
@@ -56,6 +58,7 @@ class Tiling:
         """The pairs that a graph file carries."""
         pairs = {
             "tile_align": str(self.align),
+            "tile_extension": str(self.extension),
             "tile_halo": str(self.halo),
             "receptive_field": str(self.receptive_field),
             "bytes_per_pixel": str(self.bytes_per_pixel),
@@ -90,7 +93,7 @@ def tiling(network: RescalingNetwork, direction: str, measure: bool = True) -> T
         # A change of 1e-7, which single precision loses, turns no 8-bit value into another.
         changes = changes_by_distance(network, direction, measured, PHOTOGRAPH, torch.float32)
         errors = {length: changes.error(length) for length in range(step, min(halo, changes.reach) + 1, step)}
-    return Tiling(align, reach, -(-halo // align) * align, peak // (size[0] * size[1]), errors)
+    return Tiling(align, network.extension, reach, -(-halo // align) * align, peak // (size[0] * size[1]), errors)
 
 
 @dataclass(frozen=True)

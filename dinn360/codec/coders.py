@@ -18,6 +18,7 @@ from PIL import Image
 from engines.panorama.coding import coarseness_of
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
+from engines.support.scheduling import ordinary_scheduling
 
 # Codec of PyAV: encoder, decoder, largest CRF, options for one thread and quiet logs
 VIDEO: dict[str, tuple[str, str, int, dict[str, str]]] = {
@@ -125,6 +126,8 @@ def encode_frames(frames: list[Image8], coder: Coder, quality: int, rate: int = 
         context.pix_fmt = "yuv420p" if coder.halved else "yuv444p"
         context.time_base, context.framerate, context.options = Fraction(1, rate), rate, chosen
         context.colorspace, context.color_range = 1, 1  # BT.709, limited, as players expect
+        with ordinary_scheduling():
+            context.open()
         for number, frame in enumerate(frames):
             even = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")

@@ -180,6 +180,11 @@ class RescalingNetwork(nn.Module, ABC):
         """Tiles must start on multiples of this number of LR pixels."""
         return 1
 
+    @property
+    def extension(self) -> int:
+        """The LR pixels to a multiple of which `upscale` extends an image."""
+        return 1
+
     def downscale(self, x: Tensor, frame: Frame = PANORAMA) -> Tensor:
         """x: (B,3,H,W) in [0,1] to y: (B,3,ceil(H/s),ceil(W/s)), not rounded; round it to 8 bits to store it."""
         return self.split(pad_to_multiple(x, self.config.scale), frame).y

@@ -274,7 +274,12 @@ class FlatDINN360(RescalingNetwork):
         """Working pixels, and the attention windows where there are any."""
         config = self.config
         windows = config.window if config.dst and config.deformable else 1
-        return windows * config.reduction // config.scale
+        return windows * self.extension
+
+    @property
+    def extension(self) -> int:
+        """A working pixel."""
+        return self.config.reduction // self.config.scale
 
     def predict(self, low: Tensor, frame: Frame) -> Tensor:
         """h as far as y, squeezed, tells."""
@@ -369,15 +374,14 @@ class FlatDINN360(RescalingNetwork):
         frame: Frame = PANORAMA,
     ) -> Tensor:
         """With latents, which are of y as it is, every layer wraps: the way back of `split`."""
-        scale, further = self.config.scale, self.config.reduction // self.config.scale
         if z is None:
-            extended, margin, frame = self.extend(y, further, frame)
+            extended, margin, frame = self.extend(y, self.extension, frame)
         else:
-            extended, margin = pad_to_multiple(y, further), 0
+            extended, margin = pad_to_multiple(y, self.extension), 0
         x = self.inverse_blocks(extended, z, frame, margin).x
         if size is not None:
             return x[..., : size[0], : size[1]]
-        return x if self.lr_bands is None else crop(x, y, scale, 1)
+        return x if self.lr_bands is None else crop(x, y, self.config.scale, 1)
 
     def decoder_weights(self) -> dict[str, Tensor]:
         weights = super().decoder_weights()

@@ -72,6 +72,10 @@ class Untied(RescalingNetwork):
     def alignment(self) -> int:
         return self.decoder.alignment
 
+    @property
+    def extension(self) -> int:
+        return self.decoder.extension
+
 
 def _idle_parts(encoder: RescalingNetwork) -> list[str]:
     """The children of which `split` runs nothing."""

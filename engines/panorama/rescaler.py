@@ -66,7 +66,7 @@ class Rescaler:
         halo, align, memory = self._tile_data(bits)
         around = width if source.wraps else width + 2 * halo
         size = automatic(height, around, memory, halo, align) if tile == "auto" else None if tile == "none" else tile
-        tiles = plan(height, width, size, halo, align, source.wraps)
+        tiles = plan(height, width, size, halo, align, source.wraps, self._extension)
         if len(tiles.bands) > 1:
             self._check_placed()
         return tiles
@@ -86,7 +86,7 @@ class Rescaler:
         Raises:
             UserError: as `rescale`.
         """
-        omitted = Plan(source.height, (band,), (columns,)).omitted(band)
+        omitted = Plan(source.height, (band,), (columns,), self._extension).omitted(band)
         result = self._run(source, self._band_rows(source, band), columns, omitted, 8)
         rows = [result[self._kept(band, index), _times(columns.kept, self.scale)] for index in range(len(band))]
         return np.concatenate(rows)
@@ -118,6 +118,10 @@ class Rescaler:
     def _tile_data(self, bits: int) -> tuple[int, int, int]:
         align, memory = self._number("tile_align"), self._number("bytes_per_pixel")
         return choose_halo(self.session, self.exact or bits > 8), align, memory * self.scale**2
+
+    @property
+    def _extension(self) -> int:
+        return number_in(self.session.metadata, "tile_extension") or 1
 
     def _number(self, key: str) -> int:
         number = number_in(self.session.metadata, key)

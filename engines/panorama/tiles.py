@@ -59,11 +59,13 @@ class Plan:
     """Tiles of a panorama of `height` rows: each band of rows times each span of columns.
 
     bands: one span, or the two polar caps of a glued band, which come first.
+    extension: the network extends an image's rows to a multiple of it, below the last one.
     """
 
     height: int
     bands: tuple[tuple[Span, ...], ...]
     columns: tuple[Span, ...]
+    extension: int = 1
 
     @property
     def tiles(self) -> int:
@@ -71,13 +73,26 @@ class Plan:
         return len(self.bands) * len(self.columns)
 
     def omitted(self, band: tuple[Span, ...]) -> NDArray[np.int64]:
-        """The graph's input `omitted`: rows that the band leaves out above, below and between, and where."""
+        """The graph's input `omitted`: rows that the band leaves out above, below and between, and where.
+
+        The latitudes of a network are those of the panorama that it has extended. A band that ends with the last row is
+        extended likewise, every other one leaves that extension out.
+        """
         first, last = band[0], band[-1]
+        height = self.height if last.last == self.height else _up(self.height, self.extension)
         between = (last.first - first.last, first.length) if len(band) == 2 else (0, 0)
-        return np.array([first.first, self.height - last.last, *between], np.int64)
+        return np.array([first.first, height - last.last, *between], np.int64)
 
 
-def plan(height: int, width: int, tile: tuple[int, int] | None, halo: int, align: int, wraps: bool = True) -> Plan:
+def plan(
+    height: int,
+    width: int,
+    tile: tuple[int, int] | None,
+    halo: int,
+    align: int,
+    wraps: bool = True,
+    extension: int = 1,
+) -> Plan:
     """Plans the tiles of an LR image of `height` x `width`.
 
     Args:
@@ -85,14 +100,15 @@ def plan(height: int, width: int, tile: tuple[int, int] | None, halo: int, align
         halo: further rows and columns that it computes on each side, rounded up to `align`.
         align: the grid on which regions start.
         wraps: whether the last column is beside the first.
+        extension: as of Plan.
     """
     halo = _up(halo, align)
     if tile is None:
         across = (Span(0, width, 0, width),) if wraps else _beside(width, _up(width, align), halo, align)
-        return Plan(height, ((Span(0, height, 0, height),),), across)
+        return Plan(height, ((Span(0, height, 0, height),),), across, extension)
     rows, columns = (_up(max(length, 1), align) for length in tile)
     across = (_columns if wraps else _beside)(width, columns, halo, align)
-    return Plan(height, _bands(height, rows, halo, align), across)
+    return Plan(height, _bands(height, rows, halo, align), across, extension)
 
 
 def automatic(height: int, width: int, bytes_per_pixel: int, halo: int, align: int) -> tuple[int, int] | None:

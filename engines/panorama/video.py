@@ -34,6 +34,7 @@ from engines.panorama.video_times import Clock, Rounding, Times
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
 from engines.support.files import atomic_path, os_reason
+from engines.support.scheduling import ordinary_scheduling
 
 # codec of the option: (encoder, pixel format, its options)
 LOSSLESS: dict[str, tuple[str, str, dict[str, str]]] = {
@@ -214,6 +215,8 @@ class _Copy:
     def run(self, progress: Callable[[int, int], None]) -> int:
         """Copies everything; returns the number of frames."""
         frames = 0
+        with ordinary_scheduling():
+            self._out.codec_context.open()
         for packet in self._reading.demux([self._video, *self._beside]):
             if packet.stream is self._video:
                 for frame in packet.decode():

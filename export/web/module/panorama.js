@@ -112,7 +112,7 @@ export class Dinn360Panorama extends HTMLElement {
   }
 
   #shape(picture, model) {
-    return [picture.height, picture.width, SIDE, model?.halo ?? 0, model?.align ?? 1];
+    return [picture.height, picture.width, SIDE, model?.halo ?? 0, model?.align ?? 1, model?.extension ?? 1];
   }
 
   /** The LR picture at once, bicubic; without a model it stays so. */

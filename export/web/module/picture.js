@@ -23,12 +23,13 @@ export async function loadPicture(url) {
   return { pixels: data, width, height, record: readRecord(bytes), coarseness: readCoarseness(bytes) };
 }
 
-/** What a model's sidecar says: { scale, align, halo, sha256, selfTest }. */
+/** What a model's sidecar says: { scale, align, halo, extension, sha256, selfTest }. */
 export async function loadModel(url) {
   const told = await fetched(sidecar(url), `the file that says what ${url} is`, (response) => response.json());
   const number = (key) => (/^[1-9]\d*$/.test(told?.[key]) ? Number(told[key]) : NaN);
   const model = {
     scale: number("scale"), align: number("tile_align"), halo: number("halo"),
+    extension: number("tile_extension") || 1,
     sha256: told?.checkpoint_sha256 ?? "", selfTest: told?.self_test,
   };
   if (told?.direction !== "up" || told?.ops !== "web" || !model.selfTest || [model.scale, model.align, model.halo].some(Number.isNaN)) {

@@ -2,13 +2,15 @@
 // The same rules as engines/panorama/regions.py: regions start on the grid of the attention windows, columns continue
 // around the circle, and a tile at one pole takes the halo of the other pole along, glued on.
 
-/** The tiles of a panorama of `height` x `width`; `side`, `halo` and `align` as Python's Grid has them. */
+/** The tiles of a panorama of `height` x `width`; `side`, `halo` and `align` as Python's Grid has them;
+ * the network extends an image's rows to a multiple of `extension`. */
 export class Grid {
-  constructor(height, width, side, halo, align) {
+  constructor(height, width, side, halo, align, extension) {
     this.height = height;
     this.width = width;
     this.halo = up(halo, align);
     this.align = align;
+    this.extension = extension;
     this.side = Math.max(up(side, align), align);
     // Where the last window holds columns of both ends, no narrower region can imitate it: one column of tiles.
     this.columnSide = width % align === 0 ? this.side : width;
@@ -35,7 +37,9 @@ export class Grid {
     const whole = right - left + 2 * this.halo >= this.width;
     const columns = whole ? [left, left + this.width] : [left - this.halo, right + this.halo];
     const first = pieces[0], last = pieces[pieces.length - 1];
-    const omitted = [first[0], this.height - last[1], 0, 0];
+    // Latitudes are of the extended image: every region that does not end with the last row leaves the extension out.
+    const height = last[1] === this.height ? this.height : up(this.height, this.extension);
+    const omitted = [first[0], height - last[1], 0, 0];
     if (pieces.length === 2) {
       omitted[2] = last[0] - first[1];
       omitted[3] = first[1] - first[0];
