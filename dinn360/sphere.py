@@ -22,8 +22,10 @@ class Frame:
     top, height: for a crop, its first row and the rows of the whole panorama, both in HR pixels, int64 (B,).
         None: the image is the whole panorama and its own row count gives the latitude.
     omitted: for a tile, what it leaves out of the panorama, in its place; see `of_tile`.
-    coarseness: how coarsely the LR picture was quantised (networks/coarseness.py), float32 (1,) or (B,); None: not at
-        all.
+    coarseness: how coarsely the LR picture was quantised, or is going to be (networks/coarseness.py), float32 (1,) or
+        (B,); None: not at all.
+    halved: for an encoder, whether the LR picture's file will halve its colours (4:2:0), 1 or 0, float32 (1,) or (B,);
+        None: it will not.
     """
 
     wrap: bool = True
@@ -31,6 +33,7 @@ class Frame:
     height: Tensor | None = None
     omitted: Tensor | None = None
     coarseness: Tensor | None = None
+    halved: Tensor | None = None
 
     @classmethod
     def of_tile(cls, omitted: Tensor, scale: int, coarseness: Tensor | None = None) -> Frame:

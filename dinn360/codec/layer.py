@@ -74,16 +74,33 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Files:
+    """What becomes of each sample of a batch: its codec and quality, None for a clean one."""
+
+    drawn: list[tuple[Coder, int] | None]
+
+    def coarseness(self) -> list[float]:
+        """How coarsely each is quantised (`Coder.coarseness`), 0 where no codec is."""
+        return [0.0 if file is None else file[0].coarseness(file[1]) for file in self.drawn]
+
+    def lossy(self) -> list[float]:
+        """1 for each that goes through a codec, else 0."""
+        return [float(file is not None) for file in self.drawn]
+
+    def halved(self) -> list[float]:
+        """1 for each whose colours the codec halves, else 0."""
+        return [float(file is not None and file[0].halved) for file in self.drawn]
+
+
+@dataclass(frozen=True)
 class Received:
     """y: what the decoder gets, (B,3,h,w) on the 8-bit grid.
 
     bits: of the file, without its header, of each sample that went through a codec, (0 to B,) in their order.
-    coarseness: how coarsely each sample was quantised (`Coder.coarseness`), 0 where no codec was, (B,).
     """
 
     y: Tensor
     bits: Tensor
-    coarseness: Tensor
 
 
 class Channel:
@@ -94,18 +111,21 @@ class Channel:
         self.workers = workers or max(1, min(4, (os.cpu_count() or 1) - 1))
         self._pool: ProcessPoolExecutor | None = None
 
-    def __call__(self, y: Tensor, seed: Sequence[int]) -> Received:
-        """y: (B,3,h,w) RGB in [0,1] on the 8-bit grid. What is drawn is a function of `seed` alone.
+    def draw(self, samples: int, seed: Sequence[int]) -> Files:
+        """What becomes of a batch: a function of `seed` alone."""
+        return Files(self.plan.draw_batch(samples, np.random.default_rng(list(seed))))
+
+    def __call__(self, y: Tensor, files: Files) -> Received:
+        """y: (B,3,h,w) RGB in [0,1] on the 8-bit grid.
 
         Raises:
             UserError: a codec is missing here, or its processes died.
         """
         with torch.autocast(y.device.type, enabled=False):  # 8-bit levels need fp32
-            return self._received(y.float(), seed)
+            return self._received(y.float(), files)
 
-    def _received(self, y: Tensor, seed: Sequence[int]) -> Received:
-        rng = np.random.default_rng(list(seed))
-        drawn = {n: file for n, file in enumerate(self.plan.draw_batch(len(y), rng)) if file is not None}
+    def _received(self, y: Tensor, files: Files) -> Received:
+        drawn = {n: file for n, file in enumerate(files.drawn) if file is not None}
         computed = [n for n, (coder, _) in drawn.items() if coder.name == "jpeg"]
         real = [n for n in drawn if n not in computed]
         images, bits = list(y), {n: y.new_zeros(()) for n in drawn}
@@ -119,10 +139,7 @@ class Channel:
                     images[n], bits[n] = image, count
         for n, future in zip(real, waiting, strict=True):
             images[n], bits[n] = _beside(y[n : n + 1], drawn[n][0], *_result(future))
-        coarseness = y.new_zeros(len(y))
-        for n, (coder, quality) in drawn.items():
-            coarseness[n] = coder.coarseness(quality)
-        return Received(torch.stack(images), torch.stack(list(bits.values())) if bits else y.new_zeros(0), coarseness)
+        return Received(torch.stack(images), torch.stack(list(bits.values())) if bits else y.new_zeros(0))
 
     def _start(self, y: Tensor, coder: Coder, quality: int) -> Future[tuple[Image8, int]]:
         if self._pool is None:

@@ -38,6 +38,7 @@ CODEC = {
     "untie": "The decoder's weights part from the encoder's; they start as its exact inverse.",
     "luma_details": "Flat networks: the LR image's colours change no finer than 4:2:0 keeps them.",
     "reads_coarseness": "Flat networks: the decoder knows how coarsely the LR file was quantised.",
+    "knows_file": "Flat networks: the encoder knows how coarsely the LR file is going to be.",
 }
 
 

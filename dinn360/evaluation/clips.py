@@ -86,6 +86,8 @@ def measure_clips(
             lrs = [system.shrink(frame) for frame in frames]
             for coder in coders:
                 for quality in qualities:
+                    if system.knows_file:
+                        lrs = [system.shrink(frame, (coder, quality)) for frame in frames]
                     packets = encode_frames(lrs, coder, quality)
                     seen = decode_frames(packets, coder, (lrs[0].shape[0], lrs[0].shape[1]))
                     restored = [system.grow(lr, size, coder.coarseness(quality)) for lr in seen]

@@ -19,7 +19,7 @@ from PIL import Image
 
 from dinn360.codec.coders import Coder
 from dinn360.evaluation.metrics import luma, ws_psnr, ws_ssim
-from dinn360.evaluation.systems import System
+from dinn360.evaluation.systems import File, System
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
 from engines.support.progress import progress
@@ -73,7 +73,7 @@ class Direct(System):
 
     name, learned_lr = DIRECT, False
 
-    def shrink(self, image: Image8) -> Image8:
+    def shrink(self, image: Image8, file: File = None) -> Image8:
         return image
 
     def grow(self, lr: Image8, size: tuple[int, int], coarseness: float = 0.0) -> Image8:
@@ -114,7 +114,8 @@ def measure(
                 for quality in _ladder(system, qualities):
                     rows = []
                     for name, image in images.items():
-                        file = coder.round_trip(lrs[name], quality)
+                        lr = system.shrink(image, (coder, quality)) if system.knows_file else lrs[name]
+                        file = coder.round_trip(lr, quality)
                         rows.append(_scores(system, image, *file, ssim, coder.coarseness(quality)))
                         bar.update()
                     points.append(_mean(quality, rows))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dinn360.checkpoint import load_checkpoint
+from dinn360.codec.coders import Coder
 from dinn360.evaluation.interpolation import Method, resize
 from dinn360.evaluation.validate import downscaled, upscaled
 from dinn360.networks import RescalingNetwork
@@ -29,17 +30,22 @@ ALIASED = "-aliased"  # suffix of an interpolation without anti-aliasing, as Ope
 BASELINES = tuple(method + suffix for suffix in ("", ALIASED) for method in METHODS)
 
 Range = Literal[1, 255]
+File = tuple[Coder, int] | None  # a codec and its quality; None: lossless
 
 
 class System(ABC):
-    """One row of the table. name: what the row is called. learned_lr: whether its LR image is more than a resize."""
+    """One row of the table. name: what the row is called. learned_lr: whether its LR image is more than a resize.
+
+    knows_file: whether its LR image depends on the file that it is going to be.
+    """
 
     name: str
     learned_lr: bool
+    knows_file: bool = False
 
     @abstractmethod
-    def shrink(self, image: Image8) -> Image8:
-        """LR image (ceil(H/s),ceil(W/s),3) of image (H,W,3), both uint8."""
+    def shrink(self, image: Image8, file: File = None) -> Image8:
+        """LR image (ceil(H/s),ceil(W/s),3) of image (H,W,3), both uint8. file: what it is going to be, None: lossless."""
 
     @abstractmethod
     def grow(self, lr: Image8, size: tuple[int, int], coarseness: float = 0.0) -> Image8:
@@ -64,7 +70,7 @@ class Interpolation(System):
         self.antialias = not name.endswith(ALIASED)
         self.method: Method = next(m for m in METHODS if m == name.removesuffix(ALIASED))
 
-    def shrink(self, image: Image8) -> Image8:
+    def shrink(self, image: Image8, file: File = None) -> Image8:
         height, width = image.shape[:2]
         return resize(image, (-(-height // self.scale), -(-width // self.scale)), self.method, self.antialias)
 
@@ -80,6 +86,7 @@ class Network(System):
     def __init__(self, network: RescalingNetwork, name: str) -> None:
         self.network, self.name = network.eval(), name
         self.network.freeze_inverses()
+        self.knows_file = network.config.knows_file
 
     @classmethod
     def load(cls, path: Path) -> Network:
@@ -89,8 +96,11 @@ class Network(System):
             return Decoder(checkpoint.build(), path.name)
         return cls(checkpoint.build(), f"{checkpoint.config.name} ({path.name})")
 
-    def shrink(self, image: Image8) -> Image8:
-        return downscaled(self.network, image)
+    def shrink(self, image: Image8, file: File = None) -> Image8:
+        if file is None:
+            return downscaled(self.network, image)
+        coder, quality = file
+        return downscaled(self.network, image, coder.coarseness(quality), coder.halved)
 
     def grow(self, lr: Image8, size: tuple[int, int], coarseness: float = 0.0) -> Image8:
         return upscaled(self.network, lr, size, coarseness)
@@ -104,7 +114,7 @@ class Decoder(Network):
     def __init__(self, network: RescalingNetwork, name: str) -> None:
         super().__init__(network, f"bicubic & decoder of {name}")
 
-    def shrink(self, image: Image8) -> Image8:
+    def shrink(self, image: Image8, file: File = None) -> Image8:
         return reference_lr(image, self.network.config.scale)
 
 
@@ -119,8 +129,9 @@ class Rescaler(System):
             if scale_of(session) != scale:
                 raise UserError(f"{session.path}: expected a graph of scale {scale}, found another scale", "rescaler")
         self.name = f"{down.name} + {up.name}"
+        self.knows_file = any(spec.name == "halved" for spec in self.down.optional)
 
-    def shrink(self, image: Image8) -> Image8:
+    def shrink(self, image: Image8, file: File = None) -> Image8:
         return downscale_image(self.down, image)
 
     def grow(self, lr: Image8, size: tuple[int, int], coarseness: float = 0.0) -> Image8:
@@ -146,7 +157,7 @@ class Upscaler(System):
         self.down, self.scale, self.value_range = Interpolation(down, scale), scale, value_range
         self.name = f"{down} & {path.stem}"
 
-    def shrink(self, image: Image8) -> Image8:
+    def shrink(self, image: Image8, file: File = None) -> Image8:
         return self.down.shrink(image)
 
     def grow(self, lr: Image8, size: tuple[int, int], coarseness: float = 0.0) -> Image8:

@@ -56,11 +56,16 @@ def round_trip(network: RescalingNetwork, image: Image8) -> tuple[Image8, Image8
     return lr, upscaled(network, lr, (image.shape[0], image.shape[1]))
 
 
-def downscaled(network: RescalingNetwork, image: Image8) -> Image8:
-    """HR image (H,W,3) uint8 to its 8-bit LR image."""
+def downscaled(network: RescalingNetwork, image: Image8, coarseness: float = 0.0, halved: bool = False) -> Image8:
+    """HR image (H,W,3) uint8 to its 8-bit LR image.
+
+    coarseness, halved: of the file that it is going to be (`Coder.coarseness`, `Coder.halved`), for an encoder that asks.
+    """
     device = next(network.parameters()).device
+    of_file = (torch.tensor([value], device=device) for value in (coarseness, float(halved)))
+    frame = replace(PANORAMA, **dict(zip(("coarseness", "halved"), of_file, strict=True)))
     with torch.inference_mode():
-        return to_image(network.downscale(torch.from_numpy(to_tensor(image)).to(device)).cpu().numpy())
+        return to_image(network.downscale(torch.from_numpy(to_tensor(image)).to(device), frame).cpu().numpy())
 
 
 def upscaled(network: RescalingNetwork, lr: Image8, size: tuple[int, int], coarseness: float = 0.0) -> Image8:

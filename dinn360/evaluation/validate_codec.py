@@ -74,7 +74,11 @@ class CodecValidation(Validation):
         """One panorama; the reconstruction to look at is that of the second quality."""
         size = (image.shape[0], image.shape[1])
         lr = reference_lr(image, network.config.scale) if self.decoder_only else downscaled(network, image)
-        files = {quality: self.coder.round_trip(lr, quality) for quality in QUALITIES}
+        lrs = dict.fromkeys(QUALITIES, lr)
+        if network.config.knows_file:
+            halved = self.coder.halved
+            lrs = {q: downscaled(network, image, self.coder.coarseness(q), halved) for q in QUALITIES}
+        files = {quality: self.coder.round_trip(lrs[quality], quality) for quality in QUALITIES}
         images = {q: upscaled(network, seen, size, self.coder.coarseness(q)) for q, (seen, _) in files.items()}
         points = [_point(quality, image, images[quality], files[quality][1]) for quality in QUALITIES]
         clean = ws_psnr(luma(upscaled(network, lr, size)), luma(image))
@@ -86,15 +90,15 @@ class CodecValidation(Validation):
             ws_psnr_rgb=rgb,
             bicubic_y=bicubic_y,
             bicubic_rgb=bicubic_rgb,
-            lr_psnr=likeness(lr, image),
+            lr_psnr=float(np.mean([likeness(each, image) for each in lrs.values()])),
             gain_y=y - bicubic_y,
             **{f"gain_{p.quality}": p.psnr_y - pair[p.quality] for p in points},
             gain_bytes=_at_equal_bytes(points, self.pairs[number]),
             bits=bits,
             clean_y=clean,
-            dots=dots(lr, image),
+            dots=float(np.mean([dots(each, image) for each in lrs.values()])),
         )
-        return Restored(name, image, lr, images[QUALITIES[1]], self.bicubic[number], figures)
+        return Restored(name, image, lrs[QUALITIES[1]], images[QUALITIES[1]], self.bicubic[number], figures)
 
 
 def dots(lr: Image8, image: Image8) -> float:

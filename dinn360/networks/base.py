@@ -53,6 +53,11 @@ class NetworkConfig:
         """Whether the decoder asks how coarsely the LR picture was quantised (`Frame.coarseness`)."""
         return False
 
+    @property
+    def knows_file(self) -> bool:
+        """Whether the encoder asks how the LR picture's file is going to be (`Frame.coarseness`, `Frame.halved`)."""
+        return False
+
     def of_encoder(self) -> NetworkConfig:
         """Of an encoder whose decoder has weights of its own: without what binds or helps the decoder alone."""
         return self

@@ -24,6 +24,8 @@ class LumaDetailConv2d(SphereConv2d):
     Cb and Cr may change in LL alone, the means of 2x2 pixels, which is what 4:2:0 stores: exact. With one (the LR image
     as it is) their kernels are the binomial low-pass times a number for each input: nothing at Nyquist, and half at
     half of Nyquist.
+
+    A file that does not halve colours keeps their details: an encoder that knows (`halved`) gives them there.
     """
 
     def __init__(self, channels_in: int, channels_out: int, gain: float) -> None:
@@ -46,8 +48,14 @@ class LumaDetailConv2d(SphereConv2d):
         bias = torch.cat([self.bias[:3], *(_of_colours(self.grey, part) for part in _details(self.bias))])
         return weight, bias
 
-    def forward(self, x: Tensor, wrap: bool) -> Tensor:
-        return sphere_conv2d(x, *self.projected(), wrap)
+    def forward(self, x: Tensor, wrap: bool, halved: Tensor | None = None) -> Tensor:
+        """halved: 1 or 0, (1,) or (B,1,1,1); None: 1."""
+        kernel, bias = self.projected()
+        result = sphere_conv2d(x, kernel, bias, wrap)
+        if halved is None:
+            return result
+        details = sphere_conv2d(x, self.weight - kernel, self.bias - bias, wrap)
+        return result + details * (1 - halved).to(details.dtype)
 
 
 def _details(parameter: Tensor) -> tuple[Tensor, ...]:

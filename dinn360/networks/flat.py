@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dinn360.networks.base import Reconstruction, RescalingNetwork, Split
-from dinn360.networks.coarseness import Coarse, SteeredConv2d, coarse
+from dinn360.networks.coarseness import DECODER, ENCODER, Coarse, SteeredConv2d, coarse, is_steering
 from dinn360.networks.colour import LumaDetailConv2d
 from dinn360.networks.flat_config import FlatConfig
 from dinn360.networks.layers import DST, DConv, SphereConv2d
@@ -87,7 +87,7 @@ class Function(nn.Module):
         super().__init__()
         width = config.width
         self.reads = "rho eta input" if channels_in == config.channels[1] else "features"  # the role of the first
-        steered = config.reads_coarseness and config.untie  # tied blocks undo what an encoder did that knew nothing
+        steered = config.steered_blocks
         self.first = SteeredConv2d(channels_in, width, 1.0, steered)
         self.middle: DConv | SphereConv2d = (
             DConv(width, 1, config.max_offset, config.deform, config.sphere_offsets, config.latitude_offsets)
@@ -105,6 +105,7 @@ class Function(nn.Module):
         )
         to_low = config.luma_details and channels_out == config.channels[1]
         self.last = (LumaDetailConv2d if to_low else SphereConv2d)(width, channels_out, gain=0.0)
+        self.knows_file = config.knows_file
 
     @property
     def radius(self) -> int:
@@ -124,6 +125,8 @@ class Function(nn.Module):
         if self.dst is not None:
             features = self.dst(features, wrap, latitude)
         with role("last convolutions"):
+            if isinstance(self.last, LumaDetailConv2d) and self.knows_file and coarse is not None:
+                return self.last(features, wrap, coarse[2])
             return self.last(features, wrap)
 
 
@@ -147,11 +150,13 @@ class LiftingBlock(nn.Module):
         """How many pixels away either direction sees."""
         return self.eta.radius + self.phi.radius
 
-    def forward(self, low: Tensor, high: Tensor, wrap: bool, latitude: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        eta = self.eta(low, wrap, latitude).to(high.dtype)
+    def forward(
+        self, low: Tensor, high: Tensor, wrap: bool, latitude: Tensor | None = None, coarse: Coarse | None = None
+    ) -> tuple[Tensor, Tensor]:
+        eta = self.eta(low, wrap, latitude, coarse).to(high.dtype)
         with role("details"):
             high = high + eta
-        phi = self.phi(high, wrap, latitude).to(low.dtype)
+        phi = self.phi(high, wrap, latitude, coarse).to(low.dtype)
         with role("low path"):
             return low + phi, high
 
@@ -169,7 +174,7 @@ class LiftingBlock(nn.Module):
 class ResidualBlock(nn.Module):
     """x + conv(activation(conv(x))), the trunk block of the content head."""
 
-    def __init__(self, channels: int, activation: Callable[[Tensor], Tensor], steered: bool) -> None:
+    def __init__(self, channels: int, activation: Callable[[Tensor], Tensor], steered: int) -> None:
         super().__init__()
         self.activation = activation
         self.first = SteeredConv2d(channels, channels, 0.5, steered)
@@ -192,7 +197,7 @@ class Condition(nn.Module):
     def __init__(self, config: FlatConfig) -> None:
         super().__init__()
         width, latitude = config.content_width, config.latitude_width
-        self.activation, steered = rectifier(config), config.reads_coarseness
+        self.activation, steered = rectifier(config), DECODER if config.reads_coarseness else 0
         self.first = SteeredConv2d(config.channels[1], width, 1.0, steered)
         self.content_head: nn.ModuleList | None = None
         if config.content_head:
@@ -313,8 +318,10 @@ class FlatDINN360(RescalingNetwork):
         with role("haar"):
             high = squeeze(x, self.bands[kept:])
         latitude = self.latitude(low, frame)
+        with role("condition"):
+            coarse = self.file(low, frame)
         for block in self.blocks:
-            low, high = block(low, high, frame.wrap, latitude)
+            low, high = block(low, high, frame.wrap, latitude, coarse)
         return low, high
 
     def inverse_blocks(
@@ -340,7 +347,11 @@ class FlatDINN360(RescalingNetwork):
 
     def coarse(self, low: Tensor, frame: Frame) -> Coarse | None:
         """The coarseness of the LR picture where the decoder reads it."""
-        return coarse(frame, low) if self.config.reads_coarseness else None
+        return coarse(frame, low, DECODER) if self.config.reads_coarseness else None
+
+    def file(self, low: Tensor, frame: Frame) -> Coarse | None:
+        """What the LR picture's file is going to be where the encoder knows."""
+        return coarse(frame, low, ENCODER) if self.config.knows_file else None
 
     def low(self, y: Tensor) -> Tensor:
         """y at the working resolution."""
@@ -384,7 +395,7 @@ class FlatDINN360(RescalingNetwork):
         return x if self.lr_bands is None else crop(x, y, self.config.scale, 1)
 
     def decoder_weights(self) -> dict[str, Tensor]:
-        weights = super().decoder_weights()
+        weights = {n: tensor for n, tensor in super().decoder_weights().items() if not is_steering(n)}
         for name, module in self.named_modules():
             if isinstance(module, LumaDetailConv2d):
                 kernel, bias = module.projected()

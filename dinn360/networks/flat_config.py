@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dinn360.networks.base import NetworkConfig
+from dinn360.networks.coarseness import DECODER, ENCODER
 from dinn360.networks.errors import ConfigError
 from dinn360.networks.size import LARGEST_NUMBER, LARGEST_WINDOW
 
@@ -31,6 +32,8 @@ class FlatConfig(NetworkConfig):
         (`LumaDetailConv2d`). An untied decoder is free.
     reads_coarseness: G_SC, and the blocks of an untied decoder, know how coarsely the LR picture was quantised
         (`SteeredConv2d`).
+    knows_file: the blocks of an encoder whose decoder is untied know how coarsely the LR picture is going to be
+        quantised, and whether its colours will be halved; `luma_details` holds for those that will.
     """
 
     architecture: ClassVar[str] = "flat"
@@ -57,6 +60,7 @@ class FlatConfig(NetworkConfig):
     sphere_windows: bool = False
     luma_details: bool = False
     reads_coarseness: bool = False
+    knows_file: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,6 +81,8 @@ class FlatConfig(NetworkConfig):
             raise ConfigError(f"margin: expected 0 to {LARGEST_NUMBER} pixels, found {self.margin!r}")
         if self.dst and self.deformable and self.margin % self.window:
             raise ConfigError(f"margin: expected a multiple of the window of {self.window}, found {self.margin}")
+        if self.knows_file and not self.untie:
+            raise ConfigError("knows_file: expected an untied decoder (untie), which need not undo it, found none")
         if not 0 <= self.negative_slope < 1:
             raise ConfigError(f"negative_slope: expected 0 or more and less than 1, found {self.negative_slope}")
         if not 0 < self.max_offset <= LARGEST_NUMBER:
@@ -87,11 +93,18 @@ class FlatConfig(NetworkConfig):
         on_sphere = self.sphere_offsets or self.latitude_offsets or (self.sphere_windows and self.dst)
         return self.deform and self.deformable > 0 and on_sphere
 
+    @property
+    def steered_blocks(self) -> int:
+        """How many values steer the blocks (`SteeredConv2d`). Tied blocks undo what an encoder did that knew none."""
+        if self.knows_file:
+            return ENCODER
+        return DECODER if self.reads_coarseness and self.untie else 0
+
     def of_encoder(self) -> FlatConfig:
         return replace(self, reads_coarseness=False)
 
     def of_decoder(self) -> FlatConfig:
-        return replace(self, luma_details=False)
+        return replace(self, luma_details=False, knows_file=False)
 
     @property
     def reduction(self) -> int:

@@ -33,7 +33,7 @@ class Untied(RescalingNetwork):
     def load_tied(self, weights: Mapping[str, Tensor]) -> None:
         """Takes the weights of a network of the same config without `untie`, for both directions."""
         kept = self.encoder.state_dict()
-        self.encoder.load_state_dict({name: tensor for name, tensor in weights.items() if name in kept})
+        take_weights(self.encoder, {name: tensor for name, tensor in weights.items() if name in kept})
         take_weights(self.decoder, {**weights, **self.encoder.decoder_weights()})
 
     def split(self, x: Tensor, frame: Frame = PANORAMA) -> Split:

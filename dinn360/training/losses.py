@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dinn360.codec.layer import Received
+from dinn360.codec.layer import Channel
 from dinn360.networks import RescalingNetwork
 from dinn360.networks.colour import LUMA
 from dinn360.sphere import Frame
@@ -39,12 +38,14 @@ class Losses:
 class Coding:
     """How the LR image reaches the decoder, and what its file and its looks cost.
 
-    channel: y (B,3,h,w), rounded, to what the decoder gets. lambda_rate: weight of the bits per HR pixel.
-    lambda_chroma, lambda_dots: weights of `fine_chroma` and `dots`. bicubic: the LR image is the guide y^, so that only
-    the decoder learns.
+    channel: y (B,3,h,w), rounded, and the files that it is to go through, to what the decoder gets; seed: of their
+    draw. lambda_rate: weight of the bits per HR pixel. lambda_chroma, lambda_dots: weights of `fine_chroma` and `dots`;
+    where the encoder knows the file, of samples with halved colours and of those with losses only. bicubic: the LR
+    image is the guide y^, so that only the decoder learns.
     """
 
-    channel: Callable[[Tensor], Received] | None = None
+    channel: Channel | None = None
+    seed: tuple[int, ...] = (0,)
     lambda_rate: float = 0.0
     lambda_chroma: float = 0.0
     lambda_dots: float = 0.0
@@ -133,12 +134,16 @@ def algorithm_1(
     the codec of `coding`.
     """
     needed = not coding.bicubic or latent or sample  # behind bicubic the encoder only says what z is
+    files = None if coding.channel is None else coding.channel.draw(len(x), coding.seed)
+    if files is not None:
+        frame = replace(frame, coarseness=x.new_tensor(files.coarseness()), halved=x.new_tensor(files.halved()))
     split = network.split(x, frame) if needed else None
     guide = reference_lr(x, network.config.scale)
     y = quantise(guide if split is None or coding.bicubic else split.y)
-    received = coding.channel(y) if coding.channel is not None else None
-    if received is not None:
-        y, frame = received.y, replace(frame, coarseness=received.coarseness)
+    received = None
+    if coding.channel is not None and files is not None:
+        received = coding.channel(y, files)
+        y = received.y
     prior: list[Tensor | None] | None = None
     if split is not None:
         prior = [torch.randn_like(h) if sample else None for h in split.high]
@@ -154,12 +159,14 @@ def algorithm_1(
     if received is not None and len(received.bits):
         bits = received.bits.mean() / (x.shape[2] * x.shape[3])
         total = total + coding.lambda_rate * bits
-    if coding.lambda_chroma and apart is not None:
-        with torch.autocast(x.device.type, enabled=False):
-            total = total + coding.lambda_chroma * fine_chroma(apart.float())
-    if coding.lambda_dots and apart is not None:
-        with torch.autocast(x.device.type, enabled=False):
-            total = total + coding.lambda_dots * dots(apart.float())
+    of_halved, of_lossy = ([1.0] * len(x),) * 2
+    if network.config.knows_file and files is not None:
+        of_halved, of_lossy = files.halved(), files.lossy()
+    penalties = ((coding.lambda_chroma, fine_chroma, of_halved), (coding.lambda_dots, dots, of_lossy))
+    for weight, penalty, of in penalties:
+        if weight and apart is not None:
+            with torch.autocast(x.device.type, enabled=False):
+                total = total + weight * penalty(apart.float() * x.new_tensor(of)[:, None, None, None])
     latent_loss = None
     if latent and split is not None and prior is not None:
         mixed = [alpha * p + (1 - alpha) * h if alpha else h for p, h in zip(restored.high, split.high, strict=True)]

@@ -32,7 +32,7 @@ from dinn360.training.state import State, load_state, save_state
 from engines.support.errors import UserError
 from engines.support.reading import short, typed
 
-_LATER = ("luma_details", "reads_coarseness")
+_LATER = ("luma_details", "reads_coarseness", "knows_file")
 
 
 class Trainer:
@@ -173,9 +173,8 @@ class Trainer:
         """The codec of this step; which files are drawn is a pure function of the step and the process, too."""
         config, channel = self.config, self.channel
         seed = (config.seed, self.step, self.processes.rank)
-        through = None if channel is None else lambda y: channel(y, seed)
         bicubic = config.downscaler == "bicubic"
-        return Coding(through, config.lambda_rate, config.lambda_chroma, config.lambda_dots, bicubic)
+        return Coding(channel, seed, config.lambda_rate, config.lambda_chroma, config.lambda_dots, bicubic)
 
     def _seed(self) -> None:
         """z~, too, is a pure function of the step (and of the process): a resumed run needs no random state."""
