@@ -46,7 +46,8 @@ class Checkpoint:
     def codec(self) -> dict[str, str]:
         """What its LR image was trained to go through, as a graph's metadata says it; empty: it must stay lossless."""
         said = self.provenance.get("codec", {})
-        return {str(name): str(value) for name, value in said.items()} if isinstance(said, dict) else {}
+        told = {str(name): str(value) for name, value in said.items()} if isinstance(said, dict) else {}
+        return told | ({"codec_known": "1"} if told and self.config.knows_file else {})
 
     @property
     def decoder_only(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,10 @@ class TorchSession(Session):
         self.inputs, self.outputs = ((hr,), (lr,)) if direction == "down" else ((lr,), (hr,))
         if direction == "up" or network.config.encoder_reads_latitude:
             self.optional = (TensorSpec("omitted", (4,), np.dtype("int64")),)
-        if direction == "up" and network.config.reads_coarseness:
-            self.optional += (TensorSpec("coarseness", (1,), np.dtype("float32")),)
+        told: tuple[str, ...] = ("coarseness",) if network.config.reads_coarseness else ()
+        if direction == "down":
+            told = ("coarseness", "halved") if network.config.knows_file else ()
+        self.optional += tuple(TensorSpec(name, (1,), np.dtype("float32")) for name in told)
         self.metadata = {
             "direction": direction,
             "scale": str(network.config.scale),
@@ -72,8 +75,11 @@ class TorchSession(Session):
     def _run(self, arrays: dict[str, Array]) -> dict[str, Array]:
         image, omitted = torch.from_numpy(arrays[self.inputs[0].name]).to(self._device), arrays.get("omitted")
         place = torch.from_numpy(np.zeros(4, np.int64) if omitted is None else omitted)
-        coarseness = torch.from_numpy(arrays["coarseness"]).to(self._device) if "coarseness" in arrays else None
-        frame = Frame.of_tile(place, self.network.config.scale, coarseness)
+        coarseness, halved = (
+            torch.from_numpy(arrays[name]).to(self._device) if name in arrays else None
+            for name in ("coarseness", "halved")
+        )
+        frame = replace(Frame.of_tile(place, self.network.config.scale, coarseness), halved=halved)
         if self.direction == "down":
             return {"lr": self.network.downscale(image, frame).cpu().numpy()}
         return {"hr": self.network.upscale(image, frame=frame).clamp(0, 1).cpu().numpy()}

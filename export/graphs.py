@@ -2,7 +2,8 @@
 
 Latitude is the one thing that a tile of a panorama cannot know by itself, so that Upscale is told which rows a tile
 leaves out; so is Downscale, where the encoder asks. In the file that input has a default, the whole panorama: who does
-not tile need not know of it. The same with how coarsely the LR picture was quantised, whose default is not at all.
+not tile need not know of it. The same with how coarsely the LR picture was quantised or is going to be, and whether its
+colours will be halved: the default is a lossless file.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class Downscale(nn.Module):
     """hr (B,3,H,W) in [0,1] -> lr (B,3,ceil(H/s),ceil(W/s)), not rounded: the writer of the 8-bit file rounds.
 
     Holds what `split` needs only (DINN360: I_D); all else stays behind. omitted: as of Upscale, where the network's
-    encoder reads the latitude.
+    encoder reads the latitude. coarseness, halved: float32 (1,), of the LR picture's file, for an encoder that asks.
     """
 
     source, result = "hr", "lr"
@@ -29,9 +30,15 @@ class Downscale(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, hr: Tensor, omitted: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        hr: Tensor,
+        omitted: Tensor | None = None,
+        coarseness: Tensor | None = None,
+        halved: Tensor | None = None,
+    ) -> Tensor:
         frame = PANORAMA if omitted is None else Frame.of_tile(omitted, self.network.config.scale)
-        return self.network.downscale(hr, frame)
+        return self.network.downscale(hr, replace(frame, coarseness=coarseness, halved=halved))
 
 
 class Upscale(nn.Module):

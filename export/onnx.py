@@ -26,7 +26,7 @@ from export.lowering import lower
 from export.operators import register_schemas
 from export.precision.casts import to_half
 from export.precision.fp32_ops import fp32_ops
-from export.trace import quiet, trace
+from export.trace import quiet, told_of_file, trace
 from export.web_graph import complete_sidecar
 
 
@@ -52,7 +52,7 @@ def finish(traced: ModelProto, direction: str, config: ExportConfig) -> ModelPro
 def metadata(checkpoint: Checkpoint, digest: str, direction: str, config: ExportConfig) -> dict[str, str]:
     """What a graph says of itself in `metadata_props`; `engines` reads nothing else.
 
-    coarseness: of a graph with that input its default, a lossless LR picture.
+    coarseness, halved: of a graph with these inputs their defaults, a lossless LR picture.
     """
     return {
         "producer": "dinn360",
@@ -67,7 +67,7 @@ def metadata(checkpoint: Checkpoint, digest: str, direction: str, config: Export
         "fp32_ops": json.dumps([op.role for op in fp32_ops(direction, config)]),
         "io": config.io_format,
         **checkpoint.codec,
-        **({"coarseness": "0"} if direction == "up" and checkpoint.config.reads_coarseness else {}),
+        **dict.fromkeys(told_of_file(checkpoint.config, direction), "0"),
     }
 
 

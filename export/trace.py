@@ -19,13 +19,13 @@ import torch.fx.config
 import torch.fx.traceback
 from onnx import ModelProto, numpy_helper
 
-from dinn360.networks import RescalingNetwork
+from dinn360.networks import NetworkConfig, RescalingNetwork
 from engines.support.arrays import Array
 from export.graphs import GRAPHS
 from export.passes.seams import cancel_seams
 from export.translate import translate
 
-OMITTED, COARSENESS = "omitted", "coarseness"
+OMITTED, COARSENESS, HALVED = "omitted", "coarseness", "halved"
 _LR_SIZES = ((2, 24, 40), (3, 16, 56))  # batch, rows, columns of the two traces
 
 
@@ -34,7 +34,7 @@ def trace(network: RescalingNetwork, direction: str, opset: int) -> ModelProto:
 
     Batch, H and W are free. "up" has the further input `omitted` (see Upscale), whose default stands among the
     initializers; so has "down" where the encoder reads the latitude. `coarseness` is one, too, where the decoder reads
-    it. `export.lowering` makes a graph of it that a runtime knows.
+    it, or the encoder, which then has `halved` as well. `export.lowering` makes a graph of it that a runtime knows.
 
     Raises NotImplementedError when the network uses an operator that cannot be translated, or when a size is baked in.
     """
@@ -42,8 +42,7 @@ def trace(network: RescalingNetwork, direction: str, opset: int) -> ModelProto:
     optional: dict[str, Array] = {}
     if direction == "up" or network.config.encoder_reads_latitude:
         optional[OMITTED] = np.zeros(4, np.int64)
-    if direction == "up" and network.config.reads_coarseness:
-        optional[COARSENESS] = np.zeros(1, np.float32)
+    optional |= {name: np.zeros(1, np.float32) for name in told_of_file(network.config, direction)}
     first, second = (_traced(module, direction, network.config.scale, optional, size, opset) for size in _LR_SIZES)
     if first.graph.node != second.graph.node or first.graph.initializer != second.graph.initializer:
         raise NotImplementedError(f"{direction}: the graph depends on the size of the image that it was traced with")
@@ -55,6 +54,13 @@ def trace(network: RescalingNetwork, direction: str, opset: int) -> ModelProto:
     first = _without_seams(first)
     _name_dimensions(first, direction, network.config.scale)
     return first
+
+
+def told_of_file(config: NetworkConfig, direction: str) -> tuple[str, ...]:
+    """The inputs of a direction's graph that tell of the LR picture's file."""
+    if direction == "up":
+        return (COARSENESS,) if config.reads_coarseness else ()
+    return (COARSENESS, HALVED) if config.knows_file else ()
 
 
 def _traced(
@@ -72,7 +78,8 @@ def _traced(
         inputs = {"lr": torch.rand(batch, 3, rows, columns)}
     inputs |= {name: torch.arange(len(default)).to(torch.from_numpy(default)) for name, default in optional.items()}
     with torch.no_grad(), quiet(), _without_stack_traces(), torch.fx.traceback.preserve_node_meta():
-        program = torch.export.export(module, tuple(inputs.values()), strict=False)
+        image, *others = inputs.items()
+        program = torch.export.export(module, (image[1],), kwargs=dict(others), strict=False)
     return ir.to_proto(translate(program, opset, list(inputs), [GRAPHS[direction].result], (rows, columns)))
 
 

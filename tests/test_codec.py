@@ -178,7 +178,7 @@ def test_real_codecs_in_the_loop(channel: Channel, forest: Image8) -> None:
     pytest.importorskip("av")
     y = torch.cat([tensor(np.ascontiguousarray(forest[100:164, n : n + 64])) for n in range(0, 640, 64)])
     y.requires_grad_()
-    received = channel(y, (0, 3))
+    received = channel(y, channel.draw(len(y), (0, 3)))
     rng = np.random.default_rng([0, 3])
     drawn = [channel.plan.draw(rng) for _ in y]
     assert len({coder.name for coder, _ in drawn}) >= 3
@@ -194,9 +194,9 @@ def test_real_codecs_in_the_loop(channel: Channel, forest: Image8) -> None:
         assert received.bits[n].item() == pytest.approx(8 * (size - empty), rel=0.2)
     (received.y.sum() + 1e-4 * received.bits.sum()).backward()
     assert y.grad is not None and (y.grad.flatten(1).abs().amax(1) > 0.05).all()
-    again = channel(y.detach(), (0, 3))
+    again = channel(y.detach(), channel.draw(len(y), (0, 3)))
     assert torch.equal(again.y, received.y.detach())
-    assert not torch.equal(channel(y.detach(), (0, 4)).y, again.y)
+    assert not torch.equal(channel(y.detach(), channel.draw(len(y), (0, 4))).y, again.y)
 
 
 def test_a_plan_tells_a_graph_what_it_needs() -> None:
@@ -213,14 +213,15 @@ def test_a_share_of_samples_meets_no_codec(forest: Image8) -> None:
     y = tensor(np.ascontiguousarray(forest[:64, :64])).repeat(5, 1, 1, 1).requires_grad_()
     spared = set()
     for step in range(8):
-        received = channel(y, (0, step))
+        received = channel(y, channel.draw(len(y), (0, step)))
         same = (received.y == y).flatten(1).all(1)
         assert same.sum() == 1 and received.bits.shape == (4,) and (received.bits > 0).all()
         spared.add(int(same.nonzero()))
     assert len(spared) > 2
     (gradient,) = torch.autograd.grad(received.bits.sum(), y)
     assert not gradient[same].any() and gradient[~same].any()
-    every = Channel(Plan("jpeg", 50, 60, "420", clean=1.0))(y, (0, 0))
+    clean = Channel(Plan("jpeg", 50, 60, "420", clean=1.0))
+    every = clean(y, clean.draw(len(y), (0, 0)))
     assert torch.equal(every.y, y) and len(every.bits) == 0
     draws = [Plan("jpeg", 50, 60, "420", clean=0.1).draw_batch(5, np.random.default_rng(n)) for n in range(400)]
     assert np.mean([[file is None for file in drawn] for drawn in draws]) == pytest.approx(0.1, abs=0.02)

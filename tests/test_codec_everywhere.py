@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,19 +33,21 @@ from engines.support.arrays import Image8
 from engines.support.files import sha256_of
 from export.cli import main
 from export.config import LOWERINGS, ExportConfig
-from export.onnx import metadata, write_graph
+from export.onnx import export_checkpoint, metadata, write_graph
 from export.report.contents import gather
 from export.web import site as sites
 from export.web.site import write_site
 
 PLAN = Plan("jpeg", 50, 95, "mixed")
-SURVIVES = Survives("jpeg", 50, 95, ("4:2:0", "4:4:4"))
+SURVIVES = Survives("jpeg", 50, 95, ("4:2:0", "4:4:4"), known=True)
 
 
 @pytest.fixture(scope="module")
 def network() -> RescalingNetwork:
     torch.manual_seed(1)
-    config = tiny_flat(2, untie=True, dst=False, deform=False, luma_details=True, reads_coarseness=True)
+    config = tiny_flat(
+        2, untie=True, dst=False, deform=False, luma_details=True, reads_coarseness=True, knows_file=True
+    )
     return randomise(build_network(config), 1, 0.02)
 
 
@@ -98,7 +101,8 @@ def test_through_jpeg_4_2_0_and_back(
     assert done("downscale", panorama, lr, "--model", graphs[kind] / "down.onnx", "--quality", 75).stderr == ""
     assert str(open_source(lr).coding) == "JPEG 4:2:0 of quality 75"
     assert done("upscale", lr, hr, "--model", graphs[kind] / "up.onnx").stderr == ""
-    small = downscaled(network, picture)
+    small = downscaled(network, picture, Coder("jpeg").coarseness(75), halved=True)
+    assert np.abs(small.astype(int) - downscaled(network, picture)).mean() > 1  # the file matters
     seen, size = Coder("jpeg").round_trip(small, 75)
     if kind != "fp16":
         assert abs(samples(lr).astype(int) - seen).mean() < 0.2
@@ -132,7 +136,7 @@ def test_the_report_shows_bytes_beside_quality(
 ) -> None:
     contents = gather(ckpt, panorama, [graphs["standard"]])
     assert contents.stored == "as JPEG 4:2:0 of quality 90,"
-    seen, size = Coder("jpeg").round_trip(downscaled(network, picture), 90)
+    seen, size = Coder("jpeg").round_trip(downscaled(network, picture, Coder("jpeg").coarseness(90), halved=True), 90)
     assert np.array_equal(contents.pictures["lr"], seen)
     hr = upscaled(network, seen, (102, 204), Coder("jpeg").coarseness(90))
     assert np.array_equal(contents.pictures["reconstruction"], hr)
@@ -147,12 +151,18 @@ def test_the_report_shows_bytes_beside_quality(
     assert "stored as JPEG 4:2:0 of quality 90, of 102×51" in text and f"<td>{expected[0]}</td>" in text
 
 
+@pytest.mark.parametrize("known", [False, True])
 def test_a_site_holds_files_of_the_codec(
-    ckpt: Path, graphs: dict[str, Path], panorama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    known: bool, network: RescalingNetwork, panorama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lossless LR picture becomes what `downscale` would have written; a JPEG stays as it is; one too low is told."""
+    """A JPEG stays as it is; one too low is told. A lossless LR picture becomes what `downscale` would have written,
+    unless its encoder knew that it was to be lossless."""
     monkeypatch.setattr(sites, "PACKAGES", ())  # three megabytes of other people's code
-    down, lossless = graphs["standard"] / "down.onnx", tmp_path / "town.png"
+    config = replace(network.config, knows_file=known)
+    weights = {n: t for n, t in network.state_dict().items() if known or not re.match("encoder.*by_coarseness", n)}
+    ckpt, down, lossless = tmp_path / "x2.pth", tmp_path / "graphs" / "down.onnx", tmp_path / "town.png"
+    save_checkpoint(ckpt, Checkpoint(config, weights, {"codec": PLAN.metadata()}))
+    export_checkpoint(ckpt, down.parent)
     done("downscale", panorama, lossless, "--model", down)
     for name, quality in (("court.jpg", 90), ("low.jpg", 60)):
         done("downscale", panorama, tmp_path / name, "--model", down, "--quality", quality)
@@ -161,13 +171,28 @@ def test_a_site_holds_files_of_the_codec(
     pictures = [lossless, tmp_path / "court.jpg", tmp_path / "low.jpg"]
     with pytest.warns(UserWarning, match=r"low.jpg: is JPEG 4:2:0 of quality 20, below what the model"):
         write_site(ckpt, pictures, tmp_path / "site")
-    site = tmp_path / "site"
-    assert sorted(p.name for p in site.glob("*.[jp][pn]g")) == ["court.jpg", "low.jpg", "town.jpg"]
+    site, town = tmp_path / "site", "town.png" if known else "town.jpg"
+    assert sorted(p.name for p in site.glob("*.[jp][pn]g")) == ["court.jpg", "low.jpg", town]
     assert (site / "court.jpg").read_bytes() == (tmp_path / "court.jpg").read_bytes()
-    assert np.array_equal(samples(site / "town.jpg"), samples(site / "court.jpg"))
-    made, written = open_source(site / "town.jpg"), open_source(site / "court.jpg")
-    assert made.record == written.record and made.record is not None
-    assert re.search(r'<dinn360-panorama [^>]*src="town.jpg"', (site / "index.html").read_text())
+    if known:
+        assert (site / town).read_bytes() == lossless.read_bytes()
+    else:
+        assert np.array_equal(samples(site / town), samples(site / "court.jpg"))
+        made, written = open_source(site / town), open_source(site / "court.jpg")
+        assert made.record == written.record and made.record is not None
+    assert re.search(f'<dinn360-panorama [^>]*src="{town}"', (site / "index.html").read_text())
     assert json.loads((site / "up.json").read_text())["codec"] == "jpeg"
     with open_session(site / "up.onnx") as session:
-        assert Survives.of(session.metadata, "up.onnx") == SURVIVES
+        assert Survives.of(session.metadata, "up.onnx") == replace(SURVIVES, known=known)
+
+
+def test_a_picture_that_was_made_for_another_file(graphs: dict[str, Path], panorama: Path, tmp_path: Path) -> None:
+    """An encoder that knew its file made another picture: one line tells where people changed its kind."""
+    down, up = (graphs["standard"] / f"{direction}.onnx" for direction in ("down", "up"))
+    done("downscale", panorama, tmp_path / "lr.webp", "--model", down)
+    done("downscale", panorama, tmp_path / "full.jpg", "--model", down, "--subsampling", "444", "--quality", 90)
+    for name, about in (("lr.webp", "a lossless image"), ("full.jpg", "JPEG 4:4:4 of quality 90")):
+        with Image.open(tmp_path / name) as image:
+            image.save(tmp_path / "small.jpg", quality=90, subsampling=2, xmp=image.info["xmp"])
+        told = done("upscale", tmp_path / "small.jpg", tmp_path / "hr.png", "--model", up, "--overwrite").stderr
+        assert f"small.jpg: is JPEG 4:2:0 of quality 90, and was made for {about}: detail will be wrong" in told

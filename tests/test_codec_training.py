@@ -24,12 +24,14 @@ from dinn360.evaluation.systems import Decoder, Interpolation, Network
 from dinn360.evaluation.validate_codec import LADDER, CodecValidation
 from dinn360.info import describe
 from dinn360.networks import build_network, preset
+from dinn360.networks.errors import ConfigError
 from dinn360.networks.untied import Untied
 from dinn360.session import TorchSession
 from dinn360.sphere import Frame
 from dinn360.tiling import tiling
 from dinn360.training.config import TrainConfig
 from dinn360.training.logger import read_csv
+from dinn360.training.losses import fine_chroma
 from dinn360.training.run_file import resolve
 from dinn360.training.train import Trainer
 from engines.panorama.coding import Survives
@@ -149,6 +151,13 @@ def test_the_switches_of_a_codec_may_go_on_where_a_checkpoint_is_taken_up(
     steering = {n: p for n, p in trainer.network.named_parameters() if n.endswith("by_coarseness")}
     assert len(steering) == 4 + 2 and all(p.any() for p in steering.values())  # of 2 blocks, and of G_SC
     assert not any(name.startswith("encoder") for name in steering)
+    knowing = Trainer(replace(trainer.model, knows_file=True), JPEG, crops, None, tmp_path)
+    knowing.start_from(trainer.checkpoint({}))
+    x, told = torch.rand(1, 3, 32, 64), Frame(coarseness=torch.tensor([4.0]), halved=torch.ones(1))
+    torch.testing.assert_close(
+        knowing.network.downscale(x, told), trainer.checkpoint({}).build().downscale(x), atol=1e-5, rtol=0
+    )
+    assert np.isfinite(take(knowing)["loss"])
     off = Trainer(tiny_flat(2, untie=True), JPEG, crops, None, tmp_path)
     with pytest.raises(UserError, match="luma_details: expected False, found True"):  # its encoder does something else
         off.start_from(trainer.checkpoint({}))
@@ -158,19 +167,40 @@ def test_each_sample_has_its_own_coarseness() -> None:
     """What the channel tells of a batch is what the decoder makes of its samples one by one."""
     network = randomise(build_network(tiny_flat(2, untie=True, reads_coarseness=True)), 0)
     y = (torch.rand(4, 3, 32, 32) * 255).round() / 255
-    received = Channel(Plan("jpeg", 50, 95, "mixed", clean=0.25))(y, (1,))
-    assert sorted(received.coarseness.tolist())[0] == 0 and received.coarseness.unique().numel() == 4
+    channel = Channel(Plan("jpeg", 50, 95, "mixed", clean=0.25))
+    files = channel.draw(len(y), (1,))
+    received, coarseness = channel(y, files), torch.tensor(files.coarseness())
+    assert sorted(files.coarseness())[0] == 0 and len(set(files.coarseness())) == 4
     with torch.no_grad():
-        together = network.reconstruct(received.y, frame=Frame(False, coarseness=received.coarseness)).x
+        together = network.reconstruct(received.y, frame=Frame(False, coarseness=coarseness)).x
         for n in range(4):
-            frame = Frame(False, coarseness=received.coarseness[n : n + 1])
+            frame = Frame(False, coarseness=coarseness[n : n + 1])
             torch.testing.assert_close(
                 network.reconstruct(received.y[n : n + 1], frame=frame).x, together[n : n + 1], atol=1e-5, rtol=0
             )
         lossless = network.reconstruct(received.y, frame=Frame(False)).x
-    clean = received.coarseness == 0
+    clean = coarseness == 0
     torch.testing.assert_close(lossless[clean], together[clean], atol=1e-5, rtol=0)
     assert (lossless - together)[~clean].abs().max() > 0.01
+
+
+def test_an_encoder_that_knows_its_file() -> None:
+    """Details of colours are there where the file keeps them, none where it halves them, sample by sample."""
+    network = randomise(build_network(tiny_flat(2, untie=True, luma_details=True, knows_file=True)), 0)
+    x = torch.rand(1, 3, 64, 64).repeat(3, 1, 1, 1)
+    coarseness, halved = torch.tensor([3.0, 3.0, 0.0]), torch.tensor([1.0, 0.0, 0.0])
+    with torch.no_grad():
+        y = network.split(x, Frame(False, coarseness=coarseness, halved=halved)).y
+        for n in range(3):
+            frame = Frame(False, coarseness=coarseness[n : n + 1], halved=halved[n : n + 1])
+            torch.testing.assert_close(network.split(x[:1], frame).y, y[n : n + 1], atol=1e-5, rtol=0)
+        torch.testing.assert_close(network.split(x[:1], Frame(False)).y, y[2:], atol=1e-5, rtol=0)
+        plain = build_network(tiny_flat(2, untie=True)).split(x[:1], Frame(False)).y  # the low-pass image
+    fine = [fine_chroma(each[None] - plain) for each in y]
+    assert (y[0] - plain).abs().max() > 0.01 and fine[0] < 0.05 * min(fine[1:])  # steps between means are sharp
+    assert (y[1] - y[2]).abs().max() > 0.01  # and the coarseness tells, too
+    with pytest.raises(ConfigError, match="knows_file: expected an untied decoder"):
+        tiny_flat(2, knows_file=True)
 
 
 def test_an_untied_network_is_exported(tmp_path: Path, forest: Image8) -> None:
@@ -240,7 +270,7 @@ def test_the_rivals_are_trained_as_the_campaign_is(scale: int) -> None:
     for rival in (decoder, irn):
         differing = {name for name, value in vars(rival.train).items() if value != getattr(ours.train, name)}
         assert differing <= sought | {"downscaler"} and rival.model.untie and rival.model.scale == scale
-    assert decoder.model == replace(ours.model, luma_details=False) and irn.model.preset == "irn-edge"
+    assert decoder.model == replace(ours.model, luma_details=False, knows_file=False) and irn.model.preset == "irn-edge"
     assert not any(getattr(decoder.train, name) for name in sought)
     spent = [sum(describe(found.model).macs.values()) for found in (ours, irn)]
     assert spent[1] == pytest.approx(spent[0], rel=0.1)

@@ -29,7 +29,7 @@ from export.onnx import check, finish, label, metadata
 from export.parity import TOLERANCE, difference, rounded_session
 
 CONFIGS: dict[str, NetworkConfig] = {
-    "flat-x2": tiny_flat(2, margin=4, luma_details=True, reads_coarseness=True),
+    "flat-x2": tiny_flat(2, margin=4, untie=True, luma_details=True, reads_coarseness=True, knows_file=True),
     "flat-x4": tiny_flat(4, margin=4, luma_details=True),
     "flat-x8": tiny_flat(8, margin=4),
     "flat-sphere": tiny_flat(4, margin=4, blocks=1, sphere_offsets=True, latitude_offsets=True, sphere_windows=True),
@@ -70,11 +70,11 @@ def test_graphs_equal_torch_at_every_size(case: tuple[RescalingNetwork, Path], o
                 found = session.run(**{graph.source: x.numpy()})[graph.result]
                 assert difference(found, expected)[0] <= TOLERANCE, (direction, height, width)
                 assert expected.std() > 0.01
-            if network.config.reads_coarseness and direction == "up":
-                coarseness = torch.tensor([4.5])
+            for name in (spec.name for spec in session.optional if spec.name != "omitted"):
+                told = torch.tensor([4.5 if name == "coarseness" else 1.0])
                 with torch.inference_mode():
-                    coarse = module(x, coarseness=coarseness).numpy()
-                found = session.run(lr=x.numpy(), coarseness=coarseness.numpy())["hr"]
+                    coarse = module(x, **{name: told}).numpy()
+                found = session.run(**{graph.source: x.numpy(), name: told.numpy()})[graph.result]
                 assert difference(found, coarse)[0] <= TOLERANCE and difference(coarse, expected)[0] > 0.01
 
 
@@ -108,7 +108,8 @@ def test_every_upscaling_graph_can_be_told_where_a_tile_lies(case: tuple[Rescali
             knows = network.config.architecture == "flat"
             with open_session(folder / ops / "down.onnx", 1) as down:
                 reads = network.config.encoder_reads_latitude
-                assert [spec.name for spec in down.optional] == ["omitted"] * reads
+                told = ["coarseness", "halved"] * network.config.knows_file
+                assert [spec.name for spec in down.optional] == ["omitted"] * reads + told
                 if reads:
                     frame = Frame.of_tile(torch.tensor([4, 2, 0, 0]), network.config.scale)
                     x = picture(8 * network.config.scale, 16 * network.config.scale)

@@ -45,7 +45,7 @@ class System(ABC):
 
     @abstractmethod
     def shrink(self, image: Image8, file: File = None) -> Image8:
-        """LR image (ceil(H/s),ceil(W/s),3) of image (H,W,3), both uint8. file: what it is going to be, None: lossless."""
+        """LR image (ceil(H/s),ceil(W/s),3) of image (H,W,3), both uint8. file: what it is going to be."""
 
     @abstractmethod
     def grow(self, lr: Image8, size: tuple[int, int], coarseness: float = 0.0) -> Image8:
@@ -132,7 +132,11 @@ class Rescaler(System):
         self.knows_file = any(spec.name == "halved" for spec in self.down.optional)
 
     def shrink(self, image: Image8, file: File = None) -> Image8:
-        return downscale_image(self.down, image)
+        if file is None:
+            return downscale_image(self.down, image)
+        coder, quality = file
+        coding = Coding(coder.name, False, coder.chroma, coarseness=coder.coarseness(quality))
+        return downscale_image(self.down, image, coding)
 
     def grow(self, lr: Image8, size: tuple[int, int], coarseness: float = 0.0) -> Image8:
         return upscale_image(self.up, lr, size, Coding("", coarseness == 0, coarseness=coarseness))

@@ -59,11 +59,11 @@ def round_trip(network: RescalingNetwork, image: Image8) -> tuple[Image8, Image8
 def downscaled(network: RescalingNetwork, image: Image8, coarseness: float = 0.0, halved: bool = False) -> Image8:
     """HR image (H,W,3) uint8 to its 8-bit LR image.
 
-    coarseness, halved: of the file that it is going to be (`Coder.coarseness`, `Coder.halved`), for an encoder that asks.
+    coarseness, halved: of the file that it is going to be, for an encoder that asks, as `Coder` has them.
     """
     device = next(network.parameters()).device
-    of_file = (torch.tensor([value], device=device) for value in (coarseness, float(halved)))
-    frame = replace(PANORAMA, **dict(zip(("coarseness", "halved"), of_file, strict=True)))
+    told = torch.tensor([[coarseness], [float(halved)]], device=device)
+    frame = replace(PANORAMA, coarseness=told[0], halved=told[1])
     with torch.inference_mode():
         return to_image(network.downscale(torch.from_numpy(to_tensor(image)).to(device), frame).cpu().numpy())
 

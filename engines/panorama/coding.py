@@ -1,7 +1,8 @@
 """How a file holds its samples, how an LR file is to be written, and which coding a model's LR image survives.
 
 An LR image hides detail in its colours. What 4:2:0 throws away of them is most of it, so a model that was not trained
-for that wants 4:4:4; one that was says so in its graph's metadata (`codec`, `codec_quality`, `codec_chroma`).
+for that wants 4:4:4; one that was says so in its graph's metadata (`codec`, `codec_quality`, `codec_chroma`,
+`codec_known`).
 """
 
 from __future__ import annotations
@@ -63,6 +64,11 @@ class Coding:
             return self
         return replace(self, coarseness=coarseness_of(self.kind, int(told[3])))
 
+    @property
+    def halved(self) -> bool:
+        """Whether it keeps a quarter of the colours."""
+        return not self.lossless and self.chroma == "4:2:0"
+
     def __str__(self) -> str:
         if self.lossless:
             return f"lossless {self.kind}"
@@ -102,12 +108,14 @@ class Survives:
     """What the LR image of a model was trained to go through.
 
     codec: its name, or "mixed". lowest, highest: qualities. chroma: the kinds of chroma, the first one by default.
+    known: its encoder knew the file that it made the LR image for, and makes another one for another file.
     """
 
     codec: str
     lowest: int
     highest: int
     chroma: tuple[str, ...]
+    known: bool = False
 
     @classmethod
     def of(cls, metadata: Mapping[str, str], path: object) -> Survives | None:
@@ -118,7 +126,7 @@ class Survives:
         chroma = tuple(metadata.get("codec_chroma", "").split(","))
         if quality is None or not set(chroma) <= set(CHROMA.values()):
             raise UserError(f"{path}: expected the metadata codec_quality and codec_chroma, found none that fit")
-        return cls(metadata["codec"], int(quality[1]), int(quality[2]), chroma)
+        return cls(metadata["codec"], int(quality[1]), int(quality[2]), chroma, metadata.get("codec_known") == "1")
 
     def __str__(self) -> str:
         return f"{self.codec} {' and '.join(self.chroma)}, quality {self.lowest} to {self.highest}"
@@ -143,7 +151,8 @@ def plan_coding(
         raise UserError(f"{target}: lossy WebP knows only 4:2:0; write JPEG or AVIF, or lossless WebP")
     if survives is not None:
         suited = "4:2:0" if kind == "WEBP" else survives.chroma[0]
-        coding = Coding(kind, False, chroma or suited, quality or min(survives.highest, 90))
+        number = quality or min(survives.highest, 90)
+        coding = Coding(kind, False, chroma or suited, number, coarseness_of(kind, number))
         for problem in _beyond(coding, survives):
             warnings.warn(f"{target}: {problem}: detail will be missing", stacklevel=3)
         return coding
@@ -174,6 +183,8 @@ def problems_of(found: Coding, written: str, survives: Survives | None) -> list[
     found: how the file is coded. written: `Coding` of the record as text, empty for a lossless one.
     """
     if survives is not None and not found.lossless:
+        if survives.known and found.chroma not in written:  # as the record of every file with losses has it
+            return [f"is {found}, and was made for {written or 'a lossless image'}: detail will be wrong"]
         return _beyond(found, survives)
     if found.lossless:
         return []

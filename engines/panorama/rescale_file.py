@@ -98,6 +98,7 @@ def rescale_file(
     if os.path.exists(target) and os.path.samefile(source, target):
         raise UserError(f"{target}: is the source itself; name another target")
     opened = open_source(source)
+    opened.written = coding
     try:
         task = examine(rescaler, opened, options)
         _check_shape(opened, task, options)

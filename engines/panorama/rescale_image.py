@@ -15,22 +15,23 @@ from engines.runtimes.base import Session
 from engines.support.arrays import Image8, check_image8
 
 
-def downscale_image(session: Session, image: Image8) -> Image8:
+def downscale_image(session: Session, image: Image8, written: Coding = RAW) -> Image8:
     """Make the low-resolution panorama, in one piece.
 
     Args:
         session: a downscaling graph, `hr` -> `lr`.
         image: uint8 (H, W, 3), any H and W of at least 1.
+        written: how it is going to be stored, for graphs that ask; default: losslessly.
 
     Returns:
-        uint8 (ceil(H / s), ceil(W / s), 3); store it losslessly.
+        uint8 (ceil(H / s), ceil(W / s), 3); store it losslessly, or as `written` says.
 
     Raises:
         UserError: the graph is not a downscaling one, or cannot run at this size.
         ValueError: `image` is not a uint8 (H, W, 3).
     """
     check_image8(image)
-    return _rescale(Rescaler(session, "down"), image, None, RAW)
+    return _rescale(Rescaler(session, "down"), image, None, RAW, written)
 
 
 def upscale_image(session: Session, lr: Image8, size: tuple[int, int] | None = None, coding: Coding = RAW) -> Image8:
@@ -55,8 +56,11 @@ def upscale_image(session: Session, lr: Image8, size: tuple[int, int] | None = N
     return _rescale(Rescaler(session, "up"), lr, size, coding)
 
 
-def _rescale(rescaler: Rescaler, image: Image8, size: tuple[int, int] | None, coding: Coding) -> Image8:
+def _rescale(
+    rescaler: Rescaler, image: Image8, size: tuple[int, int] | None, coding: Coding, written: Coding = RAW
+) -> Image8:
     source = WholeSource(Path("image"), image, Metadata(), coding)
+    source.written = written
     task = examine(rescaler, source, Options(size=size, foreign=True))
     blocks = rescaler.rescale(source, rescaler.plan(source, "none"), 8, task.size, lambda: None)
     return np.concatenate(list(blocks))

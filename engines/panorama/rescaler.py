@@ -100,10 +100,6 @@ class Rescaler:
     def _asks_where(self) -> bool:
         return any(spec.name == "omitted" for spec in self.session.optional)
 
-    @property
-    def _asks_coarseness(self) -> bool:
-        return any(spec.name == "coarseness" for spec in self.session.optional)
-
     def _check_placed(self) -> None:
         if not self._placed:
             raise UserError(f"{self.session.path}: this graph cannot be told where a tile lies; give none", "tile")
@@ -200,8 +196,10 @@ class Rescaler:
         arrays: dict[str, NDArray[Any]] = {name: self._tensor(region[..., :3], name)}
         if omitted.any() and (self.direction == "up" or self._asks_where):
             arrays["omitted"] = omitted
-        if self._asks_coarseness:
-            arrays["coarseness"] = np.array([source.coding.coarseness], np.float32)
+        coding = source.coding if self.direction == "up" else source.written
+        of_file = {"coarseness": coding.coarseness, "halved": float(coding.halved)}
+        asked = (spec.name for spec in self.session.optional if spec.name in of_file)
+        arrays |= {name: np.array([of_file[name]], np.float32) for name in asked}
         output = self.session.run(**arrays)[result]
         grown = self.scale if self.direction == "up" else 1
         height, width = (grown * count // unit for count in region.shape[:2])

@@ -26,6 +26,7 @@ class Source(ABC):
         height, width: pixels. channels: 3 (RGB) or 4 (RGB and alpha). bits: 8 or 16.
         metadata, record: what the file carries. coding: how it holds its samples.
         wraps: whether its last column is beside its first. eye: 0, or 1 for the second of a pair (stereo.py).
+        written: how its LR image is going to be coded, for an encoder that asks.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class Source(ABC):
     coding: Coding
     wraps: bool = True
     eye: int = 0
+    written: Coding = RAW
 
     @abstractmethod
     def rows(self, start: int, stop: int) -> Samples:

@@ -22,7 +22,7 @@ class Eye(Source):
 
     def __init__(self, picture: Source, layout: Layout, eye: int, kept: _Latest) -> None:
         self.path, self.channels, self.bits, self.coding = picture.path, picture.channels, picture.bits, picture.coding
-        self.metadata, self.record = picture.metadata, None
+        self.metadata, self.record, self.written = picture.metadata, None, picture.written
         self.height, self.width = layout.of_eye((picture.height, picture.width))
         self.wraps, self.eye = layout.wraps, eye
         self._kept = kept

@@ -26,7 +26,7 @@ from engines.panorama.matroska import V1_TAG, placeholder, read_projection, writ
 from engines.panorama.metadata import Metadata
 from engines.panorama.record import KEYWORD, Record, check_model
 from engines.panorama.rescaler import Rescaler, Tile
-from engines.panorama.sources import WholeSource
+from engines.panorama.sources import RAW, WholeSource
 from engines.panorama.spherical import TAG, Boxes, read_boxes, write_boxes
 from engines.panorama.stereo import rescale_eyes
 from engines.panorama.video_times import KEYWORD as TIMES
@@ -191,7 +191,7 @@ class _Copy:
         self._reading, self._writing, self._rescaler, self._plan, self._tile = reading, writing, rescaler, plan, tile
         self._video = reading.streams.video[0]
         self.original = self._video.codec_context.height, self._video.codec_context.width
-        self._format = stream.pixels
+        self._format, self._written = stream.pixels, stream.coding
         self._out = writing.add_stream(stream.encoder, rate=clock.times.rate, options=stream.options)
         self._out.height, self._out.width, self._out.pix_fmt = *plan.size, self._format
         self._out.codec_context.time_base = clock.times.tick
@@ -238,6 +238,7 @@ class _Copy:
         space = tagged if tagged in (1, 4, 5, 7, 9) else (1 if frame.height >= _HD else 5)
         rgb: Image8 = frame.reformat(format="rgb24", src_colorspace=space).to_ndarray()
         source = WholeSource(Path(self._reading.name), rgb, Metadata(), self._plan.coding)
+        source.written = self._written
         rows = list(rescale_eyes(self._rescaler, source, self._plan.layout, self._tile, 8, self._plan.size))
         result = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.concatenate(rows)), format="rgb24")
         result = result.reformat(format=self._format, dst_colorspace=1)
@@ -279,6 +280,12 @@ class _Stream:
     options: dict[str, str]
     chroma: str = ""
     text: str = ""
+
+    @property
+    def coding(self) -> Coding:
+        """How an LR video holds its frames."""
+        kind = self.text.partition(" ")[0]
+        return Coding(kind, False, self.chroma, coarseness=UNKNOWN).as_written(self.text) if kind else RAW
 
 
 def _plan_stream(rescaler: Rescaler, target: Path, codec: str, crf: int | None, chroma: str | None) -> _Stream:

@@ -79,6 +79,8 @@ def gather(ckpt: Path, image_path: Path, folders: Sequence[Path]) -> Contents:
             hr, bicubic = upscaled(network, lr, size), bicubic_round_trip(image, scale)
         else:  # everything through the file that `downscale` writes
             coder, quality = coder_of(survives), min(survives.highest, 90)
+            if network.config.knows_file:
+                lr = downscaled(network, image, coder.coarseness(quality), coder.halved)
             lr = coder.round_trip(lr, quality)[0]
             hr = upscaled(network, lr, size, coder.coarseness(quality))
             bicubic = resize(coder.round_trip(reference_lr(image, scale), quality)[0], size)

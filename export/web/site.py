@@ -110,7 +110,13 @@ def _recode(picture: Path, target: Path, survives: Survives) -> None:
 
 def _name_in_site(picture: Path, source: Source, survives: Survives | None) -> str:
     """Its own, or where it is to become a file of the model's codec, one with that suffix."""
-    if survives is None or source.record is None or not source.coding.lossless or source.channels != 3:
+    if (
+        survives is None
+        or survives.known
+        or source.record is None
+        or not source.coding.lossless
+        or source.channels != 3
+    ):
         return picture.name
     return picture.stem + {"webp": ".webp", "avif": ".avif"}.get(survives.codec, ".jpg")
 
