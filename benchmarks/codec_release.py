@@ -25,7 +25,7 @@ from dinn360.commands.evaluate import parse_qualities
 from dinn360.evaluation.figures import lr_sheet
 from dinn360.evaluation.metrics import psnr
 from dinn360.evaluation.rate_distortion import DIRECT, LOSSLESS, Curve, check_packages, gains, measure
-from dinn360.evaluation.systems import Decoder, Interpolation, Network, System, reference_lr
+from dinn360.evaluation.systems import Decoder, File, Interpolation, Network, System, reference_lr
 from dinn360.evaluation.validate_codec import dots
 from engines.support.arrays import Image8
 from engines.support.errors import UserError
@@ -35,6 +35,9 @@ BICUBIC = "bicubic"
 JPEG, WEBP = Coder("jpeg"), Coder("webp")
 FULL_CHROMA = (Coder("avif", halved=False), Coder("hevc", halved=False))
 HALVED = (Coder("avif"), Coder("hevc"))
+HALF, WHOLE = f"{JPEG.title} of quality 75", "a lossless file"
+# What LR images are looked at: an encoder that knows its file makes them differ
+LOOKED_AT: dict[str, File] = {HALF: (JPEG, 75), "JPEG 4:4:4 of quality 90": (Coder("jpeg", False), 90), WHOLE: None}
 _PLACES = 200  # file sizes at which two curves are compared
 GOALS = {"goal": "{}", "wanted": "{}", "found": "{}", "reached": "{}"}
 
@@ -121,7 +124,7 @@ def goals_of(
     assert clean is not None
     missing = None if lossless is None else clean.points[0].psnr_y - lossless.points[0].psnr_y
     goals.append(Goal(f"LR untouched ({clean.points[0].psnr_y:.2f} dB) over the lossless model", -2.0, missing))
-    return [*goals, Goal("LR image against bicubic", 28.0, likeness, signed=False)]
+    return [*goals, Goal("LR image against bicubic, the least of three files", 28.0, likeness, signed=False)]
 
 
 def to_draw(curves: Sequence[Curve]) -> list[Curve]:
@@ -136,7 +139,11 @@ def main() -> None:
     parser.add_argument("--ckpt", type=Path, required=True, help="the checkpoint for a codec")
     parser.add_argument("--lossless", type=Path, help="the model that it came from")
     parser.add_argument("--decoder", type=Path, help="a decoder trained behind bicubic through the same codec")
-    parser.add_argument("--sheet", type=Path, help="draw crops of LR images into this PNG")
+    parser.add_argument(
+        "--sheet",
+        type=Path,
+        help="draw crops of LR images into this PNG, and of those for lossless files where they differ into another",
+    )
     codecs.main_of(parser, run)
 
 
@@ -161,8 +168,12 @@ def run(options: argparse.Namespace) -> None:
     if options.lossless is not None:
         network = Network(load_checkpoint(options.lossless).build(), f"{options.lossless.stem}, lossless")
         (lossless,) = measure([network], images, [], qualities, ssim=False, direct=False)
-    lrs = {name: ours.shrink(image) for name, image in images.items()}
-    likeness = float(np.mean([psnr(lr, reference_lr(images[name], scale)) for name, lr in lrs.items()]))
+    made = {title: {n: ours.shrink(image, file) for n, image in images.items()} for title, file in LOOKED_AT.items()}
+    near = {
+        title: float(np.mean([psnr(lr, reference_lr(images[name], scale)) for name, lr in lrs.items()]))
+        for title, lrs in made.items()
+    }
+    likeness = min(near.values())
     decoder = others[0].name if others else None
     rows = [goal.row() for goal in goals_of(curves, ours.name, decoder, scale, lossless, likeness)]
     tables = [
@@ -170,14 +181,18 @@ def run(options: argparse.Namespace) -> None:
         points_table(f"Files, means of {len(images)} panoramas", [*curves, *([lossless] if lossless else [])]),
         gains_table(gains(curves, [BICUBIC, DIRECT])),
     ]
-    most = max(dots(lr, images[name]) for name, lr in lrs.items())
-    notes = [
-        f"Panoramas: {', '.join(images)}.",
-        f"Dots in the LR image: {most:.2f} levels at most (`CodecFigures.dots`).",
-    ]
+    notes = [f"Panoramas: {', '.join(images)}."]
+    for title, lrs in made.items():
+        most = max(dots(lr, images[name]) for name, lr in lrs.items())
+        notes.append(
+            f"LR image for {title}: {near[title]:.2f} dB from bicubic, dots of {most:.2f} levels at most "
+            "(`CodecFigures.dots`)."
+        )
     codecs.finish(options, tables, notes, curves, to_draw(curves))
     if options.sheet:
-        lr_sheet(lrs, images, scale, JPEG, options.sheet)
+        lr_sheet(made[HALF], images, scale, JPEG, options.sheet)
+        if ours.knows_file:
+            lr_sheet(made[WHOLE], images, scale, JPEG, options.sheet.with_stem(f"{options.sheet.stem}-lossless"))
 
 
 if __name__ == "__main__":
