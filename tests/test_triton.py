@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from conftest import GraphMaker
-from exported import checkpoint, released
+from exported import EDGE, checkpoint, released
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
@@ -89,7 +89,7 @@ def test_types_layouts_and_engines() -> None:
 
 
 def test_plugin_graphs_bring_their_library(tmp_path: Path) -> None:
-    graph, library = released("x8", lowering="plugin") / "down.onnx", tmp_path / "libdinn360_ort.so"
+    graph, library = released(EDGE, lowering="plugin") / "down.onnx", tmp_path / "libdinn360_ort.so"
     done = triton(graph, "--out", tmp_path / "models")
     assert done.exit_code == 2 and "--library: " in done.output
     assert not (tmp_path / "models").exists()
