@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from conftest import save_graph
 from engine_files import SMALL, HostGpu, build_small, install, no_gpu
@@ -14,7 +15,7 @@ from test_tensorrt_session import edit
 
 from engines.nvidia import cuda
 from engines.support.errors import UserError
-from plugins.build import cmake
+from plugins.build import ROOT, cmake
 from plugins.testing.emulator import library as emulator
 from tests.device import gpu, kernels, steps, timing
 from tests.device.page import page
@@ -177,6 +178,22 @@ def test_graphs_that_are_given_and_graphs_that_are_missing(machine: Machine) -> 
     machine.graphs, machine.folders = machine.out / "none", {}
     with pytest.raises(UnableError, match="no graphs in .*none: expected plugin-fp16"):
         steps.export_graphs(machine)
+
+
+def test_a_seeded_edge_stands_for_the_operators_that_no_released_network_has(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real step, in processes of its own: its graphs hold every operator of the plugin library."""
+    machine.ckpt = ROOT / "checkpoints" / "x4.pth"
+    monkeypatch.setattr(steps, "FORMS", ("plugin-fp32-edge",))
+    monkeypatch.setattr(steps, "GRAPHS", ("down",))
+    (folder,) = steps.export_graphs(machine)["folders"].values()
+    kinds = {node.op_type for node in onnx.load(Path(folder) / "down.onnx").graph.node if node.domain}
+    assert kinds == {"DeformConv2d", "DSTAttention"}
+    (row,) = steps.compare(machine).values()
+    assert any("onnxruntime" in cells[1] and cells[-1] == "ok" for cells in row["rows"])
+    machine.checkpoint("plugin-fp32-edge").unlink()
+    assert steps.compare(machine)["plugin-fp32-edge"]["left out"] == [f"no checkpoint {machine.out / 'edge.pth'}"]
 
 
 def test_engines_are_built_for_one_size_by_the_routes_that_are_there(

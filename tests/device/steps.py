@@ -22,7 +22,11 @@ from plugins.onnxruntime import library as ort_library
 
 SIZE: Size = (1920, 3840)  # HR pixels of what is timed
 GRAPHS = ("down", "up")
-FORMS = tuple(f"{ops}-{precision}" for ops in ("plugin", "primitive") for precision in ("fp16", "fp32"))
+EDGE = "edge"  # seeded (edge.py): graphs of a released network may have no node for our plugins
+FORMS = (
+    *(f"{ops}-{precision}" for ops in ("plugin", "primitive") for precision in ("fp16", "fp32")),
+    *(f"plugin-{precision}-{EDGE}" for precision in ("fp16", "fp32")),
+)
 SHORT = ("wrap", "mask", "batch", "shift")  # cases that compute-sanitizer watches: it is a hundred times slower
 
 
@@ -45,6 +49,10 @@ class Machine:
     calls: Path | None = None
     folders: dict[str, Path] = field(default_factory=dict)
     times: dict[tuple[str, str, str], float] = field(default_factory=dict)  # milliseconds by route, form and graph
+
+    def checkpoint(self, form: str) -> Path:
+        """Of which network a form's graphs are."""
+        return self.out / f"{EDGE}.pth" if form.endswith(EDGE) else self.ckpt
 
     def program(self, name: str, folders: Sequence[str] = ()) -> str:
         """A program on PATH or in `folders`. Raises UnableError."""
@@ -129,15 +137,18 @@ def sanitize(machine: Machine) -> dict[str, Any]:
 
 
 def export_graphs(machine: Machine) -> dict[str, Any]:
-    """fp16 and fp32 graphs of both directions, with our plugins and with primitive operators."""
+    """fp16 and fp32 graphs of both directions, with our plugins and with primitive operators; those of `edge` with our
+    plugins, to run them in engines."""
     base = machine.graphs or machine.out / "graphs"
+    if machine.graphs is None and machine.ckpt.is_file():
+        machine.run(sys.executable, "-m", "tests.device.edge", machine.checkpoint(EDGE))
     for form in FORMS:
         folder = base / form
         if machine.graphs is None:
             if not machine.ckpt.is_file():
                 raise UnableError(f"no checkpoint {machine.ckpt}, and no --graphs")
-            ops, precision = form.split("-")
-            machine.run(sys.executable, "-m", "export", "onnx", "--ckpt", machine.ckpt, "--ops", ops,
+            ops, precision, *_ = form.split("-")
+            machine.run(sys.executable, "-m", "export", "onnx", "--ckpt", machine.checkpoint(form), "--ops", ops,
                         "--precision", precision, "--out", folder)  # fmt: skip
         if all((folder / f"{name}.onnx").is_file() for name in GRAPHS):
             machine.folders[form] = folder
@@ -203,7 +214,10 @@ def compare(machine: Machine) -> dict[str, Any]:
     image = read_panorama(ROOT / "assets" / "courtyard.png")
     found, wrong = {}, []
     for form, folder in machine.folders.items():
-        rows = against_pytorch(machine.ckpt, folder, image)
+        if form.endswith(EDGE) and not machine.checkpoint(form).is_file():  # graphs were brought, their network was not
+            found[form] = {"rows": [], "left out": [f"no checkpoint {machine.checkpoint(form)}"]}
+            continue
+        rows = against_pytorch(machine.checkpoint(form), folder, image)
         table = cells(rows, 1e-4)
         found[form] = {"rows": table, "left out": left_out(folder)}
         wrong += [f"{form}: {fault}" for row in rows if (fault := row.fault(1e-4)) is not None]
