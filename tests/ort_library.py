@@ -51,11 +51,12 @@ def node_session(
     results = [f"y{i}" for i in range(outputs)]
     plugin = PLUGIN if domain == DOMAIN else {}
     node = helper.make_node(operator, names, results, operator, domain=domain, **attributes, **plugin)
-    element = helper.np_dtype_to_tensor_dtype(next(iter(given.values())).dtype)
+    elements = {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in given.items()}
     values = [
-        helper.make_tensor_value_info(n, element, [None] * a.ndim) for n, a in given.items() if n not in constants
+        helper.make_tensor_value_info(n, elements[n], [None] * a.ndim) for n, a in given.items() if n not in constants
     ]
     held = [numpy_helper.from_array(given[name], name) for name in constants]
+    element = next(iter(elements.values()))
     ends = [helper.make_tensor_value_info(name, element, [None] * 4) for name in results]
     graph = helper.make_graph([node], operator, values, ends, held)
     imports = [helper.make_opsetid("", 19), helper.make_opsetid(domain, 1)]

@@ -201,7 +201,9 @@ def agreement(folder: Path, *options: str) -> Path:
 def check_agreement(command: list[str], name: str) -> None:
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     apart = {line.split()[0]: float(line.split()[1]) for line in lines}
-    assert {f"{name}-direct", f"{name}-winograd"} <= set(apart) and max(apart.values()) < 1e-5, apart
+    assert {f"{name}-{way}" for way in ("direct", "winograd", "blocks")} <= set(apart) and max(apart.values()) < 1e-5, (
+        apart
+    )
 
 
 @needs_library

@@ -82,7 +82,53 @@ HAAR = OpSchema(
     attributes=[*_SOURCES, _attribute("inverse", AttributeProto.INT, "1: from bands to the image")],
 )
 
-SCHEMAS = (SPHERE_CONV_2D, CHANNEL_NORM, HAAR)
+_ORDER = _attribute(
+    "order", AttributeProto.INTS, "of each channel side by side, its function: (c * factor + u) * factor + v"
+)
+
+SPHERE_SQUEEZE = OpSchema(
+    "SphereSqueeze",
+    DOMAIN,
+    VERSION,
+    doc="The panorama, its last row repeated and its columns continued around the circle, in blocks of factor x factor "
+    "pixels: of each channel c and block the mean with Walsh function u of the rows and v of the columns.",
+    inputs=[_tensor("x", "(B,C,H,W)")],
+    outputs=[_tensor(f"y{i}", "(B,Ci,H',W'), a share of the channels", i > 0) for i in range(MOST_OUTPUTS)],
+    type_constraints=[("T", ["tensor(float)"], "data type")],
+    attributes=[
+        _attribute("factor", AttributeProto.INT, "pixels a side of a block: 1, 2, 4 or 8"),
+        _attribute("multiple", AttributeProto.INT, "what H and W are extended to a multiple of"),
+        _attribute("margin", AttributeProto.INT, "columns beyond that on both sides"),
+        _ORDER,
+        _attribute("channel_counts", AttributeProto.INTS, "channels of each output"),
+    ],
+)
+
+SPHERE_UNSQUEEZE = OpSchema(
+    "SphereUnsqueeze",
+    DOMAIN,
+    VERSION,
+    doc="The way back of SphereSqueeze: the image (B,C,h,w) of the sources side by side. With shape it has "
+    "ceil(size * size_factor / size_divisor) rows and columns, without it all but the margin.",
+    inputs=[
+        _tensor("x", "(B,C0,H',W'), the first source"),
+        OpSchema.FormalParameter("shape", "tensor(int64)", "(4)", param_option=_Option.Optional),
+        *(_tensor(f"x{i}", f"(B,C{i},H',W')", optional=True) for i in range(1, MOST_SOURCES)),
+    ],
+    outputs=[_tensor("y", "(B,C,h,w)")],
+    type_constraints=[("T", ["tensor(float)"], "data type")],
+    attributes=[
+        *_SOURCES,
+        _attribute("factor", AttributeProto.INT, "pixels a side of a block: 1, 2, 4 or 8"),
+        _attribute("margin", AttributeProto.INT, "blocks that are left out on both sides"),
+        _ORDER,
+        _attribute("size_factor", AttributeProto.INT, "see shape"),
+        _attribute("size_divisor", AttributeProto.INT, "see shape"),
+        _attribute("clamp", AttributeProto.INT, "1: to [0, 1]"),
+    ],
+)
+
+SCHEMAS = (SPHERE_CONV_2D, CHANNEL_NORM, HAAR, SPHERE_SQUEEZE, SPHERE_UNSQUEEZE)
 
 
 def register_schemas() -> None:

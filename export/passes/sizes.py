@@ -52,7 +52,7 @@ def _size(node: ir.Node, given: ir.Value | None, sizes: dict[ir.Value, Hashable]
         return found.pop() if len(found) == 1 else None
     if node.op_type == DEFORM_CONV_2D.name and node.domain == DOMAIN and _same_size(node):
         return sizes.get(given, given) if given is not None else None
-    if (node.domain, node.op_type) == (CPU, "Haar"):
+    if node.domain == CPU and node.op_type in ("Haar", "SphereSqueeze"):
         return node  # of all its results
     if given is not None and (node.domain, node.op_type) == ("", "AveragePool"):
         attributes = tuple(sorted((name, str(found.value)) for name, found in node.attributes.items()))

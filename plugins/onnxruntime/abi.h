@@ -27,6 +27,7 @@ enum OrtErrorCode : int { ORT_INVALID_ARGUMENT = 2 };
 enum ONNXTensorElementDataType : int {
   ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED = 0,
   ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT = 1,
+  ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 = 7,
   ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16 = 10,
 };
 enum OrtAllocatorType : int { OrtArenaAllocator = 1 };

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstring>
 #include <limits>
+#include <memory>
 
 namespace dinn360::ort {
 
@@ -31,11 +32,12 @@ OrtStatus* Attributes::read(const char* name, float* value) const {
 }
 
 OrtStatus* Attributes::read(const char* name, int32_t* values, size_t count) const {
-  int64_t wide[kMaxRank] = {};
   size_t found = 0;
   DINN360_TRY(api_->KernelInfoGetAttributeArray_int64(info_, name, nullptr, &found));
   if (found != count) return error(api_, "attribute %s: expected %zu integers, found %zu", name, count, found);
-  DINN360_TRY(api_->KernelInfoGetAttributeArray_int64(info_, name, wide, &found));
+  std::unique_ptr<int64_t[]> const wide(new (std::nothrow) int64_t[count]);
+  if (wide == nullptr) return error(api_, "attribute %s: no memory for %zu integers", name, count);
+  DINN360_TRY(api_->KernelInfoGetAttributeArray_int64(info_, name, wide.get(), &found));
   for (size_t i = 0; i < count; ++i) values[i] = static_cast<int32_t>(wide[i]);
   return nullptr;
 }

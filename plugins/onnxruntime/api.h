@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <type_traits>
 
 #include "abi.h"
 
@@ -87,6 +88,16 @@ class Shapes {
   OrtShapeInferContext* context_;
 };
 
+// The input of a kernel that is no tensor of its data type but the shape of one, int64; by default none.
+template <class Kernel, class = void>
+struct ShapeInput {
+  static constexpr size_t kIndex = static_cast<size_t>(-1);
+};
+template <class Kernel>
+struct ShapeInput<Kernel, std::void_t<decltype(Kernel::kShapeInput)>> {
+  static constexpr size_t kIndex = Kernel::kShapeInput;
+};
+
 // An operator's entry in ONNX Runtime's registry, for one data type and one execution provider.
 //
 // Kernel: kName, kInputs and kRequired (inputs in all; those that must be there), kOutputs, kProvider (null: CPU);
@@ -100,8 +111,10 @@ class CustomOp : public OrtCustomOp {
     GetExecutionProviderType = [](OrtCustomOp const*) { return Kernel::kProvider; };
     GetInputTypeCount = [](OrtCustomOp const*) { return Kernel::kInputs; };
     GetOutputTypeCount = [](OrtCustomOp const*) { return Kernel::kOutputs; };
-    GetInputType = [](OrtCustomOp const* op, size_t) { return self(op)->type_; };
-    GetOutputType = GetInputType;
+    GetInputType = [](OrtCustomOp const* op, size_t index) {
+      return index == ShapeInput<Kernel>::kIndex ? ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 : self(op)->type_;
+    };
+    GetOutputType = [](OrtCustomOp const* op, size_t) { return self(op)->type_; };
     GetInputCharacteristic = [](OrtCustomOp const*, size_t index) {
       return index < Kernel::kRequired ? INPUT_OUTPUT_REQUIRED : INPUT_OUTPUT_OPTIONAL;
     };

@@ -59,4 +59,44 @@ class Haar {
   int32_t inverse_;
 };
 
+class SphereSqueeze {
+ public:
+  static constexpr const char* kName = "SphereSqueeze";
+  static constexpr const char* kProvider = nullptr;
+  static constexpr size_t kInputs = 1, kRequired = 1, kOutputs = fused::kMaxOutputs;
+
+  OrtStatus* load(Attributes const& attributes);
+  OrtStatus* compute(Context const& context) const;
+  static OrtStatus* infer(Shapes const&) { return nullptr; }
+
+ private:
+  static constexpr const char* kNode = "dinn360.cpu:SphereSqueeze";
+
+  size_t outputs_, functions_;
+  int32_t count_[fused::kMaxOutputs];
+  int32_t factor_, multiple_, margin_;
+  std::unique_ptr<int32_t[]> places_;
+};
+
+class SphereUnsqueeze {
+ public:
+  static constexpr const char* kName = "SphereUnsqueeze";
+  static constexpr const char* kProvider = nullptr;
+  static constexpr size_t kInputs = 1 + fused::kMaxSources, kRequired = 1, kOutputs = 1, kShapeInput = 1;
+
+  OrtStatus* load(Attributes const& attributes);
+  OrtStatus* compute(Context const& context) const;
+  static OrtStatus* infer(Shapes const&) { return nullptr; }
+
+ private:
+  static constexpr const char* kNode = "dinn360.cpu:SphereUnsqueeze";
+  // Rows and columns of the image for blocks like those of x.
+  OrtStatus* size(Context const& context, Tensor const& x, int64_t (&size)[2]) const;
+
+  size_t sources_, functions_;
+  int32_t first_[fused::kMaxSources], count_[fused::kMaxSources];
+  int32_t factor_, margin_, size_factor_, size_divisor_, clamp_;
+  std::unique_ptr<int32_t[]> places_;
+};
+
 }  // namespace dinn360::ort

@@ -38,7 +38,9 @@ OrtStatus* fill_shared(OrtApi const* api, OrtCustomOpDomain* domain) {
 OrtStatus* fill_fused(OrtApi const* api, OrtCustomOpDomain* domain) {
   DINN360_TRY(add_fused<SphereConv2d>(api, domain));
   DINN360_TRY(add_fused<ChannelNorm>(api, domain));
-  return add_fused<Haar>(api, domain);
+  DINN360_TRY(add_fused<Haar>(api, domain));
+  DINN360_TRY(add_fused<SphereSqueeze>(api, domain));
+  return add_fused<SphereUnsqueeze>(api, domain);
 }
 
 // A domain must outlive every session that uses it, and nothing says when the last one ends: it is kept, once made.

@@ -1,5 +1,5 @@
 // Prints how far each instruction set's convolutions, direct and Winograd's, are from the portable build's direct one,
-// relative to 1 + |y|. Tests only.
+// and its blocks of pixels (squeeze, then unsqueeze) from the portable build's, relative to 1 + |y|. Tests only.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -39,6 +39,15 @@ std::vector<float> convolved(ConvKernels const& kernels, ConvParams params, size
   return y;
 }
 
+double apart(std::vector<float> const& found, std::vector<float> const& expected) {
+  double worst = 0;
+  for (size_t i = 0; i < found.size(); ++i) {
+    double const apart = std::fabs(found[i] - expected[i]) / (1 + std::fabs(expected[i]));
+    worst = std::isfinite(apart) ? std::max(worst, apart) : std::numeric_limits<double>::infinity();
+  }
+  return worst;
+}
+
 double difference(ConvKernels const& kernels, Size size, int32_t kernel, int32_t outputs, Activation activation,
                   Coupling coupling) {
   int32_t const results = coupling == Coupling::kNone ? outputs : outputs / 2;
@@ -64,12 +73,55 @@ double difference(ConvKernels const& kernels, Size size, int32_t kernel, int32_t
   params.coupling = coupling;
   auto const expected = convolved(cpu::portable::fused::kernels.direct, params, results * plane);
   auto const found = convolved(kernels, params, results * plane);
-  double worst = 0;
-  for (size_t i = 0; i < found.size(); ++i) {
-    double const apart = std::fabs(found[i] - expected[i]) / (1 + std::fabs(expected[i]));
-    worst = std::isfinite(apart) ? std::max(worst, apart) : std::numeric_limits<double>::infinity();
-  }
-  return worst;
+  return apart(found, expected);
+}
+
+template <class Params>
+void run_all(BlockKernels<Params> const& kernels, Params const& params) {
+  std::vector<float> own(kernels.own_floats(params), std::numeric_limits<float>::quiet_NaN());
+  for (int64_t unit = 0; unit < kernels.units(params); ++unit) kernels.run(params, own.data(), unit);
+}
+
+// The blocks of an image that is extended around the circle, and the image that comes back of them.
+std::vector<float> through_blocks(Kernels const& kernels, int32_t factor) {
+  constexpr int32_t kHeight = 19, kWidth = 45, kChannels = 2;
+  int32_t const margin = 6, rows = kHeight / factor + 1, columns = 2 * margin + kWidth / factor + 1;
+  int32_t const count = kChannels * factor * factor;
+  std::vector<float> image(kChannels * kHeight * kWidth);
+  for (size_t i = 0; i < image.size(); ++i) image[i] = std::sin(static_cast<float>(i));
+  std::vector<int32_t> places(count);
+  for (int32_t i = 0; i < count; ++i) places[i] = count - 1 - i;
+  size_t const total = size_t(count) * rows * columns;
+  std::vector<float> y(total + image.size());
+  SqueezeParams there{};
+  there.x = image.data();
+  there.y[0] = y.data();
+  there.counts[0] = count;
+  there.output_count = there.batch = 1;
+  there.places = places.data();
+  there.channels = kChannels;
+  there.height = kHeight;
+  there.width = kWidth;
+  there.factor = factor;
+  there.margin = margin * factor;
+  there.rows = rows;
+  there.columns = columns;
+  run_all(kernels.squeeze, there);
+  UnsqueezeParams back{};
+  back.sources[0] = {y.data(), count, 0, count};
+  back.source_count = back.batch = 1;
+  back.places = places.data();
+  back.y = y.data() + total;
+  back.channels = kChannels;
+  back.height = kHeight;
+  back.width = kWidth;
+  back.factor = factor;
+  back.margin = margin;
+  back.rows = rows;
+  back.columns = columns;
+  back.clamp = true;
+  run_all(kernels.unsqueeze, back);
+  return y;
 }
 
 void compare(const char* name, Kernels const& kernels) {
@@ -93,7 +145,12 @@ void compare(const char* name, Kernels const& kernels) {
   for (Size const size : {Size{3, 1, 1, 1}, {3, 4, 2, 0}, {20, 21, 203, 0}, {20, 17, 203, 1}, {5, 5, 641, 1}}) {
     winograd = std::max(winograd, difference(kernels.winograd, size, 3, 11, Activation::kNone, Coupling::kNone));
   }
-  std::printf("%s-direct %g\n%s-winograd %g\n", name, direct, name, winograd);
+  double blocks = 0;
+  for (int32_t factor : {1, 2, 4, 8}) {
+    blocks =
+        std::max(blocks, apart(through_blocks(kernels, factor), through_blocks(cpu::portable::fused::kernels, factor)));
+  }
+  std::printf("%s-direct %g\n%s-winograd %g\n%s-blocks %g\n", name, direct, name, winograd, name, blocks);
 }
 
 }  // namespace

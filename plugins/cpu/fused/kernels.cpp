@@ -1,6 +1,7 @@
 // Compiled once for each instruction set, as plugins/cpu/inference/kernels.cpp is.
 #include "kernels.h"
 
+#include "blocks.h"
 #include "direct.h"
 #include "pixelwise.h"
 #include "winograd.h"
@@ -15,6 +16,8 @@ const dinn360::fused::Kernels kernels = {
     normalise,
     haar_units,
     haar,
+    {squeeze_floats, squeeze_units, squeeze},
+    {unsqueeze_floats, unsqueeze_units, unsqueeze},
 };
 
 }  // namespace dinn360::cpu::DINN360_CPU_SET::fused

@@ -17,6 +17,14 @@ struct ConvKernels {
   void (*convolve)(ConvParams const&, float const* packed, float* own, int64_t unit);
 };
 
+// own: own_floats of any content.
+template <class Params>
+struct BlockKernels {
+  int64_t (*own_floats)(Params const&);
+  int64_t (*units)(Params const&);
+  void (*run)(Params const&, float* own, int64_t unit);
+};
+
 struct Kernels {
   bool (*winograd_pays)(ConvParams const&);  // of channels, out_channels and kernel alone
   ConvKernels direct, winograd;              // winograd: 3x3
@@ -24,6 +32,8 @@ struct Kernels {
   void (*normalise)(ChannelNormParams const&, int64_t unit);
   int64_t (*haar_units)(HaarParams const&);
   void (*haar)(HaarParams const&, int64_t unit);
+  BlockKernels<SqueezeParams> squeeze;
+  BlockKernels<UnsqueezeParams> unsqueeze;
 };
 
 inline ConvKernels const& conv_kernels(Kernels const& kernels, ConvParams const& params) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <numeric>
 
 #include "kernels.h"
 
@@ -40,6 +41,38 @@ int64_t workers(ConvKernels const& conv, ConvParams const& p, cpu::Pool const& p
 bool positive(std::initializer_list<int32_t> values) {
   return std::all_of(values.begin(), values.end(), [](int32_t value) { return value > 0; });
 }
+
+// The first place in a workspace that is aligned.
+float* first_aligned(void* workspace) {
+  constexpr uintptr_t kBytes = kAlignment * sizeof(float);
+  return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(workspace) + kBytes - 1) / kBytes * kBytes);
+}
+
+template <class Params>
+size_t block_bytes(BlockKernels<Params> const& kernels, Params const& p, cpu::Pool const& pool) {
+  int64_t const workers = std::min<int64_t>(pool.threads, kernels.units(p));
+  return static_cast<size_t>(workers * aligned(kernels.own_floats(p)) + kAlignment) * sizeof(float);
+}
+
+template <class Params>
+void run_blocks(BlockKernels<Params> const& kernels, Params const& p, cpu::Pool const& pool, void* workspace) {
+  int64_t const each = aligned(kernels.own_floats(p));
+  float* const own = first_aligned(workspace);
+  spread(pool, kernels.units(p), [&](int64_t worker, int64_t unit) { kernels.run(p, own + worker * each, unit); });
+}
+
+bool is_factor(int32_t factor) { return factor == 1 || factor == 2 || factor == 4 || factor == kLargestFactor; }
+
+// Whether each of the first `count` numbers is in `places` once.
+bool is_order(const int32_t* places, int64_t count) {
+  for (int64_t wanted = 0; wanted < count; ++wanted) {
+    if (std::count(places, places + count, wanted) != 1) return false;
+  }
+  return true;
+}
+
+const char* const kFactors = "factor: expected 1, 2, 4 or 8";
+const char* const kOrder = "order: expected each function of each channel once";
 
 int64_t channels_of(Channels const* sources, int32_t count) {
   int64_t sum = 0;
@@ -87,6 +120,33 @@ const char* check(HaarParams const& p) {
   return nullptr;
 }
 
+const char* check(SqueezeParams const& p) {
+  if (!is_factor(p.factor)) return kFactors;
+  if (!positive({p.batch, p.channels, p.height, p.width, p.rows, p.columns}) || p.margin < 0) {
+    return "sizes must be positive";
+  }
+  int64_t const total = int64_t{p.channels} * p.factor * p.factor;
+  if (std::accumulate(p.counts, p.counts + p.output_count, int64_t{0}) != total) {
+    return "channel_counts: expected all functions of the image's channels";
+  }
+  return is_order(p.places, total) ? nullptr : kOrder;
+}
+
+const char* check(UnsqueezeParams const& p) {
+  if (!is_factor(p.factor)) return kFactors;
+  if (!positive({p.batch, p.channels, p.height, p.width, p.rows, p.columns}) || p.margin < 0) {
+    return "sizes must be positive";
+  }
+  int64_t const total = int64_t{p.channels} * p.factor * p.factor;
+  if (channels_of(p.sources, p.source_count) != total) {
+    return "the channels of the sources: expected all functions of the image's";
+  }
+  if (p.height > int64_t{p.rows} * p.factor || p.width > (p.columns - int64_t{p.margin}) * p.factor) {
+    return "shape: expected a size that the blocks cover";
+  }
+  return is_order(p.places, total) ? nullptr : kOrder;
+}
+
 size_t packed_floats(ConvParams const& p) { return static_cast<size_t>(conv_kernels(kernels(), p).packed_floats(p)); }
 
 void pack(ConvParams const& p, float* packed) { conv_kernels(kernels(), p).pack(p, packed); }
@@ -100,9 +160,7 @@ size_t workspace_size(ConvParams const& p, cpu::Pool const& pool, float const* p
 
 void run(ConvParams const& p, cpu::Pool const& pool, void* workspace, float const* packed) {
   ConvKernels const& conv = conv_kernels(kernels(), p);
-  auto const address = reinterpret_cast<uintptr_t>(workspace);
-  constexpr uintptr_t kBytes = kAlignment * sizeof(float);
-  float* own = reinterpret_cast<float*>((address + kBytes - 1) / kBytes * kBytes);
+  float* own = first_aligned(workspace);
   if (packed == nullptr) {
     conv.pack(p, own);
     packed = own;
@@ -119,6 +177,20 @@ void run(ChannelNormParams const& p, cpu::Pool const& pool) {
 
 void run(HaarParams const& p, cpu::Pool const& pool) {
   spread(pool, kernels().haar_units(p), [&](int64_t, int64_t unit) { kernels().haar(p, unit); });
+}
+
+size_t workspace_size(SqueezeParams const& p, cpu::Pool const& pool) { return block_bytes(kernels().squeeze, p, pool); }
+
+void run(SqueezeParams const& p, cpu::Pool const& pool, void* workspace) {
+  run_blocks(kernels().squeeze, p, pool, workspace);
+}
+
+size_t workspace_size(UnsqueezeParams const& p, cpu::Pool const& pool) {
+  return block_bytes(kernels().unsqueeze, p, pool);
+}
+
+void run(UnsqueezeParams const& p, cpu::Pool const& pool, void* workspace) {
+  run_blocks(kernels().unsqueeze, p, pool, workspace);
 }
 
 }  // namespace dinn360::fused

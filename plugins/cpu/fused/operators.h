@@ -12,6 +12,8 @@ namespace dinn360::fused {
 const char* check(ConvParams const& params);
 const char* check(ChannelNormParams const& params);
 const char* check(HaarParams const& params);
+const char* check(SqueezeParams const& params);
+const char* check(UnsqueezeParams const& params);
 
 // The weights in the kernels' order, for any number of calls: they depend on weight, channels, out_channels and kernel.
 size_t packed_floats(ConvParams const& params);
@@ -23,5 +25,11 @@ void run(ConvParams const& params, cpu::Pool const& pool, void* workspace, float
 
 void run(ChannelNormParams const& params, cpu::Pool const& pool);
 void run(HaarParams const& params, cpu::Pool const& pool);
+
+size_t workspace_size(SqueezeParams const& params, cpu::Pool const& pool);
+void run(SqueezeParams const& params, cpu::Pool const& pool, void* workspace);
+
+size_t workspace_size(UnsqueezeParams const& params, cpu::Pool const& pool);
+void run(UnsqueezeParams const& params, cpu::Pool const& pool, void* workspace);
 
 }  // namespace dinn360::fused

@@ -7,6 +7,7 @@ namespace dinn360::fused {
 
 constexpr int32_t kMaxSources = 5;
 constexpr int32_t kMaxOutputs = 3;
+constexpr int32_t kLargestFactor = 8;  // pixels a side of a block: 1, 2, 4 or 8
 
 enum class Activation : int32_t { kNone, kRelu, kLeakyRelu, kClip, kGelu };
 
@@ -59,6 +60,30 @@ struct HaarParams {
   float* y;
   int32_t batch, channels, height, width;  // of the image
   bool inverse;
+};
+
+// The image, extended, in blocks of factor x factor pixels: of each channel and block the means with the factor^2 Walsh
+// functions, function (u, v) of the rows' u and the columns' v. The image's last row repeats and its columns continue
+// around the circle, `margin` columns on the left and as many as it takes on the right.
+struct SqueezeParams {
+  const float* x;
+  float* y[kMaxOutputs];  // counts[i] channels each, of rows x columns blocks
+  int32_t counts[kMaxOutputs], output_count;
+  const int32_t*
+      places;  // in the outputs side by side: of channel c's function (u, v), number (c factor + u) factor + v
+  int32_t batch, channels, height, width;  // of the image
+  int32_t factor, margin, rows, columns;
+};
+
+// The way back, from the functions' means to the pixels of `height` rows and `width` columns from block (0, margin) on.
+struct UnsqueezeParams {
+  Channels sources[kMaxSources];
+  int32_t source_count;
+  const int32_t* places;  // in the sources side by side
+  float* y;
+  int32_t batch, channels, height, width;
+  int32_t factor, margin, rows, columns;  // margin in blocks
+  bool clamp;                             // to [0, 1]
 };
 
 }  // namespace dinn360::fused
