@@ -101,12 +101,14 @@ def _is_pointwise(node: ir.Node, weight: Array) -> bool:
 
 def _take_user(c: Convolution) -> bool:
     """Takes in what comes next, if it can. False when there is nothing more to take."""
-    if len(c.outputs) != 1 or c.coupling != "none" or c.residual is not None:
+    if len(c.outputs) != 1 or c.coupling != "none":
         return False
     y = c.outputs[0]
     user = only_user(y)
     if user is None or user.domain not in ("", LAYERS):
         return False
+    if c.residual is not None:
+        return _take_rectifier_of_sum(c, user)
     takers = {
         "LeakyRelu": _take_activation,
         "Relu": _take_activation,
@@ -137,6 +139,15 @@ def _take_activation(c: Convolution, y: ir.Value, user: ir.Node) -> bool:
         c.activation = "gelu"
     else:
         c.activation, c.slope = "leaky_relu", attribute(user, "alpha")
+    c.take(user, user.outputs[0])
+    return True
+
+
+def _take_rectifier_of_sum(c: Convolution, user: ir.Node) -> bool:
+    """Of the sum with the residual: here it costs nothing, in front of the next convolution it is a pass of its own."""
+    if c.activation != "none" or (user.domain, user.op_type) not in (("", "LeakyRelu"), ("", "Relu")):
+        return False
+    c.activation, c.slope = "leaky_relu_of_sum", attribute(user, "alpha", 0.0)
     c.take(user, user.outputs[0])
     return True
 

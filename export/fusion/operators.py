@@ -51,7 +51,7 @@ SPHERE_CONV_2D = OpSchema(
         *_SOURCES,
         _attribute("wrap", AttributeProto.INT, "1: columns are cyclic; 0: zero outside"),
         _attribute("input_slope", AttributeProto.FLOAT, "of the leaky_relu on the input; 1: none"),
-        _attribute("activation", AttributeProto.STRING, "none, relu, leaky_relu, clip or gelu"),
+        _attribute("activation", AttributeProto.STRING, "none, relu, leaky_relu, clip, gelu or leaky_relu_of_sum"),
         _attribute("slope", AttributeProto.FLOAT, "of leaky_relu"),
         _attribute("limit", AttributeProto.FLOAT, "of clip: [-limit, limit]"),
         _attribute("residual_first", AttributeProto.INT, "first channel that is taken of the residual"),

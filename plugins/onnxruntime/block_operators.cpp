@@ -1,6 +1,7 @@
 // SphereSqueeze and SphereUnsqueeze.
 #include "../cpu/fused/operators.h"
 #include "fused_operators.h"
+#include "large_output.h"
 #include "session_pool.h"
 #include "sources.h"
 
@@ -81,9 +82,7 @@ OrtStatus* SphereSqueeze::compute(Context const& context) const {
   if (const char* const why = fused::check(params)) return error(context.api(), "%s: %s", kNode, why);
   for (size_t i = 0; i < outputs_; ++i) {
     int64_t const shape[4] = {x.shape[0], count_[i], rows, columns};
-    void* y = nullptr;
-    DINN360_TRY(context.output(i, shape, 4, &y));
-    params.y[i] = static_cast<float*>(y);
+    DINN360_TRY(large_output(context, i, shape, &params.y[i]));
   }
   return run_blocks(params, context);
 }
@@ -146,9 +145,7 @@ OrtStatus* SphereUnsqueeze::compute(Context const& context) const {
   params.clamp = clamp_ != 0;
   if (const char* const why = fused::check(params)) return error(context.api(), "%s: %s", kNode, why);
   int64_t const shape[4] = {x.shape[0], params.channels, size[0], size[1]};
-  void* y = nullptr;
-  DINN360_TRY(context.output(0, shape, 4, &y));
-  params.y = static_cast<float*>(y);
+  DINN360_TRY(large_output(context, 0, shape, &params.y));
   return run_blocks(params, context);
 }
 

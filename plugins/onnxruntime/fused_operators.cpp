@@ -1,13 +1,14 @@
 #include "fused_operators.h"
 
 #include "../cpu/fused/operators.h"
+#include "large_output.h"
 #include "session_pool.h"
 #include "sources.h"
 
 namespace dinn360::ort {
 namespace {
 
-const char* const kActivations[] = {"none", "relu", "leaky_relu", "clip", "gelu"};
+const char* const kActivations[] = {"none", "relu", "leaky_relu", "clip", "gelu", "leaky_relu_of_sum"};
 const char* const kCouplings[] = {"none", "affine", "affine_inverse", "projection_inverse"};
 
 template <class Params>
@@ -26,7 +27,7 @@ OrtStatus* SphereConv2d::load(Attributes const& attributes) {
   DINN360_TRY(attributes.read("wrap", &wrap_));
   DINN360_TRY(attributes.read("residual_first", &residual_first_));
   DINN360_TRY(attributes.read("input_slope", &input_slope_));
-  DINN360_TRY(attributes.read("activation", kActivations, 5, &activation_));
+  DINN360_TRY(attributes.read("activation", kActivations, 6, &activation_));
   DINN360_TRY(attributes.read("slope", &slope_));
   DINN360_TRY(attributes.read("limit", &limit_));
   DINN360_TRY(attributes.read("coupling", kCouplings, 4, &coupling_));
@@ -99,9 +100,7 @@ OrtStatus* SphereConv2d::compute(Context const& context) const {
   if (const char* const why = fused::check(params)) return error(context.api(), "%s: %s", kNode, why);
   int64_t const shape[4] = {x.shape[0], outputs / params.output_count, x.shape[2], x.shape[3]};
   for (size_t i = 0; i < outputs_; ++i) {
-    void* y = nullptr;
-    DINN360_TRY(context.output(i, shape, 4, &y));
-    params.y[i] = static_cast<float*>(y);
+    DINN360_TRY(large_output(context, i, shape, &params.y[i]));
   }
   SessionPool threads{context};
   cpu::Pool const pool = threads.pool();

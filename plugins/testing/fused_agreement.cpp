@@ -129,7 +129,7 @@ void compare(const char* name, Kernels const& kernels) {
   double direct = 0, winograd = 0;
   for (int32_t kernel : {1, 3}) {
     for (int32_t outputs : {2, 6, 10, 26}) {
-      for (int32_t activation = 0; activation < 5; ++activation) {
+      for (int32_t activation = 0; activation < 6; ++activation) {
         for (int32_t coupling = 0; coupling < 4; ++coupling) {
           auto const apart = [&](ConvKernels const& way) {
             return difference(way, kSmall, kernel, outputs, static_cast<Activation>(activation),

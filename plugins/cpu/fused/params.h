@@ -9,7 +9,8 @@ constexpr int32_t kMaxSources = 5;
 constexpr int32_t kMaxOutputs = 3;
 constexpr int32_t kLargestFactor = 8;  // pixels a side of a block: 1, 2, 4 or 8
 
-enum class Activation : int32_t { kNone, kRelu, kLeakyRelu, kClip, kGelu };
+// kLeakyReluOfSum: of the sum with the residual.
+enum class Activation : int32_t { kNone, kRelu, kLeakyRelu, kClip, kGelu, kLeakyReluOfSum };
 
 // What becomes of the convolution's 2n channels [a, b] and the n channels h of `residual`, y with n channels:
 //   kAffine             h * exp(s) + b,    s = bound * (2 sigmoid(a) - 1)      (ID block)
@@ -37,7 +38,7 @@ struct ConvParams {
   int32_t output_count;
   int32_t batch, channels, height, width, out_channels, kernel, wrap;
   Activation activation;
-  float slope, limit;  // of kLeakyRelu; of kClip: [-limit, limit]
+  float slope, limit;  // of the leaky_relu; of kClip: [-limit, limit]
   Coupling coupling;
   float bound;
 };

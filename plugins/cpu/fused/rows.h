@@ -77,6 +77,7 @@ inline void finish(ConvParams const& p, float const* sums, float const* others, 
     } else {
       value = activated(p, value);
       if (residual != nullptr) value += load_first<Vec>(residual + i, here);
+      if (p.activation == Activation::kLeakyReluOfSum) value = select(value < 0.f, value * p.slope, value);
     }
     store_first(y + i, value, here);
   }
