@@ -1,4 +1,4 @@
-"""What the released models for codecs promise, on a piece of a shipped panorama, as real JPEG files of four qualities."""
+"""What the released models for codecs promise: a piece of a shipped panorama through JPEG files of four qualities."""
 
 from __future__ import annotations
 
