@@ -82,6 +82,13 @@ def test_sizes_from_one_pixel_to_several_bands(size: tuple[int, int], channels: 
 
 
 @needs_library
+@pytest.mark.parametrize("width", [304, 306])  # rows of whole cache lines, and of none
+def test_results_that_no_cache_holds(width: int) -> None:
+    inputs = conv_inputs(24, 3, size=(303, width))
+    assert close(run_conv(inputs), plain_conv(inputs))
+
+
+@needs_library
 @pytest.mark.parametrize(
     ("attributes", "function"),
     [

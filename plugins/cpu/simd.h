@@ -186,6 +186,12 @@ inline void store(Half* to, V value) {
   narrow(to, value);
 }
 
+#if !defined(DINN360_CPU_PORTABLE) && defined(__AVX2__)
+constexpr bool kHasStreams = true;
+#else
+constexpr bool kHasStreams = false;
+#endif
+
 // Past the caches, where there is an instruction for it: for whole cache lines that are not read again soon. `to` is as
 // aligned as a Vec is long. Before another thread may read them, this one calls finish_streams().
 inline void stream(float* to, Vec value) {

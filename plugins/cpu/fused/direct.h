@@ -90,7 +90,7 @@ inline void convolve(ConvParams const& p, float const* packed, float* own, int64
       float const* const others = sums + results(p) * kTile;
       for (int64_t o = 0; o < results(p); ++o) {
         finish(p, sums + o * kTile, others + o * kTile, image, o, top + row, left + column,
-               smaller(kTile, right - column));
+               smaller(kTile, right - column), false);
       }
     }
   }

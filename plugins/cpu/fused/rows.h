@@ -54,14 +54,25 @@ inline Vec coupled(ConvParams const& p, Vec a, Vec b, Vec h) {
   return p.coupling == Coupling::kAffine ? fma(h, exponential(s), b) : (h - b) * exponential(-s);
 }
 
+// Whether y is written past the caches, which cannot hold it until it is read: its rows are whole cache lines then.
+inline bool past_caches(ConvParams const& p) {
+  constexpr int64_t kCachedBytes = 16 << 20;
+  if (!kHasStreams || p.width % kLineFloats != 0) return false;
+  for (int32_t i = 0; i < p.output_count; ++i) {
+    if (line_offset(p.y[i]) != 0) return false;
+  }
+  int64_t const channels = p.coupling == Coupling::kNone ? p.out_channels : p.out_channels / 2;
+  return int64_t{p.batch} * channels * p.height * p.width * int64_t{sizeof(float)} > kCachedBytes;
+}
+
 inline int64_t results(ConvParams const& p) {
   return p.coupling == Coupling::kNone ? p.out_channels : p.out_channels / 2;
 }
 
 // The sums of channel o of `results` become `count` columns of y at (row, column). others: with a coupling, the sums of
-// channel `results` + o. Both can be read in whole vectors.
+// channel `results` + o. Both can be read in whole vectors. streams: `past_caches`.
 inline void finish(ConvParams const& p, float const* sums, float const* others, int64_t image, int64_t o, int64_t row,
-                   int64_t column, int64_t count) {
+                   int64_t column, int64_t count, bool streams) {
   int64_t const size = int64_t{p.height} * p.width, place = row * p.width + column;
   int64_t const part = results(p) / p.output_count;
   float const* const residual =
@@ -79,7 +90,11 @@ inline void finish(ConvParams const& p, float const* sums, float const* others, 
       if (residual != nullptr) value += load_first<Vec>(residual + i, here);
       if (p.activation == Activation::kLeakyReluOfSum) value = select(value < 0.f, value * p.slope, value);
     }
-    store_first(y + i, value, here);
+    if (streams) {
+      stream(y + i, value);
+    } else {
+      store_first(y + i, value, here);
+    }
   }
 }
 

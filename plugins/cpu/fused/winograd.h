@@ -232,6 +232,7 @@ inline void convolve(ConvParams const& p, float const* packed, float* own, int64
   int64_t const end = smaller((band + 1) * kTileRows * kSide, p.height);
   float *const inputs = own + plan.matrix, *const staged = own + (kEntries + 1) * plan.matrix;
   float* const line = staged + kStaged;
+  bool const streams = past_caches(p);
   for (int64_t top = band * kTileRows * kSide; top < end; top += kSide) {
     int64_t channel = 0;
     for (int32_t i = 0; i < p.source_count; ++i) {
@@ -256,7 +257,8 @@ inline void convolve(ConvParams const& p, float const* packed, float* own, int64
     int64_t const part = results(p) / p.output_count, rows = smaller(kSide, end - top), place = top * p.width + left;
     for (int64_t o = 0; o < results(p); ++o) {
       if (int64_t const next = o + 1; next < results(p)) {
-        expect<1>(p.y[next / part] + (image * part + next % part) * size + place, p.width, rows, columns);
+        float const* const y = p.y[next / part] + (image * part + next % part) * size + place;
+        if (!streams) expect<1>(y, p.width, rows, columns);
         if (p.residual.data != nullptr) {
           int64_t const channel = image * p.residual.channels + p.residual.first + next;
           expect<0>(p.residual.data + channel * size + place, p.width, rows, columns);
@@ -268,10 +270,11 @@ inline void convolve(ConvParams const& p, float const* packed, float* own, int64
         invert_channel(plan, own + other * plan.strip, p.bias[other], vectors, others, kApart);
       }
       for (int64_t r = 0; r < rows; ++r) {
-        finish(p, staged + r * kApart, others + r * kApart, image, o, top + r, left, columns);
+        finish(p, staged + r * kApart, others + r * kApart, image, o, top + r, left, columns, streams);
       }
     }
   }
+  finish_streams();
 }
 
 }  // namespace dinn360::cpu::DINN360_CPU_SET::fused::winograd
