@@ -6,7 +6,8 @@
 // with the points 0, +-1/sqrt(2), +-sqrt(2) and infinity, at which fp32 loses half of what it loses at the usual
 // 0, +-1, +-2. Lanes are tiles side by side.
 //
-// A unit is a strip of tiles, a few of them one below the other. For each, every input channel's rows are staged in the
+// A unit is a strip of tiles; those of a row of tiles come one after the other, so that memory is read and written in
+// whole rows and few pages are in use. Every input channel's rows are staged in the
 // first-level cache as direct.h stages them and transformed: 36 matrices (C, tiles), one for each entry. Each is
 // multiplied with its matrix (O,C) of weights; the result takes the place of the entry before it, which is done with.
 // The inverse transform of a channel is finished (bias, activation, residual, coupling) while it is in the first-level
@@ -20,7 +21,6 @@ namespace dinn360::cpu::DINN360_CPU_SET::fused::winograd {
 
 constexpr int64_t kSide = 4, kWindow = 6, kEntries = kWindow * kWindow;
 constexpr int64_t kStrip = 48;             // tiles, at most
-constexpr int64_t kTileRows = 4;           // of a unit
 constexpr int64_t kRow = kStrip + kLanes;  // floats of every fourth column of a row, with what the last tile sees
 constexpr double kNear = 0.70710678118654752440, kFar = 1.41421356237309504880;
 static_assert(kStrip % kTile == 0);
@@ -34,13 +34,13 @@ struct Plan {
     across = ceil_div(vectors, kStrip / kLanes);
     strip = ceil_div(vectors, across) * kLanes;
     across = ceil_div(vectors * kLanes, strip);
-    down = ceil_div(p.height, kSide * kTileRows);
+    down = ceil_div(p.height, kSide);
     // Entries an odd number of cache lines apart, or they would meet in a few cache sets.
     matrix = (p.channels > p.out_channels ? p.channels : p.out_channels) * strip;
     matrix = round_up(matrix, 2 * kLineFloats) + kLineFloats;
   }
 
-  int64_t across, down;  // units side by side, and below each other
+  int64_t across, down;  // strips side by side, and below each other
   int64_t strip;         // tiles, whole vectors
   int64_t matrix;        // floats from one entry's to the next
 };
@@ -225,53 +225,50 @@ void expect(float const* from, int64_t row, int64_t rows, int64_t columns) {
 inline void convolve(ConvParams const& p, float const* packed, float* own, int64_t unit) {
   Plan const plan(p);
   int64_t const size = int64_t{p.height} * p.width;
-  int64_t const image = unit / (plan.down * plan.across), band = unit % plan.down;
-  int64_t const left = unit / plan.down % plan.across * plan.strip * kSide;
-  int64_t const columns = smaller(plan.strip * kSide, p.width - left);
+  int64_t const image = unit / (plan.down * plan.across), top = unit / plan.across % plan.down * kSide;
+  int64_t const left = unit % plan.across * plan.strip * kSide, place = top * p.width + left;
+  int64_t const rows = smaller(kSide, p.height - top), columns = smaller(plan.strip * kSide, p.width - left);
   int64_t const vectors = ceil_div(columns, kSide * kLanes);
-  int64_t const end = smaller((band + 1) * kTileRows * kSide, p.height);
   float *const inputs = own + plan.matrix, *const staged = own + (kEntries + 1) * plan.matrix;
   float* const line = staged + kStaged;
   bool const streams = past_caches(p);
-  for (int64_t top = band * kTileRows * kSide; top < end; top += kSide) {
-    int64_t channel = 0;
-    for (int32_t i = 0; i < p.source_count; ++i) {
-      Channels const& source = p.sources[i];
-      for (int64_t c = 0; c < source.count; ++c, ++channel) {
-        int64_t const place = (image * source.channels + source.first + c) * size;
-        if (c + 1 < source.count) {
-          int64_t const above = top > 0 ? top - 1 : 0;
-          expect<0>(source.data + place + size + above * p.width + left, p.width,
-                    smaller(p.height, top + kSide + 1) - above, columns);
-        }
-        transform_channel(p, plan, source.data + place, p.addend == nullptr ? nullptr : p.addend + place, top, left,
-                          vectors, staged, line, inputs + channel * plan.strip);
+  int64_t channel = 0;
+  for (int32_t i = 0; i < p.source_count; ++i) {
+    Channels const& source = p.sources[i];
+    for (int64_t c = 0; c < source.count; ++c, ++channel) {
+      int64_t const plane = (image * source.channels + source.first + c) * size;
+      if (c + 1 < source.count) {
+        int64_t const above = top > 0 ? top - 1 : 0;
+        expect<0>(source.data + plane + size + above * p.width + left, p.width,
+                  smaller(p.height, top + kSide + 1) - above, columns);
+      }
+      transform_channel(p, plan, source.data + plane, p.addend == nullptr ? nullptr : p.addend + plane, top, left,
+                        vectors, staged, line, inputs + channel * plan.strip);
+    }
+  }
+  for (int64_t entry = 0; entry < kEntries; ++entry) {
+    multiply_entry(p, plan, inputs + entry * plan.matrix, packed + entry * p.out_channels * p.channels, vectors,
+                   own + entry * plan.matrix);
+  }
+  constexpr int64_t kApart = kSide * kStrip;
+  float* const others = staged + kSide * kApart;
+  int64_t const part = results(p) / p.output_count;
+  for (int64_t o = 0; o < results(p); ++o) {
+    if (int64_t const next = o + 1; next < results(p)) {
+      float const* const y = p.y[next / part] + (image * part + next % part) * size + place;
+      if (!streams) expect<1>(y, p.width, rows, columns);
+      if (p.residual.data != nullptr) {
+        int64_t const channel = image * p.residual.channels + p.residual.first + next;
+        expect<0>(p.residual.data + channel * size + place, p.width, rows, columns);
       }
     }
-    for (int64_t entry = 0; entry < kEntries; ++entry) {
-      multiply_entry(p, plan, inputs + entry * plan.matrix, packed + entry * p.out_channels * p.channels, vectors,
-                     own + entry * plan.matrix);
+    invert_channel(plan, own + o * plan.strip, p.bias[o], vectors, staged, kApart);
+    if (p.coupling != Coupling::kNone) {
+      int64_t const other = results(p) + o;
+      invert_channel(plan, own + other * plan.strip, p.bias[other], vectors, others, kApart);
     }
-    constexpr int64_t kApart = kSide * kStrip;
-    float* const others = staged + kSide * kApart;
-    int64_t const part = results(p) / p.output_count, rows = smaller(kSide, end - top), place = top * p.width + left;
-    for (int64_t o = 0; o < results(p); ++o) {
-      if (int64_t const next = o + 1; next < results(p)) {
-        float const* const y = p.y[next / part] + (image * part + next % part) * size + place;
-        if (!streams) expect<1>(y, p.width, rows, columns);
-        if (p.residual.data != nullptr) {
-          int64_t const channel = image * p.residual.channels + p.residual.first + next;
-          expect<0>(p.residual.data + channel * size + place, p.width, rows, columns);
-        }
-      }
-      invert_channel(plan, own + o * plan.strip, p.bias[o], vectors, staged, kApart);
-      if (p.coupling != Coupling::kNone) {
-        int64_t const other = results(p) + o;
-        invert_channel(plan, own + other * plan.strip, p.bias[other], vectors, others, kApart);
-      }
-      for (int64_t r = 0; r < rows; ++r) {
-        finish(p, staged + r * kApart, others + r * kApart, image, o, top + r, left, columns, streams);
-      }
+    for (int64_t r = 0; r < rows; ++r) {
+      finish(p, staged + r * kApart, others + r * kApart, image, o, top + r, left, columns, streams);
     }
   }
   finish_streams();
