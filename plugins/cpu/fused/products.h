@@ -12,7 +12,7 @@ using namespace dinn360::fused;
 #if defined(DINN360_CPU_PORTABLE)
 constexpr int kBlock = 4, kColumns = 2;
 #elif defined(__AVX2__) && !defined(__AVX512F__)
-constexpr int kBlock = 4, kColumns = 2;
+constexpr int kBlock = 6, kColumns = 2;
 #else
 constexpr int kBlock = 8, kColumns = 3;
 #endif
@@ -98,11 +98,13 @@ Multiply multiply_block(int64_t outputs, int64_t vectors) {
       return multiply_columns<K, 3>(vectors);
     case 4:
       return multiply_columns<K, 4>(vectors);
-#if !defined(DINN360_CPU_PORTABLE) && (!defined(__AVX2__) || defined(__AVX512F__))
+#if !defined(DINN360_CPU_PORTABLE)
     case 5:
       return multiply_columns<K, 5>(vectors);
     case 6:
       return multiply_columns<K, 6>(vectors);
+#endif
+#if !defined(DINN360_CPU_PORTABLE) && (!defined(__AVX2__) || defined(__AVX512F__))
     case 7:
       return multiply_columns<K, 7>(vectors);
     case 8:
