@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LOWERINGS = ("standard", "primitive", "plugin", "cpu")
 PRECISIONS = ("fp32", "fp16")
 KINDS = ("standard", "standard-fp16", "primitive", "primitive-fp16")
+RELEASED = ("x2", "x4", "x8", "x2-codec", "x4-codec")
 IO_FORMATS = ("float-nchw", "uint8-nhwc")
 SERVE = "python -m http.server --directory {} 8000  # then open http://localhost:8000"
 
@@ -85,7 +86,7 @@ def to_onnx(
 
 @main.command()
 @click.option("--out", type=PATH, required=True, help="Folder of the archives.")
-@click.option("--ckpt", "ckpts", type=CHECKPOINT, multiple=True, default=["x2", "x4", "x8"], show_default=True)
+@click.option("--ckpt", "ckpts", type=CHECKPOINT, multiple=True, default=RELEASED, show_default=True)
 @click.option("--kind", "kinds", type=click.Choice(KINDS), multiple=True, default=KINDS, show_default=True)
 def release(out: Path, ckpts: tuple[Path, ...], kinds: tuple[str, ...]) -> None:
     """Write ready graphs as archives with checksums: what runs them needs neither torch nor a compiler."""
