@@ -13,7 +13,7 @@ namespace dinn360::ort {
 // Asks Linux for large pages where memory that nobody has touched yet is whole ones. It may refuse: then they stay small.
 inline void prefer_large_pages([[maybe_unused]] void* data, [[maybe_unused]] size_t bytes) {
 #if defined(__linux__)
-  constexpr uintptr_t kPage = 2 << 20;
+  constexpr auto kPage = uintptr_t{2097152};  // bytes
   uintptr_t const start = reinterpret_cast<uintptr_t>(data);
   uintptr_t const first = (start + kPage - 1) / kPage * kPage, end = (start + bytes) / kPage * kPage;
   if (end > first) static_cast<void>(madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE));
