@@ -49,9 +49,7 @@ class TorchSession(Session):
         self.inputs, self.outputs = ((hr,), (lr,)) if direction == "down" else ((lr,), (hr,))
         if direction == "up" or network.config.encoder_reads_latitude:
             self.optional = (TensorSpec("omitted", (4,), np.dtype("int64")),)
-        told: tuple[str, ...] = ("coarseness",) if network.config.reads_coarseness else ()
-        if direction == "down":
-            told = ("coarseness", "halved") if network.config.knows_file else ()
+        told = network.config.told_of_file(direction)
         self.optional += tuple(TensorSpec(name, (1,), np.dtype("float32")) for name in told)
         self.metadata = {
             "direction": direction,

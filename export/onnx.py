@@ -26,7 +26,7 @@ from export.lowering import lower
 from export.operators import register_schemas
 from export.precision.casts import to_half
 from export.precision.fp32_ops import fp32_ops
-from export.trace import quiet, told_of_file, trace
+from export.trace import quiet, trace
 from export.web_graph import complete_sidecar
 
 
@@ -67,7 +67,7 @@ def metadata(checkpoint: Checkpoint, digest: str, direction: str, config: Export
         "fp32_ops": json.dumps([op.role for op in fp32_ops(direction, config)]),
         "io": config.io_format,
         **checkpoint.codec,
-        **dict.fromkeys(told_of_file(checkpoint.config, direction), "0"),
+        **dict.fromkeys(checkpoint.config.told_of_file(direction), "0"),
     }
 
 

@@ -19,13 +19,13 @@ import torch.fx.config
 import torch.fx.traceback
 from onnx import ModelProto, numpy_helper
 
-from dinn360.networks import NetworkConfig, RescalingNetwork
+from dinn360.networks import RescalingNetwork
 from engines.support.arrays import Array
 from export.graphs import GRAPHS
 from export.passes.seams import cancel_seams
 from export.translate import translate
 
-OMITTED, COARSENESS, HALVED = "omitted", "coarseness", "halved"
+OMITTED = "omitted"
 _LR_SIZES = ((2, 24, 40), (3, 16, 56))  # batch, rows, columns of the two traces
 
 
@@ -42,7 +42,7 @@ def trace(network: RescalingNetwork, direction: str, opset: int) -> ModelProto:
     optional: dict[str, Array] = {}
     if direction == "up" or network.config.encoder_reads_latitude:
         optional[OMITTED] = np.zeros(4, np.int64)
-    optional |= {name: np.zeros(1, np.float32) for name in told_of_file(network.config, direction)}
+    optional |= {name: np.zeros(1, np.float32) for name in network.config.told_of_file(direction)}
     first, second = (_traced(module, direction, network.config.scale, optional, size, opset) for size in _LR_SIZES)
     if first.graph.node != second.graph.node or first.graph.initializer != second.graph.initializer:
         raise NotImplementedError(f"{direction}: the graph depends on the size of the image that it was traced with")
@@ -54,13 +54,6 @@ def trace(network: RescalingNetwork, direction: str, opset: int) -> ModelProto:
     first = _without_seams(first)
     _name_dimensions(first, direction, network.config.scale)
     return first
-
-
-def told_of_file(config: NetworkConfig, direction: str) -> tuple[str, ...]:
-    """The inputs of a direction's graph that tell of the LR picture's file."""
-    if direction == "up":
-        return (COARSENESS,) if config.reads_coarseness else ()
-    return (COARSENESS, HALVED) if config.knows_file else ()
 
 
 def _traced(

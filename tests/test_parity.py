@@ -35,7 +35,7 @@ from export.parity import (
 
 # Random weights, none of them zero, and the deformation strong; and the released checkpoints, with all their layers.
 RANDOM = ["edge x2", "edge x4", "edge x8", "base x2"]
-RELEASED = ["x2", "x4", "x8"]
+RELEASED = ["x2", "x4", "x8", "x2-codec"]
 Array = NDArray[np.float32]
 
 

@@ -22,7 +22,7 @@ from export.lowering import lower
 from export.passes import ask_first, cancel_seams, regions, simplify
 from plugins.onnxruntime import library
 
-NAMES = ("x2", "x4", EDGE)
+NAMES = ("x2", "x4", "x8", "x2-codec", EDGE)
 
 
 def run(model: ModelProto, size: tuple[int, int], plugins: bool) -> np.ndarray:

@@ -83,7 +83,7 @@ def measure_clips(
     size = (frames[0].shape[0], frames[0].shape[1])
     with progress(total=len(everyone) * len(coders) * len(qualities), unit="clip") as bar:
         for system in everyone:
-            lrs = [system.shrink(frame) for frame in frames]
+            lrs = [] if system.knows_file else [system.shrink(frame) for frame in frames]
             for coder in coders:
                 for quality in qualities:
                     if system.knows_file:

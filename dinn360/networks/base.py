@@ -58,6 +58,12 @@ class NetworkConfig:
         """Whether the encoder asks how the LR picture's file is going to be (`Frame.coarseness`, `Frame.halved`)."""
         return False
 
+    def told_of_file(self, direction: str) -> tuple[str, ...]:
+        """What a direction, "down" or "up", asks of the LR picture's file: fields of `Frame`, inputs of its graph."""
+        if direction == "up":
+            return ("coarseness",) if self.reads_coarseness else ()
+        return ("coarseness", "halved") if self.knows_file else ()
+
     def of_encoder(self) -> NetworkConfig:
         """Of an encoder whose decoder has weights of its own: without what binds or helps the decoder alone."""
         return self

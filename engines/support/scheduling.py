@@ -1,8 +1,8 @@
 """Keeping the process's place among others, where a library takes a better one.
 
-SVT-AV1, run by root as in most containers, makes the thread that opens an encoder and all of its own
-threads real-time ones, of the highest priority. Every thread and process that is started from then on inherits that: on
-two cores such a process starves all else, and its children wait in vain for what they have starved.
+SVT-AV1, run by root as in most containers, makes the thread that opens an encoder and all of its own threads real-time
+ones, of the highest priority. Every thread and process that is started from then on inherits that: on two cores such a
+process starves all else, and its children wait in vain for what they have starved.
 """
 
 from __future__ import annotations

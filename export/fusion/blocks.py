@@ -15,13 +15,12 @@ import onnx_ir as ir
 from export.fusion.operators import DOMAIN, MOST_OUTPUTS, MOST_SOURCES, SPHERE_SQUEEZE, SPHERE_UNSQUEEZE
 from export.fusion.pieces import (
     Array,
-    Channels,
     attribute,
     channel_count,
     constant,
+    few_pieces,
     number,
     only_user,
-    pieces,
     replace,
 )
 from export.operators import LAYERS
@@ -75,9 +74,7 @@ def fuse_unsqueezes(graph: ir.Graph) -> None:
         clamp = user is not None and user.op_type == "Clip" and [number(v) for v in user.inputs[1:]] == [0, 1]
         if clamp and user is not None:
             last = user
-        sources = pieces(x)
-        if len(sources) > MOST_SOURCES:
-            sources = [Channels(x, 0, channel_count(x) or 0)]
+        sources = few_pieces(x, MOST_SOURCES)
         attributes: dict[str, Any] = {
             "first_channels": [source.first for source in sources],
             "channel_counts": [source.count for source in sources],

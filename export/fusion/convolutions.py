@@ -14,6 +14,7 @@ from export.fusion.pieces import (
     attribute,
     channel_count,
     constant,
+    few_pieces,
     initializer,
     number,
     only_user,
@@ -196,8 +197,7 @@ def _same_size(a: ir.Value, b: ir.Value) -> bool:
 
 def _single(value: ir.Value) -> Channels:
     """The channels of `value` as those of one tensor."""
-    found = pieces(value)
-    return found[0] if len(found) == 1 else Channels(value, 0, channel_count(value) or 0)
+    return few_pieces(value, 1)[0]
 
 
 def _take_split(c: Convolution, y: ir.Value, user: ir.Node) -> bool:

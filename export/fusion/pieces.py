@@ -98,6 +98,12 @@ def pieces(value: ir.Value, first: int = 0, count: int | None = None) -> list[Ch
     return [Channels(value, first, count)]
 
 
+def few_pieces(value: ir.Value, most: int) -> list[Channels]:
+    """`pieces` where there are at most `most`, else `value` as it is."""
+    found = pieces(value)
+    return found if len(found) <= most else [Channels(value, 0, channel_count(value) or 0)]
+
+
 def _within(parts: Sequence[ir.Value | None], first: int, count: int) -> list[Channels]:
     found: list[Channels] = []
     start = 0

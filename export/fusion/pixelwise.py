@@ -7,7 +7,7 @@ from typing import Any
 import onnx_ir as ir
 
 from export.fusion.operators import CHANNEL_NORM, DOMAIN, HAAR, MOST_SOURCES
-from export.fusion.pieces import Channels, attribute, channel_count, pieces, replace
+from export.fusion.pieces import attribute, few_pieces, replace
 from export.operators import LAYERS
 
 
@@ -24,9 +24,7 @@ def fuse_haar(graph: ir.Graph) -> None:
     for node in [node for node in graph if (node.domain, node.op_type) == (LAYERS, "Haar")]:
         x = node.inputs[0]
         assert x is not None
-        sources = pieces(x)
-        if len(sources) > MOST_SOURCES:
-            sources = [Channels(x, 0, channel_count(x) or 0)]
+        sources = few_pieces(x, MOST_SOURCES)
         attributes: dict[str, Any] = {
             "first_channels": [source.first for source in sources],
             "channel_counts": [source.count for source in sources],
