@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dinn360.networks.layers import SphereConv2d
 from dinn360.ops import sphere_conv2d
+from dinn360.tracing import role
 
 LUMA = (0.299, 0.587, 0.114)  # BT.601, without its offset
 _LOW_PASS = (0.25, 0.5, 0.25)  # nothing at Nyquist, half at half of Nyquist
@@ -55,7 +56,8 @@ class LumaDetailConv2d(SphereConv2d):
         if halved is None:
             return result
         details = sphere_conv2d(x, self.weight - kernel, self.bias - bias, wrap)
-        return result + details * (1 - halved).to(details.dtype)
+        with role("low path"):
+            return result + details * (1 - halved).to(details.dtype)
 
 
 def _details(parameter: Tensor) -> tuple[Tensor, ...]:
