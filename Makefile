@@ -9,9 +9,9 @@ BIN := $(VENV)/bin
 DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 TORCH := $(shell sed -n '/^ *torch==/{s/ //gp;q}' setup.cfg)
-CPP := $(shell find plugins -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+CPP := $(shell find benchmarks plugins -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 # What compiles without flags of its own; the kernels' headers are seen through it as far as it includes them.
-TIDY := $(wildcard plugins/cpu/*.cpp plugins/cpu/*/operators.cpp plugins/cpu/*/library.cpp) \
+TIDY := $(wildcard benchmarks/*.cpp plugins/cpu/*.cpp plugins/cpu/*/operators.cpp plugins/cpu/*/library.cpp) \
     $(filter-out %/abi_check.cpp %/cuda_backend.cpp,$(wildcard plugins/onnxruntime/*.cpp))
 SOURCES := benchmarks dinn360 engines examples export plugins tests
 

@@ -2,7 +2,7 @@
 
 python -m benchmarks.model                                    checkpoints/x4.pth, 2048x1024, two threads
 python -m benchmarks.model --systems plugin cpu --runs 5      some of them
-DINN360_INSTRUCTION_SET=avx2 python -m benchmarks.model       ours as on a CPU without AVX-512; the others as they are
+python -m benchmarks.model --instruction-set avx2             all of them as on a CPU without AVX-512 and AMX
 
 Each system runs in a process of its own. Memory is the most that the process ever held (VmHWM) beyond what it held when
 its packages were imported and nothing was loaded yet. Time is the least of the runs after a first one.
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import record
+from benchmarks.instruction_set import MaskError, environment
 from engines.support.files import sha256_of
 
 Array = NDArray[np.float32]
@@ -149,10 +150,10 @@ def work(system: str, direction: str, ckpt: Path, folder: Path, options: argpars
     return {"seconds": seconds, "memory": high_water() - before, "mean": float(result.mean())}
 
 
-def measure(system: str, direction: str, arguments: list[str]) -> dict[str, Any] | str:
-    """`work` in a process of its own; or the last line of what it complained."""
+def measure(system: str, direction: str, arguments: list[str], held: dict[str, str] | None) -> dict[str, Any] | str:
+    """`work` in a process of its own with that environment (None: this one); or the last line of what it complained."""
     command = [sys.executable, "-m", "benchmarks.model", *arguments, "--worker", system, direction]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=held, capture_output=True, text=True)
     if done.returncode != 0:
         return (done.stderr.strip() or "no reason given").splitlines()[-1]
     return json.loads(done.stdout.splitlines()[-1])
@@ -208,6 +209,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=3, help="timed runs after a first one")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument(
+        "--instruction-set", choices=["avx2"], help="hide what the CPU has beyond it from all systems (Linux, x86-64)"
+    )
     parser.add_argument("--worker", nargs=2, metavar=("SYSTEM", "DIRECTION"), help=argparse.SUPPRESS)
     record.add_option(parser)
     options = parser.parse_args()
@@ -216,17 +220,23 @@ def main() -> None:
         system, direction = options.worker
         print(json.dumps(work(system, direction, options.ckpt, folder, options)))
         return
+    try:
+        held = None if options.instruction_set is None else environment()
+    except MaskError as error:
+        parser.error(f"--instruction-set {options.instruction_set}: {error}")
     width, height = map(int, options.size.split("x"))
     shared = [f"--{name}={getattr(options, name)}" for name in ("ckpt", "size", "threads", "runs")]
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for direction in DIRECTIONS:
         for system in options.systems:
-            result = measure(system, direction, shared)
+            result = measure(system, direction, shared, held)
             if isinstance(result, str):
                 print(f"{SYSTEMS[system]}, {DIRECTIONS[direction]}: left out, {result}", file=sys.stderr)
             else:
                 found[system, direction] = result
     title = f"{options.ckpt.name}, {width}x{height}, {options.threads} threads"
+    if held is not None:
+        title += ", every system as on a CPU with AVX2 and no more (CPUID masked)"
     record.report([table(title, found, options.systems, width * height)], verdicts(found), options.save)
 
 
