@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from dinn360 import released
-from dinn360.checkpoint import load_checkpoint
+from dinn360.checkpoint import Checkpoint, load_checkpoint
 from dinn360.networks import RescalingNetwork
 from dinn360.sphere import Frame
 from dinn360.tiling import tiling
 from engines.model import Model
+from engines.panorama.graph import Direction
 from engines.panorama.rescaler import Tile
 from engines.runtimes.base import Session, TensorSpec
 from engines.support.arrays import Array
@@ -65,8 +66,7 @@ class TorchSession(Session):
     def load(cls, path: Path, direction: str) -> TorchSession:
         """A checkpoint file. Raises UserError as `load_checkpoint` does."""
         checkpoint = load_checkpoint(path)
-        if direction == "down" and checkpoint.decoder_only:
-            raise UserError(f"{path}: expected a network that downscales, found a decoder trained behind bicubic")
+        _check_direction(checkpoint, direction, path)
         return cls(checkpoint.build(), direction, path, sha256_of(path), checkpoint.codec)
 
     @torch.inference_mode()
@@ -90,7 +90,7 @@ def load(checkpoint: Path | str, device: str | None = None, tile: Tile = "auto")
     """A model in PyTorch.
 
     Args:
-        checkpoint: a released one by name ("x2", "x4", "x8"), or a file (.pth, .safetensors).
+        checkpoint: a released one by name ("x2", "x4", "x8", "x2-codec", "x4-codec"), or a file (.pth, .safetensors).
         device: as torch names it, such as "cpu" or "cuda:0"; None: the first GPU, else the CPU.
         tile: LR rows and columns that are computed at a time, "auto" or "none".
 
@@ -101,18 +101,25 @@ def load(checkpoint: Path | str, device: str | None = None, tile: Tile = "auto")
     if not path.exists() and not path.suffix:
         known = ", ".join(released.names())
         raise UserError(f"expected a checkpoint file or one of {known}, found {str(checkpoint)!r}")
-    network, digest = load_checkpoint(path).build(), sha256_of(path)
+    loaded, digest = load_checkpoint(path), sha256_of(path)
+    network = loaded.build()
     wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         network = network.to(wanted)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         reason = str(error).splitlines()[0]
         raise UserError(f"device: expected one that torch has here, found {wanted!r}: {reason}") from None
-    return Model(
-        str(checkpoint),
-        {
-            "down": lambda: TorchSession(network, "down", path, digest),
-            "up": lambda: TorchSession(network, "up", path, digest),
-        },
-        tile,
-    )
+
+    def opener(direction: Direction) -> Callable[[], Session]:
+        def opened() -> Session:
+            _check_direction(loaded, direction, path)
+            return TorchSession(network, direction, path, digest, loaded.codec)
+
+        return opened
+
+    return Model(str(checkpoint), {"down": opener("down"), "up": opener("up")}, tile)
+
+
+def _check_direction(checkpoint: Checkpoint, direction: str, path: Path) -> None:
+    if direction == "down" and checkpoint.decoder_only:
+        raise UserError(f"{path}: expected a network that downscales, found a decoder trained behind bicubic")

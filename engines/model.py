@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,8 +17,9 @@ from engines.kinds import graph_in
 from engines.panorama.graph import Direction, direction_of
 from engines.panorama.pictures import image_of, save, source_of
 from engines.panorama.record import Digest, Record
-from engines.panorama.rescale_file import Options, Result, examine, rescale_file
+from engines.panorama.rescale_file import Options, Result, coding_of_result, examine, rescale_file
 from engines.panorama.rescaler import Rescaler, Tile
+from engines.panorama.sinks import check_format
 from engines.panorama.stereo import rescale_eyes
 from engines.runtimes.base import Session
 from engines.session import open_session
@@ -69,16 +71,34 @@ class Model:
                 raise
         return self._rescalers[direction]
 
-    def downscale(self, image: Picture) -> Picture:
-        """The low-resolution picture, ceil(H / scale) x ceil(W / scale); keep it lossless (`engines.save`).
+    def downscale(
+        self,
+        image: Picture,
+        file: Path | str | None = None,
+        *,
+        quality: int | None = None,
+        chroma: str | None = None,
+        lossy: bool = False,
+    ) -> Picture:
+        """The low-resolution picture, ceil(H / scale) x ceil(W / scale).
 
-        A Pillow image carries in `info` what `upscale` needs to know of it, and its metadata with sizes adapted.
+        A Pillow image carries in `info` what `upscale` needs to know of it, and its metadata with sizes adapted;
+        `engines.save` writes it with both.
+
+        Args:
+            file: what the picture is going to be stored as, by its suffix: a model that was made for a codec hides as
+                much as such a file keeps. None: a lossless file. Nothing is written.
+            quality, chroma, lossy: of that file, as `engines.panorama.rescale_file.Options` has them.
 
         Raises:
-            UserError: the graph cannot be opened or cannot run at this size.
-            TypeError, ValueError: it is no picture, or no 8- or 16-bit one.
+            UserError: the graph cannot be opened or cannot run at this size; such a file cannot hold the picture, or
+                would destroy what it hides.
+            TypeError, ValueError: it is no picture, or no 8- or 16-bit one; a quality or chroma of no file.
         """
-        return self._rescale("down", image, None)
+        if file is None and (quality is not None or chroma is not None or lossy):
+            raise TypeError("expected a file with quality, chroma or lossy, as file='lr.jpg'; found none")
+        options = Options(tile=self.tile, quality=quality, chroma=chroma, lossy=lossy)
+        return self._rescale("down", image, options, None if file is None else Path(file))
 
     def upscale(self, lr: Picture, size: tuple[int, int] | None = None) -> Picture:
         """The high-resolution picture.
@@ -91,13 +111,16 @@ class Model:
             UserError: as `downscale`; the picture was downscaled by another model; `size` does not belong to it.
             TypeError, ValueError: as `downscale`.
         """
-        return self._rescale("up", lr, size)
+        return self._rescale("up", lr, Options(tile=self.tile, size=size))
 
-    def _rescale(self, direction: Direction, picture: Picture, size: tuple[int, int] | None) -> Picture:
+    def _rescale(self, direction: Direction, picture: Picture, options: Options, file: Path | None = None) -> Picture:
         source = source_of(picture)
         rescaler = self.rescaler(direction)
-        options = Options(tile=self.tile, size=size, foreign=source.record is None)
-        task = examine(rescaler, source, options)
+        if file is not None:
+            source.written = coding_of_result(rescaler, file, options)
+        task = examine(rescaler, source, replace(options, foreign=source.record is None))
+        if file is not None:
+            check_format(file, task.size, source.channels, source.bits)
         blocks = rescale_eyes(rescaler, source, task.layout, self.tile, source.bits, task.size)
         samples = np.concatenate(list(blocks))
         if isinstance(picture, np.ndarray):
@@ -112,7 +135,8 @@ class Model:
         digest.update(samples)
         original = (source.width, source.height, source.bits)
         layout = task.layout.to_text()
-        record = Record(rescaler.scale, rescaler.model, *original, digest.text(), layout=layout)
+        written = "" if source.written.lossless else str(source.written)
+        record = Record(rescaler.scale, rescaler.model, *original, digest.text(), written, layout)
         return image_of(samples, metadata, record)
 
     def downscale_file(self, source: Path | str, target: Path | str, **options: Any) -> Result:

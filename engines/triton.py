@@ -2,6 +2,10 @@
 
 The configuration is written as text, so that no protobuf package is needed here; the tests read it with Triton's own
 schema.
+
+A model for a codec asks for its LR file (`coarseness`, `halved`), one value for all images of a batch: it is served
+without Triton's batching, which would join requests about different files. So is an engine with further inputs, each
+of which every request then has to give: Triton's TensorRT backend knows no optional ones.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from engines.engine_file.label import direction_in, scale_in
 from engines.engine_file.manifest import read_manifest
@@ -21,7 +25,8 @@ from engines.support.files import atomic_path, make_folder, write_text
 
 Device = Literal["auto", "cpu", "gpu"]
 VERSION = "1"
-_TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16", "uint8": "TYPE_UINT8"}
+_TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16", "uint8": "TYPE_UINT8", "int64": "TYPE_INT64"}
+_OF_FILE = ("coarseness", "halved")  # optional inputs that a server's client can fill
 _SAID = (
     "scale",
     "direction",
@@ -51,16 +56,20 @@ class Serving:
 
 @dataclass(frozen=True)
 class Tensor:
-    """Name, numpy name of the type, and the shape of one image: -1 where it is free."""
+    """Name, numpy name of the type, and shape, -1 where it is free. optional: a request may leave it out."""
 
     name: str
     dtype: str
     dims: tuple[int, ...]
+    optional: bool = False
 
 
 @dataclass(frozen=True)
 class Model:
-    """What a configuration has to say of one file. largest: the batch that it can take, None: any."""
+    """What a configuration has to say of one file. inputs, outputs: with the batch as first dimension.
+
+    largest: the batch that it can take, None: any. batches: whether a server may join requests.
+    """
 
     source: Path
     name: str
@@ -70,6 +79,7 @@ class Model:
     metadata: dict[str, str]
     plugins: bool
     largest: int | None = None
+    batches: bool = True
 
     @property
     def filename(self) -> str:
@@ -86,9 +96,12 @@ def read_model(path: Path) -> Model:
     suffix = path.suffix.lower()
     if suffix == ".onnx":
         graph = read_onnx(path)
-        tensors = ((t.name, t.dtype, t.shape) for t in (*graph.inputs, *graph.outputs))
         plugins = any(node.domain == "dinn360" for node in graph.nodes)
-        return _model(path, "onnxruntime", list(tensors), len(graph.inputs), graph.metadata, plugins)
+        asked = [tensor for tensor, _ in graph.defaults if tensor.name in _OF_FILE]
+        inputs = _tensors(path, graph.inputs) + _tensors(path, asked, optional=True)
+        return _model(
+            path, "onnxruntime", inputs, _tensors(path, graph.outputs), graph.metadata, plugins, batches=not asked
+        )
     if suffix in (".engine", ".plan"):
         manifest = read_manifest(path)
         manifest.check_file(path)
@@ -96,40 +109,65 @@ def read_model(path: Path) -> Model:
             raise UserError(
                 f"{path}: expected an engine of TensorRT, found one of {manifest.runtime}; Triton runs no such"
             )
-        io = [(t.name, t.dtype, t.shape) for t in (*manifest.inputs, *manifest.outputs)]
         plugins = manifest.plugin_library is not None and not manifest.plugin_library.serialized
-        largest = manifest.profile.maximum[0]
-        return _model(path, "tensorrt", io, len(manifest.inputs), manifest.metadata, plugins, largest)
+        return _model(
+            path,
+            "tensorrt",
+            _tensors(path, (*manifest.inputs, *manifest.optional)),
+            _tensors(path, manifest.outputs),
+            manifest.metadata,
+            plugins,
+            manifest.profile.maximum[0],
+            not manifest.optional,
+        )
     raise UserError(f"{path}: expected a file that ends in .onnx, .engine or .plan, found {suffix or 'no suffix'!r}")
+
+
+class _Described(Protocol):
+    """What a graph or an engine's sidecar says of an input or output."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> Sequence[int | str | None]: ...
+
+
+def _tensors(path: Path, described: Sequence[_Described], optional: bool = False) -> tuple[Tensor, ...]:
+    for tensor in described:
+        if tensor.dtype not in _TYPES or not tensor.shape:
+            found = f"{tensor.dtype} {list(tensor.shape)}"
+            raise UserError(f"{path}: {tensor.name}: expected a tensor of {', '.join(_TYPES)}, found {found}")
+    return tuple(
+        Tensor(t.name, t.dtype, tuple(n if isinstance(n, int) else -1 for n in t.shape), optional) for t in described
+    )
 
 
 def _model(
     path: Path,
     backend: Literal["onnxruntime", "tensorrt"],
-    tensors: Sequence[tuple[str, str, Sequence[int | str | None]]],
-    inputs: int,
+    inputs: tuple[Tensor, ...],
+    outputs: tuple[Tensor, ...],
     metadata: dict[str, str],
     plugins: bool,
     largest: int | None = None,
+    batches: bool = True,
 ) -> Model:
-    scale, direction = scale_in(path, metadata), direction_in(path, metadata)
-    for name, dtype, shape in tensors:
-        if dtype not in _TYPES or not shape:
-            raise UserError(f"{path}: {name}: expected a tensor of {', '.join(_TYPES)}, found {dtype} {list(shape)}")
-    io = tuple(Tensor(name, dtype, tuple(n if isinstance(n, int) else -1 for n in s[1:])) for name, dtype, s in tensors)
-    name = f"dinn360_x{scale}_{direction}"
-    return Model(path, name, backend, io[:inputs], io[inputs:], metadata, plugins, largest)
+    name = f"dinn360_x{scale_in(path, metadata)}_{direction_in(path, metadata)}"
+    return Model(path, name, backend, inputs, outputs, metadata, plugins, largest, batches)
 
 
 def configuration(model: Model, serving: Serving) -> str:
     """The text of config.pbtxt."""
     batch = serving.max_batch if model.largest is None else min(serving.max_batch, model.largest)
+    batch = batch if model.batches else 0  # 0: no batching, and shapes are whole
     lines = [
         f"name: {_quoted(model.name)}",
         f"backend: {_quoted(model.backend)}",
         f"max_batch_size: {batch}",
-        *(f"input {_tensor(tensor)}" for tensor in model.inputs),
-        *(f"output {_tensor(tensor)}" for tensor in model.outputs),
+        *(f"input {_tensor(tensor, batch)}" for tensor in model.inputs),
+        *(f"output {_tensor(tensor, batch)}" for tensor in model.outputs),
         f"instance_group {{ kind: KIND_{serving.device.upper()} count: {serving.instances} }}",
     ]
     if batch > 1:
@@ -144,9 +182,10 @@ def configuration(model: Model, serving: Serving) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _tensor(tensor: Tensor) -> str:
-    dims = ", ".join(map(str, tensor.dims))
-    return f"{{ name: {_quoted(tensor.name)} data_type: {_TYPES[tensor.dtype]} dims: [ {dims} ] }}"
+def _tensor(tensor: Tensor, batch: int) -> str:
+    dims = ", ".join(map(str, tensor.dims[1:] if batch else tensor.dims))
+    optional = " optional: true" if tensor.optional else ""
+    return f"{{ name: {_quoted(tensor.name)} data_type: {_TYPES[tensor.dtype]} dims: [ {dims} ]{optional} }}"
 
 
 def _quoted(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,34 @@ def test_a_pillow_image_knows_its_original(graphs: Path, forest: Image8, tmp_pat
         model.upscale_file(tmp_path / "lr.png", tmp_path / "hr.png")
         with Image.open(tmp_path / "hr.png") as written:
             assert np.array_equal(np.asarray(written), np.asarray(hr))
+
+
+def test_a_picture_is_made_for_its_file(forest: Image8, tmp_path: Path) -> None:
+    """In memory and then saved it is, to the byte, the file that `downscale_file` writes."""
+    image = Image.fromarray(forest[:128, :256])
+    image.save(tmp_path / "hr.png")
+    with dinn360.load("x2-codec") as model, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lr = model.downscale(image, "lr.jpg", quality=75)
+        engines.save(lr, tmp_path / "lr.jpg")
+        model.downscale_file(tmp_path / "hr.png", tmp_path / "of_file.jpg", quality=75)
+        assert (tmp_path / "lr.jpg").read_bytes() == (tmp_path / "of_file.jpg").read_bytes()
+        with Image.open(tmp_path / "lr.jpg") as opened:
+            model.upscale_file(tmp_path / "lr.jpg", tmp_path / "back.png")
+            assert np.array_equal(np.asarray(model.upscale(opened)), np.asarray(Image.open(tmp_path / "back.png")))
+        assert not np.array_equal(np.asarray(lr), np.asarray(model.downscale(image)))
+        full = model.downscale(forest[:128, :256], "lr.avif", chroma="4:4:4")
+        assert not np.array_equal(np.asarray(lr), full)
+        with pytest.raises(UserError, match=r"lr.png: expected JPEG 4:2:0 of quality 75, .* found PNG"):
+            engines.save(lr, tmp_path / "lr.png")
+        with pytest.raises(UserError, match="JPEG holds 8 bits a channel, found 16"):
+            model.downscale(forest[:64, :128].astype(np.uint16) * 257, "lr.jpg")
+        with pytest.raises(TypeError, match="expected a file with quality"):
+            model.downscale(image, quality=75)
+        with pytest.warns(UserWarning, match="is lossless, and was made for JPEG 4:2:0 of quality 75"):
+            model.upscale(lr)
+    with dinn360.load("x2") as model, pytest.raises(UserError, match="4:2:0 destroys what the LR image"):
+        model.downscale(image, "lr.jpg", chroma="4:2:0")
 
 
 def test_grey_palette_and_turned_images(graphs: Path, forest: Image8) -> None:

@@ -78,7 +78,7 @@ def test_a_model_is_replaced_only_when_asked(repository: Path) -> None:
 def test_types_layouts_and_engines() -> None:
     """What the command cannot show with the released graphs: 8-bit edges, an engine's largest batch, odd names."""
     model = read_model(released("x2") / "up.onnx")
-    image = (Tensor("lr", "uint8", (-1, -1, 3)),)
+    image = (Tensor("lr", "uint8", (-1, -1, -1, 3)),)
     engine = replace(
         model, backend="tensorrt", inputs=image, largest=2, metadata={**model.metadata, "preset": 'a"\\b\n'}
     )
@@ -86,6 +86,30 @@ def test_types_layouts_and_engines() -> None:
     assert (config.backend, config.max_batch_size, engine.filename) == ("tensorrt", 2, "model.plan")
     assert (config.input[0].data_type, list(config.input[0].dims)) == (model_config_pb2.TYPE_UINT8, [-1, -1, 3])
     assert config.parameters["preset"].string_value == 'a"\\b\n'
+
+
+def test_a_model_for_a_codec_is_told_of_the_file(tmp_path: Path) -> None:
+    """As optional inputs, which Triton's ONNX Runtime backend takes of models without batching only."""
+    graphs = released("x2-codec")
+    done = triton(graphs / "down.onnx", graphs / "up.onnx", "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    for side, asked in (("down", ["coarseness", "halved"]), ("up", ["coarseness"])):
+        config = parsed(tmp_path / f"dinn360_x2_{side}" / "config.pbtxt")
+        assert config.max_batch_size == 0 and not config.HasField("dynamic_batching")
+        image, *optional = config.input
+        assert list(image.dims) == list(config.output[0].dims) == [-1, 3, -1, -1] and not image.optional
+        assert [(tensor.name, list(tensor.dims), tensor.optional) for tensor in optional] == [
+            (name, [1], True) for name in asked
+        ]
+
+
+def test_an_engine_is_given_all_its_inputs() -> None:
+    model = read_model(released("x2-codec") / "up.onnx")
+    place = Tensor("omitted", "int64", (4,))
+    engine = replace(model, backend="tensorrt", inputs=(model.inputs[0], place), largest=8, batches=False)
+    config = text_format.Parse(configuration(engine, Serving()), model_config_pb2.ModelConfig())
+    assert config.max_batch_size == 0 and not any(tensor.optional for tensor in config.input)
+    assert (config.input[1].data_type, list(config.input[1].dims)) == (model_config_pb2.TYPE_INT64, [4])
 
 
 def test_plugin_graphs_bring_their_library(tmp_path: Path) -> None:

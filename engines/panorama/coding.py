@@ -57,12 +57,20 @@ class Coding:
     quality: int | None = None
     coarseness: float = field(default=0.0, compare=False)
 
+    @classmethod
+    def from_text(cls, text: str) -> Coding | None:
+        """Of a file with losses, from what a record says of it; None where that says no quality."""
+        told = re.fullmatch(r"(\S+) (\S+) of (?:quality|CRF) (\d{1,3})", text)
+        if told is None:
+            return None
+        return cls(told[1], False, told[2], int(told[3]), coarseness_of(told[1], int(told[3])))
+
     def as_written(self, text: str) -> Coding:
         """With the coarseness that `text`, of the record of who wrote the file, tells where the file does not."""
-        told = re.fullmatch(r"(\S+) (\S+) of (?:quality|CRF) (\d{1,3})", text)
-        if told is None or self.coarseness != UNKNOWN or (told[1], told[2]) != (self.kind, self.chroma):
+        told = Coding.from_text(text)
+        if told is None or self.coarseness != UNKNOWN or (told.kind, told.chroma) != (self.kind, self.chroma):
             return self
-        return replace(self, coarseness=coarseness_of(self.kind, int(told[3])))
+        return replace(self, coarseness=told.coarseness)
 
     @property
     def halved(self) -> bool:
@@ -182,6 +190,8 @@ def problems_of(found: Coding, written: str, survives: Survives | None) -> list[
 
     found: how the file is coded. written: `Coding` of the record as text, empty for a lossless one.
     """
+    if survives is not None and survives.known and found.lossless and written:
+        return [f"is lossless, and was made for {written}: detail will be wrong"]
     if survives is not None and not found.lossless:
         if survives.known and found.chroma not in written:  # as the record of every file with losses has it
             return [f"is {found}, and was made for {written or 'a lossless image'}: detail will be wrong"]

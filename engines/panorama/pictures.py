@@ -1,4 +1,4 @@
-"""Pictures in memory, Pillow's images and numpy arrays: as sources of rows, as results, and as a lossless file."""
+"""Pictures in memory, Pillow's images and numpy arrays: as sources of rows, as results, and as a file."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def image_of(samples: Samples, metadata: Metadata, record: Record | None) -> Ima
 
 
 def save(picture: Image.Image | NDArray[Any], path: Path | str) -> None:
-    """Write a picture without losses (PNG, WebP, TIFF by the suffix), whole or not at all.
+    """Write a picture, whole or not at all: without losses (PNG, WebP, TIFF by the suffix), or as the file that
+    `downscale` was told of.
 
     The record that `downscale` gave a Pillow image goes into the file, with its EXIF, XMP and colour profile; Pillow's
     own `save` leaves the record out, and upscaling then knows neither the model nor the original size.
@@ -85,10 +86,14 @@ def save(picture: Image.Image | NDArray[Any], path: Path | str) -> None:
     """
     path, source = Path(path), source_of(picture)
     kind, size = format_of(path), (source.height, source.width)
-    if kind not in LOSSLESS:
-        raise UserError(f"{path}: expected a lossless format (.png, .webp, .tif), found {kind}")
+    made_for = Coding.from_text(source.record.coding) if source.record and source.coding.lossless else None
+    if made_for is not None and kind != made_for.kind:
+        raise UserError(f"{path}: expected {made_for}, the file that this picture was made for, found {kind}")
+    if made_for is None and kind not in LOSSLESS:
+        expected = "a lossless format (.png, .webp, .tif), or the file that `downscale` was told of"
+        raise UserError(f"{path}: expected {expected}, found {kind}")
     check_format(path, size, source.channels, source.bits)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        sink = open_sink(path, file, size, source.channels, source.bits, source.metadata, Coding(kind))
+        sink = open_sink(path, file, size, source.channels, source.bits, source.metadata, made_for or Coding(kind))
         sink.write(source.rows(0, source.height))
         sink.finish(source.record)

@@ -94,7 +94,7 @@ def rescale_file(
             cannot be written or its format cannot hold the result.
     """
     started = time.perf_counter()
-    coding = _plan_coding(rescaler, target, options)
+    coding = coding_of_result(rescaler, target, options)
     if os.path.exists(target) and os.path.samefile(source, target):
         raise UserError(f"{target}: is the source itself; name another target")
     opened = open_source(source)
@@ -190,8 +190,12 @@ def _metadata(rescaler: Rescaler, source: Source, target: Path, task: Task, opti
     )
 
 
-def _plan_coding(rescaler: Rescaler, target: Path, options: Options) -> Coding:
-    """How the result is coded. UserError where that would destroy what an LR image hides."""
+def coding_of_result(rescaler: Rescaler, target: Path, options: Options) -> Coding:
+    """How the result is coded as the file `target`; `warnings.warn` says what that costs.
+
+    Raises:
+        UserError: there is no such format, or it would destroy what an LR image hides.
+    """
     kind, quality = format_of(target), options.quality
     if rescaler.direction == "down":
         return plan_coding(target, kind, quality, options.chroma, rescaler.survives, options.lossy)
