@@ -31,7 +31,7 @@ from export.precision.casts import to_half
 from export.precision.fp32_ops import fp32_ops_of
 from export.precision.roles import FIXED, ROLES, roles_of_model
 from export.precision.rounding import with_rounding
-from export.trace import trace
+from export.trace import quiet, trace
 
 Array = NDArray[np.float32]
 
@@ -60,7 +60,6 @@ def sensitivity(
 
     Of the parts that stay in fp32 there is a row more each: all the others in fp32 but this one.
 
-
     Without `parts` all are measured. Raises UserError for a bad checkpoint and for a part that there is not.
     """
     parts = parts or [role for role in ROLES if role not in FIXED]
@@ -70,7 +69,7 @@ def sensitivity(
     given: Sequence[Array] = [to_tensor(image) for image in images]
     for direction in GRAPHS:
         traced = trace(network, direction, 19)
-        exact = _run(lower(traced, lowering), direction, given)
+        exact = _run(_lowered(traced, lowering), direction, given)
         roles = roles_of_model(traced)
         kept = {op.role for op in fp32_ops_of(direction, lowering)}
         measured = [role for role in parts if role in roles and role not in FIXED]
@@ -78,10 +77,15 @@ def sensitivity(
         together = [("everything", set[str]()), ("everything but the fp32 ops", kept)]
         also = [(f"the same, and {role}", kept - {role}) for role in measured if role in kept]
         for half, full in (*alone, *together, *also):
-            found = _run(with_rounding(lower(to_half(traced, full), lowering)), direction, given)
+            found = _run(with_rounding(_lowered(to_half(traced, full), lowering)), direction, given)
             nodes = sum(role not in {*full, *FIXED} for role in roles)
             yield _effect(direction, half, nodes, found, exact, images)
         given = [to_tensor(to_image(y)) for y in exact]
+
+
+def _lowered(model: ModelProto, lowering: Lowering) -> ModelProto:
+    with quiet():
+        return lower(model, lowering)
 
 
 def _run(model: ModelProto, direction: str, images: Sequence[Array]) -> list[Array]:
