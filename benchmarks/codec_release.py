@@ -1,11 +1,13 @@
 """What the card of a model for a codec says, by one command: each goal with what was found, and crops of LR images.
 
 python -m benchmarks.codec_release --ckpt runs/x2-codec/best.pth --lossless checkpoints/x2.pth --data VAL \
-    [--decoder runs/x2-decoder/best.pth] [--sheet lr.png] [--plot curves.png] [--save x2-codec]
+    [--decoder runs/x2-decoder/best.pth] [--rival runs/x2-codec-irn/last.pth] [--sheet lr.png] [--plot curves.png] \
+    [--save x2-codec]
 
 WS-PSNR of Y, means over the panoramas. Gains are at equal bytes: at the bytes of each of our files, the anchor's
-quality interpolated in log(bytes). --lossless: what the LR image untouched is compared with. --decoder: a decoder of
-the same kind, trained behind bicubic through the same codec.
+quality interpolated in log(bytes). --lossless: what the LR image untouched is compared with, and what it is worth
+through the codecs. --decoder: a decoder of the same kind, trained behind bicubic through the same codec. --rival: any
+other network trained through it; it is in tables and curves, and no goal is about it.
 """
 
 from __future__ import annotations
@@ -87,13 +89,26 @@ def least_gain(ours: Curve | None, other: Curve | None, most: float) -> tuple[fl
 
 
 def curves_of(
-    ours: System, pair: System, others: Sequence[System], images: Mapping[str, Image8], qualities: Sequence[int]
+    ours: System,
+    rivals: Sequence[System],
+    lossless: System | None,
+    images: Mapping[str, Image8],
+    qualities: Sequence[int],
+    scale: int,
 ) -> list[Curve]:
-    """Everything that the goals need, and nothing twice: JPEG for all, the other codecs where a goal names them."""
+    """Everything that the goals need, and nothing twice: JPEG for all, the other codecs where a goal names them.
+
+    rivals: trained through a codec, the decoder alone among them; each is measured in one codec of each chroma beside.
+    """
     finer = sorted({20, 35, 65, 85, 98, *qualities})  # of the pair, so that it has files of any size near ours
-    found = measure([ours, *others], images, [JPEG], qualities, ssim=False)
-    found += measure([pair], images, [JPEG, *HALVED], finer, ssim=False, direct=False)
-    found += measure([ours], images, [*HALVED, *FULL_CHROMA], qualities, ssim=False, direct=False, lossless=False)
+    found = measure([ours, *rivals], images, [JPEG], qualities, ssim=False)
+    found += measure([Interpolation(BICUBIC, scale)], images, [JPEG, *HALVED], finer, ssim=False, direct=False)
+    found += measure([Interpolation("lanczos", scale)], images, [JPEG, *HALVED], qualities, ssim=False, direct=False)
+    plain: dict[str, bool] = {"ssim": False, "direct": False, "lossless": False}
+    found += measure([ours], images, [*HALVED, *FULL_CHROMA], qualities, **plain)
+    found += measure(rivals, images, [HALVED[0], FULL_CHROMA[0]], qualities, **plain)
+    if lossless is not None:
+        found += measure([lossless], images, [JPEG, *FULL_CHROMA], qualities, ssim=False, direct=False)
     return found + measure([], images, [WEBP], [5, 20, 30, *qualities], ssim=False)
 
 
@@ -140,6 +155,9 @@ def main() -> None:
     parser.add_argument("--lossless", type=Path, help="the model that it came from")
     parser.add_argument("--decoder", type=Path, help="a decoder trained behind bicubic through the same codec")
     parser.add_argument(
+        "--rival", type=Path, action="append", default=[], help="another network trained through it; may be repeated"
+    )
+    parser.add_argument(
         "--sheet",
         type=Path,
         help="draw crops of LR images into this PNG, and of those for lossless files where they differ into another",
@@ -155,30 +173,34 @@ def run(options: argparse.Namespace) -> None:
     if not checkpoint.codec:
         raise UserError(f"--ckpt {options.ckpt}: expected a checkpoint trained through a codec, found a lossless one")
     scale = checkpoint.config.scale
-    ours, pair = Network(checkpoint.build(), options.ckpt.stem), Interpolation(BICUBIC, scale)
-    others: list[System] = []
-    for option, path in (("--decoder", options.decoder), ("--lossless", options.lossless)):
-        if path is not None and (other := load_checkpoint(path)).config.scale != scale:
+    ours = Network(checkpoint.build(), options.ckpt.stem)
+    decoders = [] if options.decoder is None else [options.decoder]
+    given = [("--decoder", path) for path in decoders] + [("--rival", path) for path in options.rival]
+    given += [] if options.lossless is None else [("--lossless", options.lossless)]
+    for option, path in given:
+        if (other := load_checkpoint(path)).config.scale != scale:
             raise UserError(f"{option} {path}: expected a checkpoint of scale {scale}, found {other.config.scale}")
-    if options.decoder is not None:
-        others.append(Decoder(load_checkpoint(options.decoder).build(), options.decoder.name))
-    images = codecs.panoramas(options, scale)
-    curves = curves_of(ours, pair, others, images, qualities)
-    lossless = None
+    rivals: list[System] = [Decoder(load_checkpoint(path).build(), path.name) for path in decoders]
+    for path in options.rival:
+        rival = load_checkpoint(path)
+        rivals.append(Network(rival.build(), f"{rival.config.name} ({path.parent.name})"))
+    plain = None
     if options.lossless is not None:
-        network = Network(load_checkpoint(options.lossless).build(), f"{options.lossless.stem}, lossless")
-        (lossless,) = measure([network], images, [], qualities, ssim=False, direct=False)
+        plain = Network(load_checkpoint(options.lossless).build(), options.lossless.name)
+    images = codecs.panoramas(options, scale)
+    curves = curves_of(ours, rivals, plain, images, qualities, scale)
+    lossless = None if plain is None else of(curves, plain.name, LOSSLESS)
     made = {title: {n: ours.shrink(image, file) for n, image in images.items()} for title, file in LOOKED_AT.items()}
     near = {
         title: float(np.mean([psnr(lr, reference_lr(images[name], scale)) for name, lr in lrs.items()]))
         for title, lrs in made.items()
     }
     likeness = min(near.values())
-    decoder = others[0].name if others else None
+    decoder = rivals[0].name if decoders else None
     rows = [goal.row() for goal in goals_of(curves, ours.name, decoder, scale, lossless, likeness)]
     tables = [
         record.Table(f"{options.ckpt.stem}, x{scale}: goals", GOALS, rows),
-        points_table(f"Files, means of {len(images)} panoramas", [*curves, *([lossless] if lossless else [])]),
+        points_table(f"Files, means of {len(images)} panoramas", curves),
         gains_table(gains(curves, [BICUBIC, DIRECT])),
     ]
     notes = [f"Panoramas: {', '.join(images)}."]

@@ -228,6 +228,7 @@ def test_a_release_is_measured_by_one_command(
     assert not isinstance(Network.load(tmp_path / "aware.pth"), Decoder)
     sheet, plot = tmp_path / "sheet.png", tmp_path / "plot.png"
     given = ["codec_release", "--ckpt", tmp_path / "aware.pth", "--lossless", tmp_path / "plain.pth", "--data", folder]
+    given += ["--rival", tmp_path / "aware.pth"]
     drawn = ["--decoder", tmp_path / "behind.pth", "--sheet", sheet, "--plot", plot, "--quality", "50,75,90"]
     monkeypatch.setattr(sys, "argv", [*map(str, given), *map(str, drawn)])
     codec_release.main()
@@ -252,6 +253,9 @@ def test_a_release_is_measured_by_one_command(
         np.mean(over), abs=0.1
     )
     assert rows["AVIF 4:4:4 over WebP of the full picture, least up to 0.6 bits"][0] == "at least +0.00 dB"
+    files_of = {line.split(" | ")[0].removeprefix("| ") for line in told.splitlines() if "JPEG 4:2:0 | 75 |" in line}
+    rival = f"{network.config.name} ({tmp_path.name})"
+    assert {"aware", "plain.pth", "bicubic & decoder of behind.pth", rival, "bicubic", "lanczos"} < files_of
     assert Image.open(sheet).size[0] > 4 * 64 and plot.exists()
     given[2] = tmp_path / "plain.pth"
     monkeypatch.setattr(sys, "argv", list(map(str, given)))
