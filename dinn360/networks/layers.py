@@ -58,12 +58,18 @@ class DenseFunction(nn.Module):
         return 5
 
     def forward(self, x: Tensor, wrap: bool) -> Tensor:
-        features = x
+        features = _as_convolved(x)
         with role(self.role):
             for conv in self.convs:
                 features = torch.cat([features, leaky_relu(conv(features, wrap))], dim=1)
         with role(self.last_role):
             return self.last(features, wrap)
+
+
+def _as_convolved(x: Tensor) -> Tensor:
+    """x in the 16 bits that autocast convolves it in; once, for a concatenation would bring everything back to 32."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 class DenseBlock(DenseFunction):
