@@ -68,8 +68,9 @@ class DenseFunction(nn.Module):
 
 def _as_convolved(x: Tensor) -> Tensor:
     """x in the 16 bits that autocast convolves it in; once, for a concatenation would bring everything back to 32."""
-    kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+    kind = x.device.type  # "meta", where work is counted, knows no autocast
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return x.to(torch.get_autocast_dtype(kind)) if on else x
 
 
 class DenseBlock(DenseFunction):
