@@ -17,6 +17,7 @@ from training_runs import SHORT, make, take, tensors
 
 from dinn360.checkpoint import load_checkpoint
 from dinn360.data.crops import Batch, Crops
+from dinn360.data.shrunk import shrunk, with_shrunk
 from dinn360.networks.layers import DST, DConv
 from dinn360.training.config import TrainConfig
 from dinn360.training.losses import Losses, algorithm_1, difference, quantise, reference_lr
@@ -91,6 +92,17 @@ def test_photographs_are_stretched_towards_the_poles() -> None:
 
 
 # --- Algorithm 1
+
+
+def test_shrunk_panoramas_stay_round(forest: Image8) -> None:
+    """Turned by two columns and halved is halved and turned by one; a flat image stays flat up to its seam."""
+    half = shrunk(forest, 256, 512, cyclic=True)
+    turned = shrunk(np.roll(forest, 2, axis=1), 256, 512, cyclic=True)
+    assert np.array_equal(turned, np.roll(half, 1, axis=1))
+    assert not np.array_equal(half[:, :4], shrunk(forest, 256, 512, cyclic=False)[:, :4])
+    sizes = [image.shape for image in with_shrunk(forest, 5, 200, True)]
+    assert sizes == [(512, 1024, 3), (362, 724, 3), (256, 512, 3)]  # the next has less than 200 rows
+    assert with_shrunk(forest, 0, 1, True)[0] is forest
 
 
 def algorithm(alpha: float, lambda_z: float = 1.0, latent: bool = True) -> tuple[Losses, dict[str, Tensor]]:

@@ -12,6 +12,7 @@ import torch
 from dinn360.checkpoint import load_checkpoint
 from dinn360.commands.settings import option, setting_options
 from dinn360.data.crops import Crops, read_folder
+from dinn360.data.shrunk import with_shrunk
 from dinn360.evaluation.validate import Validation
 from dinn360.evaluation.validate_codec import CodecValidation
 from dinn360.networks import PRESETS, FlatConfig
@@ -23,6 +24,7 @@ from dinn360.training.run_file import NAME, DataConfig, RunConfig, RunFile, reso
 from dinn360.training.state import State, has_state, load_state, sole_writer
 from dinn360.training.train import Trainer
 from engines.commands.types import PATH
+from engines.support.arrays import Image8
 from engines.support.errors import UserError
 from engines.support.files import folder_for, probe_output
 from engines.support.reading import typed
@@ -139,15 +141,21 @@ def read_crops(data: DataConfig, config: TrainConfig) -> Crops:
     description = f"{len(panoramas)} panoramas ({', '.join(list(panoramas)[:40])})" + (
         f" and {len(photographs)} photographs" if photographs else ""
     )
+    if config.shrink:
+        description += f", and shrunk up to {config.shrink} times by the square root of 2"
     return Crops(
-        list(panoramas.values()),
-        list(photographs.values()),
+        _shrunk(panoramas, config, True),
+        _shrunk(photographs, config, False),
         config.crop,
         config.batch,
         config.seed,
         config.photograph_share,
         description,
     )
+
+
+def _shrunk(images: dict[str, Image8], config: TrainConfig, cyclic: bool) -> list[Image8]:
+    return [copy for image in images.values() for copy in with_shrunk(image, config.shrink, config.crop, cyclic)]
 
 
 def _trainer(settings: RunFile, out: Path, processes: Processes) -> Trainer:

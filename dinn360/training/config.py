@@ -70,6 +70,9 @@ class TrainConfig:
         "fp32", "bf16: convolutions and matrix products; couplings and coordinates stay fp32."
     )
     photograph_share: float = setting(0.5, "Share of crops that come from photographs, where there are any.", SHARE)
+    shrink: int = setting(
+        0, "Also take each image shrunk by the square root of 2, once to so many times: sharper ones.", NOT_NEGATIVE
+    )
     validate_every: int = setting(1000, "Steps between validations.", COUNT)
     save_every: int = setting(200, "Steps between states to resume from.", COUNT)
     seed: int = setting(0, "Of the first weights, the crops and z~.", NOT_NEGATIVE)
