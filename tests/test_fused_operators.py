@@ -82,6 +82,15 @@ def test_sizes_from_one_pixel_to_several_bands(size: tuple[int, int], channels: 
 
 
 @needs_library
+def test_the_result_does_not_depend_on_the_threads() -> None:
+    """26 units, taken some at a time by one to five of them: each is done, and gives the same bits."""
+    inputs = conv_inputs(13, 3, 16, size=(50, 37))
+    attributes = PLAIN | {"channel_counts": [16]}
+    one, *others = (run_node("SphereConv2d", inputs, attributes, threads, DOMAIN) for threads in (1, 2, 5))
+    assert close(one, plain_conv(inputs)) and all(np.array_equal(one, other) for other in others)
+
+
+@needs_library
 @pytest.mark.parametrize("width", [304, 306])  # rows of whole cache lines, and of none
 def test_results_that_no_cache_holds(width: int) -> None:
     inputs = conv_inputs(24, 3, size=(303, width))

@@ -19,19 +19,26 @@ constexpr int64_t kAlignment = 16;  // floats
 
 int64_t aligned(int64_t floats) { return (floats + kAlignment - 1) / kAlignment * kAlignment; }
 
-// Each worker takes the next unit that nobody has: unit(worker, index).
+// unit(worker, index) of every unit. Each worker takes the next ones that nobody has: many at first, for units in a row read
+// and write memory in a row, one at a time in the end, for all to end at once.
 template <class Unit>
 void spread(cpu::Pool const& pool, int64_t units, Unit unit) {
   struct Work {
     Unit& unit;
-    int64_t units;
+    int64_t units, workers;
     std::atomic<int64_t> next{0};
-  } work{unit, units};
+  } work{unit, units, std::min<int64_t>(pool.threads, units)};
   auto const worker = [](void* data, int64_t index) {
     Work& shared = *static_cast<Work*>(data);
-    for (int64_t i; (i = shared.next.fetch_add(1, std::memory_order_relaxed)) < shared.units;) shared.unit(index, i);
+    int64_t first = shared.next.load(std::memory_order_relaxed);
+    while (first < shared.units) {
+      int64_t const last = first + std::max<int64_t>((shared.units - first) / (2 * shared.workers), 1);
+      if (!shared.next.compare_exchange_weak(first, last, std::memory_order_relaxed)) continue;
+      for (; first < last; ++first) shared.unit(index, first);
+      first = shared.next.load(std::memory_order_relaxed);
+    }
   };
-  pool.run(pool.self, std::min<int64_t>(pool.threads, units), worker, &work);
+  pool.run(pool.self, work.workers, worker, &work);
 }
 
 int64_t workers(ConvKernels const& conv, ConvParams const& p, cpu::Pool const& pool) {

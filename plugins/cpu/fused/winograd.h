@@ -110,9 +110,18 @@ inline void invert(Vec const (&m)[kWindow], Vec (&y)[kSide]) {
   y[3] = fma(two, odd_far, fma(half, odd_near, m[5]));
 }
 
-// A row from column `left` - 1 on, as far as `vectors` of tiles see, to[k][i] column 4i + k.
-inline void stage_columns(ConvParams const& p, float const* from, float const* addend, int64_t left, int64_t vectors,
-                          float* staged, float* to) {
+// `rows` rows of `columns` into the caches: pieces so short that no prefetcher of the CPU's own has learnt them in time.
+template <int kWrite>
+void expect(float const* from, int64_t row, int64_t rows, int64_t columns) {
+  for (int64_t r = 0; r < rows; ++r, from += row) {
+    for (int64_t i = 0; i < columns; i += kLineFloats) __builtin_prefetch(from + i, kWrite);
+  }
+}
+
+// A row from column `left` - 1 on, as far as `vectors` of tiles see, to[k][i] column 4i + k. Meanwhile the row `next` is
+// fetched, or none: little by little, for a burst of it would hold up what is stored.
+inline void stage_columns(ConvParams const& p, float const* from, float const* next, float const* addend, int64_t left,
+                          int64_t vectors, float* staged, float* to) {
   int64_t const tiles = vectors * kLanes, seen = kSide * tiles + 2;
   float const* line = from + left - 1;
   if (left == 0 || left - 1 + seen > p.width || addend != nullptr || p.input_slope != 1.f) {
@@ -120,6 +129,7 @@ inline void stage_columns(ConvParams const& p, float const* from, float const* a
     line = staged;
   }
   for (int64_t i = 0; i < tiles; i += kLanes, line += kSide * kLanes) {
+    if (next != nullptr) expect<0>(next + left + i * kSide, 0, 1, kSide * kLanes);
     Vec columns[kSide];
     DINN360_UNROLL
     for (int k = 0; k < kSide; ++k) columns[k] = load<Vec>(line + k * kLanes);
@@ -134,9 +144,11 @@ inline void stage_columns(ConvParams const& p, float const* from, float const* a
   }
 }
 
-// One channel's rows from top - 1 on to row c of the 36 matrices. staged: kStaged floats, line: kLine.
-inline void transform_channel(ConvParams const& p, Plan const& plan, float const* plane, float const* addend,
-                              int64_t top, int64_t left, int64_t vectors, float* staged, float* line, float* to) {
+// One channel's rows from top - 1 on to row c of the 36 matrices. next: the channel after it, or null. staged: kStaged
+// floats, line: kLine.
+inline void transform_channel(ConvParams const& p, Plan const& plan, float const* plane, float const* next,
+                              float const* addend, int64_t top, int64_t left, int64_t vectors, float* staged,
+                              float* line, float* to) {
   int64_t const tiles = vectors * kLanes;
   for (int64_t r = 0; r < kWindow; ++r) {
     int64_t const row = top - 1 + r;
@@ -145,7 +157,8 @@ inline void transform_channel(ConvParams const& p, Plan const& plan, float const
       __builtin_memset(here, 0, kSide * kRow * sizeof(float));
     } else {
       float const* const added = addend == nullptr ? nullptr : addend + row * p.width;
-      stage_columns(p, plane + row * p.width, added, left, vectors, line, here);
+      float const* const later = next == nullptr ? nullptr : next + row * p.width;
+      stage_columns(p, plane + row * p.width, later, added, left, vectors, line, here);
     }
   }
   Vec d[kWindow], t[kWindow];
@@ -213,14 +226,6 @@ inline void multiply_entry(ConvParams const& p, Plan const& plan, float const* f
   }
 }
 
-// `rows` rows of `columns` into the caches: pieces so short that no prefetcher of the CPU's own has learnt them in time.
-template <int kWrite>
-void expect(float const* from, int64_t row, int64_t rows, int64_t columns) {
-  for (int64_t r = 0; r < rows; ++r, from += row) {
-    for (int64_t i = 0; i < columns; i += kLineFloats) __builtin_prefetch(from + i, kWrite);
-  }
-}
-
 // One unit. own: own_floats of memory.
 inline void convolve(ConvParams const& p, float const* packed, float* own, int64_t unit) {
   Plan const plan(p);
@@ -237,12 +242,8 @@ inline void convolve(ConvParams const& p, float const* packed, float* own, int64
     Channels const& source = p.sources[i];
     for (int64_t c = 0; c < source.count; ++c, ++channel) {
       int64_t const plane = (image * source.channels + source.first + c) * size;
-      if (c + 1 < source.count) {
-        int64_t const above = top > 0 ? top - 1 : 0;
-        expect<0>(source.data + plane + size + above * p.width + left, p.width,
-                  smaller(p.height, top + kSide + 1) - above, columns);
-      }
-      transform_channel(p, plan, source.data + plane, p.addend == nullptr ? nullptr : p.addend + plane, top, left,
+      float const* const next = c + 1 < source.count ? source.data + plane + size : nullptr;
+      transform_channel(p, plan, source.data + plane, next, p.addend == nullptr ? nullptr : p.addend + plane, top, left,
                         vectors, staged, line, inputs + channel * plan.strip);
     }
   }
