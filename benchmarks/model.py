@@ -11,6 +11,7 @@ its packages were imported and nothing was loaded yet. Time is the least of the 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -44,8 +45,8 @@ DIRECTIONS = {"down": "encode", "up": "decode"}
 
 
 def graphs(ckpt: Path, systems: list[str]) -> Path:
-    """The folder with <direction>-<ops>.onnx of a checkpoint, each exported once."""
-    folder = GRAPHS / f"{ckpt.stem}-{sha256_of(ckpt)[:12]}"
+    """The folder with <direction>-<ops>.onnx of a checkpoint, each exported once by the code that exports now."""
+    folder = GRAPHS / f"{ckpt.stem}-{sha256_of(ckpt)[:12]}-{digest_of_exporter()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [lowering(system) for system in systems if lowering(system) is not None]
     missing = [(d, ops) for d in DIRECTIONS for ops in wanted if not (folder / f"{d}-{ops}.onnx").exists()]
@@ -61,6 +62,14 @@ def graphs(ckpt: Path, systems: list[str]) -> Path:
         for direction, ops in dict.fromkeys(missing):
             onnx.save(lower(traced[direction], ops), str(folder / f"{direction}-{ops}.onnx"))  # type: ignore[arg-type]
     return folder
+
+
+def digest_of_exporter() -> str:
+    """SHA-256 of the modules that a graph is made by."""
+    digest = hashlib.sha256()
+    for path in sorted(path for room in ("dinn360", "export") for path in (ROOT / room).rglob("*.py")):
+        digest.update(f"{path.relative_to(ROOT)} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def lowering(system: str) -> str | None:
