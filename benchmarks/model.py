@@ -232,7 +232,7 @@ def main() -> None:
     try:
         held = None if options.instruction_set is None else environment()
     except MaskError as error:
-        parser.error(f"--instruction-set {options.instruction_set}: {error}")
+        sys.exit(f"--instruction-set {options.instruction_set}: {error}")
     width, height = map(int, options.size.split("x"))
     shared = [f"--{name}={getattr(options, name)}" for name in ("ckpt", "size", "threads", "runs")]
     found: dict[tuple[str, str], dict[str, Any]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ def apart(found: Array, expected: torch.Tensor) -> float:
 
 
 SIZES = [(1, 1), (3, 5), (16, 64), (17, 333)]  # smaller than the margin, whole blocks, none of it
+LARGE = [(602, 1168), (602, 1170)]  # that no cache holds, in rows of whole cache lines and of none
 
 
 @needs_library
@@ -69,8 +71,7 @@ def test_squeeze(factor: int, size: tuple[int, int]) -> None:
 
 
 @needs_library
-@pytest.mark.parametrize("factor", [1, 2, 4, 8])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("factor", "size"), [*itertools.product([1, 2, 4, 8], SIZES), *itertools.product([4], LARGE)])
 def test_unsqueeze(factor: int, size: tuple[int, int]) -> None:
     """The image comes back, cropped to a size by its shape; without a shape all but the margin does; clamped."""
     x, order, margin = image(*size), order_of(factor), 3

@@ -205,6 +205,17 @@ inline void stream(float* to, Vec value) {
 }
 inline void stream(Half* to, Vec value) { store(to, value); }
 
+// Whether `count` results, `floats` of them in rows of `width`, are written so: no cache would hold them until they are
+// read, and their rows are whole lines.
+inline bool no_cache_holds(float* const* results, int64_t count, int64_t width, int64_t floats) {
+  constexpr int64_t kCachedFloats = 4 << 20;
+  if (!kHasStreams || width % kLineFloats != 0 || floats <= kCachedFloats) return false;
+  for (int64_t i = 0; i < count; ++i) {
+    if (line_offset(results[i]) != 0) return false;
+  }
+  return true;
+}
+
 inline void finish_streams() {
 #if !defined(DINN360_CPU_PORTABLE) && defined(__AVX2__)
   _mm_sfence();

@@ -123,6 +123,7 @@ inline void unsqueeze_row(UnsqueezeParams const& p, float* own, int64_t unit) {
   int64_t const columns = ceil_div(width, kFactor), line = line_floats(p.width + kFactor);
   int64_t const rows = smaller(kFactor, p.height - row * kFactor);
   Vec const one = broadcast(1.f), zero{};
+  bool const streams = no_cache_holds(&p.y, 1, width, int64_t{p.batch} * p.channels * p.height * width);
   for (int64_t channel = 0; channel < p.channels; ++channel) {
     for (int64_t u = 0; u < kFactor; ++u) {
       float const* from[kFactor];
@@ -146,10 +147,15 @@ inline void unsqueeze_row(UnsqueezeParams const& p, float* own, int64_t unit) {
       walsh(value);
       for (int64_t i = 0; i < rows; ++i) {
         Vec const y = p.clamp ? -larger(-one, -larger(zero, value[i])) : value[i];  // what is no number stays so
-        store_first(to + i * width + column, y, width - column);
+        if (streams) {
+          stream(to + i * width + column, y);
+        } else {
+          store_first(to + i * width + column, y, width - column);
+        }
       }
     }
   }
+  finish_streams();
 }
 
 inline void squeeze(SqueezeParams const& p, float* own, int64_t unit) {

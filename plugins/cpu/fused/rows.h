@@ -54,15 +54,9 @@ inline Vec coupled(ConvParams const& p, Vec a, Vec b, Vec h) {
   return p.coupling == Coupling::kAffine ? fma(h, exponential(s), b) : (h - b) * exponential(-s);
 }
 
-// Whether y is written past the caches, which cannot hold it until it is read: its rows are whole cache lines then.
 inline bool past_caches(ConvParams const& p) {
-  constexpr int64_t kCachedBytes = 16 << 20;
-  if (!kHasStreams || p.width % kLineFloats != 0) return false;
-  for (int32_t i = 0; i < p.output_count; ++i) {
-    if (line_offset(p.y[i]) != 0) return false;
-  }
   int64_t const channels = p.coupling == Coupling::kNone ? p.out_channels : p.out_channels / 2;
-  return int64_t{p.batch} * channels * p.height * p.width * int64_t{sizeof(float)} > kCachedBytes;
+  return no_cache_holds(p.y, p.output_count, p.width, p.batch * channels * p.height * p.width);
 }
 
 inline int64_t results(ConvParams const& p) {
