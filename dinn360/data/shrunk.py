@@ -1,7 +1,7 @@
 """Smaller copies of training images: sharper than the images are, as panoramas that were reduced for use are.
 
 A camera's picture is soft at its own resolution, and a JPEG's noise lies there. Shrunk, without aliasing, it holds
-detail up to its finest frequencies, which is what rescaling has to hide (our choice; checkpoints/README.md has what it
+detail up to its finest frequencies, which is what rescaling has to hide (our choice; docs/training.md has what it
 gains).
 """
 

@@ -5,7 +5,7 @@ h, G_SC makes a condition of y, I_P brings h to z = h - mu(c). The plan is our c
 by memory: one squeeze in front instead of a level for each factor of two, because 32 channels at a quarter of the
 sides cost the arithmetic of 16 at a half and half the bytes; couplings that only add, so that convolutions, additions
 and rectifiers are all there is and every runtime fuses them; h predicted in one go, where a chain of conditional flow
-steps would read it as often as there are steps. checkpoints/README.md has what each choice gains or costs.
+steps would read it as often as there are steps. docs/choices.md has what each choice gains or costs.
 """
 
 from __future__ import annotations

@@ -20,10 +20,10 @@ class FlatConfig(NetworkConfig):
     content_blocks, content_width: depth and channels of the content head; latitude_width: channels of c_lat.
     margin: working pixels by which a panorama is extended around the circle on both sides before it goes through the
         network as if it had edges, and which are cut off behind: once, where every convolution would have to be
-        extended. At 16 no 8-bit value of a panorama changed, at 8 one in 200,000, by one (checkpoints/README.md); 0 is
+        extended. At 16 no 8-bit value of a panorama changed, at 8 one in 200,000, by one (docs/choices.md); 0 is
         the exact form, a wrap in every layer. Crops have no margin.
     negative_slope: of the rectifiers, LeakyReLU's, on negative values. At 0, ReLU, functions die: in the first released
-        networks most features were zero everywhere (checkpoints/README.md).
+        networks most features were zero everywhere (docs/choices.md).
     deform, dst, latitude_head, content_head: the ablations of the slides.
     sphere_offsets: offsets of the DConvs start from the sphere, columns 1/cos of the latitude apart, where their heads
         start at zero. latitude_offsets: the DConvs have heads that read the latitude, too. sphere_windows: the scale of

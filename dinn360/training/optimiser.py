@@ -2,7 +2,7 @@
 
 Muon (Jordan et al. 2024) replaces a kernel's averaged gradient, read as a matrix (outputs x inputs and taps), by its
 nearest orthogonal matrix: every direction moves by the same amount, also those that Adam hardly ever visits. Its use is
-our choice; checkpoints/README.md has what it gained.
+our choice; docs/choices.md has what it gained.
 torch.optim.Muon takes matrices only and iterates in bf16, which few CPUs can; this one takes kernels, in fp32, and
 works on all kernels of one shape at once.
 """
