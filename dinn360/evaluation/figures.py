@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image, ImageDraw
 from dinn360.codec.coders import Coder
 from dinn360.evaluation.evaluate import BANDS, Result
 from dinn360.evaluation.metrics import luma
-from dinn360.evaluation.rate_distortion import LOSSLESS, Curve
+from dinn360.evaluation.rate_distortion import DIRECT, LOSSLESS, Curve
 from dinn360.evaluation.systems import System, reference_lr
 from engines.support.arrays import Image8
 from engines.support.files import atomic_path
@@ -101,29 +102,40 @@ def lr_sheet(
 
 
 def rate_distortion_plot(curves: Sequence[Curve], path: Path) -> None:
-    """WS-PSNR Y over bits per HR pixel, a panel a codec, a line a system; lossless LR files as stars."""
+    """WS-PSNR Y over bits per HR pixel, a panel a codec, a line a system; lossless LR files as stars.
+
+    Where LR pictures and the full picture are compared, a panel shows the range of the former.
+    """
     codecs = [codec for codec in dict.fromkeys(curve.codec for curve in curves) if codec != LOSSLESS]
     columns = min(3, len(codecs))
     rows = -(-len(codecs) // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.8 * rows), layout="constrained")
+    figure = Figure(figsize=(4.6 * columns, 3.4 * rows + 0.6), layout="constrained")
     names = list(dict.fromkeys(curve.system for curve in curves))
     panels = figure.subplots(rows, columns, squeeze=False).flat
     for panel in panels[len(codecs) :]:
         panel.set_axis_off()
+    labelled: dict[str, Any] = {}
     for panel, codec in zip(panels, codecs, strict=False):
+        reduced = []  # decibels of LR pictures
         for curve in curves:
             if curve.codec in (codec, LOSSLESS):
                 colour = f"C{names.index(curve.system)}"
                 bits, quality = [p.bits for p in curve.points], [p.psnr_y for p in curve.points]
-                label, style = curve.system, "o-"
+                full = curve.system.startswith(DIRECT)
+                label, style = curve.system, "s--" if full else "o-"
                 if curve.codec == LOSSLESS:
-                    label, style = f"{curve.system}, {LOSSLESS}", "*"
-                panel.plot(bits, quality, style, color=colour, markersize=4, linewidth=1.2, label=label)
+                    label, style = LOSSLESS, "*"
+                lines = panel.plot(bits, quality, style, color="0.4" if full else colour, markersize=4, linewidth=1.2)
+                labelled.setdefault(label, lines[0])
+                reduced += [] if full else quality
         panel.set(title=codec, xscale="log", xlabel="bits per HR pixel", ylabel="WS-PSNR Y (dB)")
+        if reduced:
+            margin = 0.05 * (max(reduced) - min(reduced)) + 0.1
+            panel.set_ylim(min(reduced) - margin, max(reduced) + margin)
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.xaxis.set_major_formatter("{x:g}")
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.grid(alpha=0.3, which="both")
-        panel.legend(fontsize=7)
+    figure.legend(labelled.values(), labelled.keys(), loc="outside lower center", ncols=4, fontsize=8)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
