@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks import codecs, record
 from benchmarks.rate_distortion import gains_table, points_table
-from dinn360.checkpoint import load_checkpoint
+from dinn360.checkpoint import Checkpoint, load_checkpoint
 from dinn360.codec.coders import Coder
 from dinn360.commands.evaluate import parse_qualities
 from dinn360.evaluation.figures import lr_sheet
@@ -174,19 +174,21 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(f"--ckpt {options.ckpt}: expected a checkpoint trained through a codec, found a lossless one")
     scale = checkpoint.config.scale
     ours = Network(checkpoint.build(), options.ckpt.stem)
-    decoders = [] if options.decoder is None else [options.decoder]
-    given = [("--decoder", path) for path in decoders] + [("--rival", path) for path in options.rival]
-    given += [] if options.lossless is None else [("--lossless", options.lossless)]
-    for option, path in given:
+
+    def read(option: str, path: Path) -> Checkpoint:
         if (other := load_checkpoint(path)).config.scale != scale:
             raise UserError(f"{option} {path}: expected a checkpoint of scale {scale}, found {other.config.scale}")
-    rivals: list[System] = [Decoder(load_checkpoint(path).build(), path.name) for path in decoders]
-    for path in options.rival:
-        rival = load_checkpoint(path)
-        rivals.append(Network(rival.build(), f"{rival.config.name} ({path.parent.name})"))
-    plain = None
+        return other
+
+    decoder = plain = None
+    if options.decoder is not None:
+        decoder = Decoder(read("--decoder", options.decoder).build(), options.decoder.name)
     if options.lossless is not None:
-        plain = Network(load_checkpoint(options.lossless).build(), options.lossless.name)
+        plain = Network(read("--lossless", options.lossless).build(), options.lossless.name)
+    rivals: list[System] = [decoder] if decoder else []
+    for path in options.rival:
+        rival = read("--rival", path)
+        rivals.append(Network(rival.build(), f"{rival.config.name} ({path.parent.name})"))
     images = codecs.panoramas(options, scale)
     curves = curves_of(ours, rivals, plain, images, qualities, scale)
     lossless = None if plain is None else of(curves, plain.name, LOSSLESS)
@@ -196,8 +198,8 @@ def run(options: argparse.Namespace) -> None:
         for title, lrs in made.items()
     }
     likeness = min(near.values())
-    decoder = rivals[0].name if decoders else None
-    rows = [goal.row() for goal in goals_of(curves, ours.name, decoder, scale, lossless, likeness)]
+    alone = decoder.name if decoder else None
+    rows = [goal.row() for goal in goals_of(curves, ours.name, alone, scale, lossless, likeness)]
     tables = [
         record.Table(f"{options.ckpt.stem}, x{scale}: goals", GOALS, rows),
         points_table(f"Files, means of {len(images)} panoramas", curves),
