@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,4 +26,16 @@ class Fragile:
         if job.source.name.startswith("deadly") or (job.source.name.startswith("shaky") and not mark.exists()):
             mark.touch()
             os._exit(9)
+        return Outcome(str(job.source), str(job.target), "done", attempts=1)
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Takes half a second for each file."""
+
+    def __call__(self) -> Callable[[Job], Outcome]:
+        return self.work
+
+    def work(self, job: Job) -> Outcome:
+        time.sleep(0.5)
         return Outcome(str(job.source), str(job.target), "done", attempts=1)

@@ -8,13 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from batch_work import Fragile
+from batch_work import Fragile, Slow
 from click.testing import CliRunner, Result
 from conftest import ASSETS, GraphMaker
 from exported import released
@@ -118,6 +119,17 @@ def test_ctrl_c_leaves_a_manifest(folder: Path, tmp_path: Path) -> None:
     assert 2 <= len(results) < 34
     assert {line["target"] for line in told.values() if line["status"] == "done"} <= {str(path) for path in results}
     assert len(results) - len([line for line in told.values() if line["status"] == "done"]) <= 1
+
+
+def test_what_is_under_way_at_an_interruption_is_told(tmp_path: Path) -> None:
+    told = []
+    outcomes = local.process(Slow(), 0, [Job(tmp_path / f"{n}", tmp_path / f"{n}.png") for n in range(9)], workers=1)
+    with pytest.raises(KeyboardInterrupt):
+        for outcome in outcomes:
+            told.append(Path(outcome.source).name)
+            if len(told) == 1:
+                threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT]).start()
+    assert told == ["0", "1"]
 
 
 def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def process(make: Callable[[], Work], retries: int, jobs: Sequence[Job], workers
     waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
-    finished: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
+    finished = _Finished()
     stop = threading.Event()
     threads = [
         threading.Thread(target=_look_after_one, args=(make, retries, waiting, finished, stop), daemon=True)
@@ -40,23 +40,54 @@ def process(make: Callable[[], Work], retries: int, jobs: Sequence[Job], workers
     ]
     for thread in threads:
         thread.start()
+    told = 0
     try:
-        for _ in jobs:
-            outcome = finished.get()
+        while told < len(jobs):
+            outcome = finished.wait_for(told)
             if isinstance(outcome, BaseException):
                 raise outcome
+            told += 1
             yield outcome
+    except KeyboardInterrupt:
+        # It came while this waited, most likely: the files that are under way are finished, and told, too.
+        _end(stop, threads)
+        for outcome in finished.outcomes[told:]:
+            if isinstance(outcome, Outcome):
+                yield outcome
+        raise
     finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+        _end(stop, threads)
+
+
+class _Finished:
+    """What became of jobs, in the order in which they ended. Waiting takes nothing away: an interruption loses none."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome | BaseException] = []
+        self._more = threading.Condition()
+
+    def put(self, outcome: Outcome | BaseException) -> None:
+        with self._more:
+            self.outcomes.append(outcome)
+            self._more.notify()
+
+    def wait_for(self, index: int) -> Outcome | BaseException:
+        with self._more:
+            self._more.wait_for(lambda: len(self.outcomes) > index)
+            return self.outcomes[index]
+
+
+def _end(stop: threading.Event, threads: list[threading.Thread]) -> None:
+    stop.set()
+    for thread in threads:
+        thread.join()
 
 
 def _look_after_one(
     make: Callable[[], Work],
     retries: int,
     waiting: queue.SimpleQueue[Job],
-    finished: queue.SimpleQueue[Outcome | BaseException],
+    finished: _Finished,
     stop: threading.Event,
 ) -> None:
     """Feeds one worker process, and starts another when it dies. One process a pool tells whose file it died with."""
